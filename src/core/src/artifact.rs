@@ -1,0 +1,96 @@
+//! What a build leaves behind.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+
+use crate::context::BuildContext;
+use crate::event::ArtifactSummary;
+use crate::failure::Failure;
+
+/// A container image in an engine's store.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Image {
+    /// `sha256:...`, the id of its config.
+    pub id: String,
+    /// Names it bears, in the order given, each once; they accumulate along a chain of post-processors.
+    pub tags: Vec<String>,
+    /// `sha256:...` of the manifest in a registry, after a push.
+    pub digest: Option<String>,
+}
+
+/// What kind of thing it is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Content {
+    /// An image in an engine's store.
+    Image(Image),
+    /// Files on this host.
+    Files(Vec<PathBuf>),
+    /// Nothing (a `discard`ed container).
+    Nothing,
+}
+
+/// Can remove an artifact that is not kept.
+#[async_trait]
+pub trait ArtifactOwner: Send + Sync {
+    /// Removes it; an artifact that is gone already is no error.
+    async fn destroy(&self, artifact: &Artifact, context: &BuildContext) -> Result<(), Failure>;
+}
+
+/// The result of a build or post-processor.
+#[derive(Clone)]
+pub struct Artifact {
+    /// Packer's builder id (`packer.docker`, `packer.post-processor.docker-tag`, ...): post-processors check it.
+    pub builder_id: String,
+    /// Its id as Packer's manifest shows it.
+    pub id: String,
+    /// One line for people, e.g. `Imported Docker image: sha256:...`.
+    pub description: String,
+    /// What it is.
+    pub content: Content,
+    /// Who can remove it; `None` where nothing is to be removed.
+    pub owner: Option<Arc<dyn ArtifactOwner>>,
+}
+
+impl std::fmt::Debug for Artifact {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter
+            .debug_struct("Artifact")
+            .field("builder_id", &self.builder_id)
+            .field("id", &self.id)
+            .field("content", &self.content)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Artifact {
+    /// The image, if it is one.
+    pub fn image(&self) -> Option<&Image> {
+        match &self.content {
+            Content::Image(image) => Some(image),
+            _ => None,
+        }
+    }
+
+    /// The files, if it has any.
+    pub fn files(&self) -> &[PathBuf] {
+        match &self.content {
+            Content::Files(files) => files,
+            _ => &[],
+        }
+    }
+
+    /// As events and the closing table show it.
+    pub fn summary(&self) -> ArtifactSummary {
+        let image = self.image();
+        ArtifactSummary {
+            builder_id: self.builder_id.clone(),
+            id: self.id.clone(),
+            description: self.description.clone(),
+            tags: image.map(|image| image.tags.clone()).unwrap_or_default(),
+            digest: image.and_then(|image| image.digest.clone()),
+            files: self.files().iter().map(|path| path.display().to_string()).collect(),
+        }
+    }
+}

@@ -1,0 +1,273 @@
+//! What happens while kiln runs. The engine and the components emit events; reporters consume them.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use serde::Serialize;
+
+use crate::communicator::Stream;
+use crate::redact::Redactor;
+
+/// Something that happened, already free of secrets.
+#[derive(Debug, Clone, Serialize)]
+pub struct Event {
+    /// When, in milliseconds since the epoch.
+    pub time: u64,
+    /// The build it belongs to; `None` for the run as a whole.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub build: Option<Arc<str>>,
+    /// What.
+    #[serde(flatten)]
+    pub kind: EventKind,
+}
+
+/// The artifact as events and the closing table show it.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct ArtifactSummary {
+    /// Packer's builder id, e.g. `packer.docker`; names who made it.
+    pub builder_id: String,
+    /// Image id, AMI ids, or file.
+    pub id: String,
+    /// One or more lines for people.
+    pub description: String,
+    /// Tags it bears.
+    pub tags: Vec<String>,
+    /// The digest in the registry, after a push.
+    pub digest: Option<String>,
+    /// Files on disk.
+    pub files: Vec<String>,
+}
+
+/// How a build, step or post-processor ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Outcome {
+    /// Well.
+    Succeeded,
+    /// Not well.
+    Failed,
+    /// Stopped by the user.
+    Cancelled,
+}
+
+/// The kinds of event. `event` in JSON names the kind; see `docs/reference/events.md`.
+#[derive(Debug, Clone, Serialize)]
+#[serde(tag = "event", rename_all = "kebab-case")]
+pub enum EventKind {
+    /// The run starts with these builds.
+    RunStarted {
+        /// The run's id, as in the label `kiln.run`.
+        run: String,
+        /// Names of the builds, in the template's order.
+        builds: Vec<String>,
+    },
+    /// A build starts.
+    BuildStarted {
+        /// The builder's kind.
+        builder: String,
+    },
+    /// A step starts.
+    StepStarted {
+        /// Position in the build, from 1.
+        index: usize,
+        /// How many steps the build has.
+        total: usize,
+        /// The provisioner's kind.
+        kind: String,
+        /// What it does, in a few words.
+        title: String,
+        /// `file:line` in the template.
+        place: String,
+    },
+    /// A step ended.
+    StepFinished {
+        /// Position in the build, from 1.
+        index: usize,
+        /// How.
+        outcome: Outcome,
+        /// Wall time in seconds.
+        seconds: f64,
+    },
+    /// A post-processor starts.
+    PostProcessorStarted {
+        /// Its kind.
+        kind: String,
+        /// `file:line` in the template.
+        place: String,
+    },
+    /// A post-processor ended.
+    PostProcessorFinished {
+        /// Its kind.
+        kind: String,
+        /// How.
+        outcome: Outcome,
+        /// Wall time in seconds.
+        seconds: f64,
+    },
+    /// kiln itself says what it does.
+    Message {
+        /// One line.
+        text: String,
+    },
+    /// Something that may not be as meant.
+    Warning {
+        /// One line.
+        text: String,
+    },
+    /// Something failed; the build or run ends, or goes on as told.
+    Error {
+        /// One or more lines.
+        text: String,
+        /// What to do next.
+        hints: Vec<String>,
+    },
+    /// A line that a command on the machine printed.
+    Output {
+        /// Standard output or standard error.
+        stream: Stream,
+        /// The line without its end.
+        line: String,
+    },
+    /// How far a long transfer is.
+    Progress {
+        /// What is under way, e.g. a layer's id; unique within the build.
+        item: String,
+        /// What is done with it, e.g. `pulling`.
+        action: String,
+        /// Units done.
+        current: u64,
+        /// Units in all, where known.
+        total: Option<u64>,
+    },
+    /// An artifact was made.
+    Artifact {
+        /// It.
+        #[serde(flatten)]
+        artifact: ArtifactSummary,
+    },
+    /// A build ended.
+    BuildFinished {
+        /// How.
+        outcome: Outcome,
+        /// Wall time in seconds.
+        seconds: f64,
+        /// The failure, where it failed.
+        error: Option<String>,
+        /// Artifacts that are left.
+        artifacts: Vec<ArtifactSummary>,
+    },
+    /// The run ended.
+    RunFinished {
+        /// Builds that succeeded.
+        succeeded: usize,
+        /// Builds that failed or were cancelled.
+        failed: usize,
+        /// Wall time in seconds.
+        seconds: f64,
+    },
+}
+
+/// Consumes events: bars, plain lines, JSON lines, Packer's machine-readable lines.
+pub trait Reporter: Send + Sync {
+    /// Takes one event. Called from many tasks; must not block for long.
+    fn report(&self, event: Event);
+}
+
+/// A handle to emit events with; cheap to clone. Everything passes the redactor here.
+#[derive(Clone)]
+pub struct Events {
+    reporter: Arc<dyn Reporter>,
+    redactor: Arc<Redactor>,
+    build: Option<Arc<str>>,
+}
+
+impl fmt::Debug for Events {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_struct("Events").field("build", &self.build).finish_non_exhaustive()
+    }
+}
+
+impl Events {
+    /// For the run as a whole.
+    pub fn new(reporter: Arc<dyn Reporter>, redactor: Arc<Redactor>) -> Events {
+        Events { reporter, redactor, build: None }
+    }
+
+    /// For one build of it.
+    #[must_use]
+    pub fn for_build(&self, build: Arc<str>) -> Events {
+        Events { build: Some(build), ..self.clone() }
+    }
+
+    /// Emits any event.
+    pub fn emit(&self, mut kind: EventKind) {
+        self.clean(&mut kind);
+        let time = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or(Duration::ZERO);
+        let time = u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+        self.reporter.report(Event { time, build: self.build.clone(), kind });
+    }
+
+    /// Says what is done.
+    pub fn message(&self, text: impl Into<String>) {
+        self.emit(EventKind::Message { text: text.into() });
+    }
+
+    /// Warns.
+    pub fn warn(&self, text: impl Into<String>) {
+        self.emit(EventKind::Warning { text: text.into() });
+    }
+
+    /// Tells a failure.
+    pub fn error(&self, failure: &crate::failure::Failure) {
+        self.emit(EventKind::Error { text: failure.chain(), hints: failure.hints.clone() });
+    }
+
+    /// Passes on a line of output.
+    pub fn output(&self, stream: Stream, line: impl Into<String>) {
+        self.emit(EventKind::Output { stream, line: line.into() });
+    }
+
+    /// Tells how far a transfer is.
+    pub fn progress(&self, item: impl Into<String>, action: impl Into<String>, current: u64, total: Option<u64>) {
+        self.emit(EventKind::Progress { item: item.into(), action: action.into(), current, total });
+    }
+
+    fn clean(&self, kind: &mut EventKind) {
+        let redact = |text: &mut String| {
+            if let std::borrow::Cow::Owned(clean) = self.redactor.redact(text) {
+                *text = clean;
+            }
+        };
+        let redact_artifact = |artifact: &mut ArtifactSummary| {
+            redact(&mut artifact.id);
+            redact(&mut artifact.description);
+            artifact.tags.iter_mut().for_each(redact);
+            artifact.files.iter_mut().for_each(redact);
+        };
+        match kind {
+            EventKind::RunStarted { builds, .. } => builds.iter_mut().for_each(redact),
+            EventKind::StepStarted { title, .. } => redact(title),
+            EventKind::Message { text } | EventKind::Warning { text } => redact(text),
+            EventKind::Error { text, hints } => {
+                redact(text);
+                hints.iter_mut().for_each(redact);
+            }
+            EventKind::Output { line, .. } => redact(line),
+            EventKind::Progress { item, action, .. } => {
+                redact(item);
+                redact(action);
+            }
+            EventKind::Artifact { artifact } => redact_artifact(artifact),
+            EventKind::BuildFinished { error, artifacts, .. } => {
+                error.iter_mut().for_each(redact);
+                artifacts.iter_mut().for_each(redact_artifact);
+            }
+            EventKind::BuildStarted { .. }
+            | EventKind::StepFinished { .. }
+            | EventKind::PostProcessorStarted { .. }
+            | EventKind::PostProcessorFinished { .. }
+            | EventKind::RunFinished { .. } => {}
+        }
+    }
+}

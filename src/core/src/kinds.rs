@@ -1,0 +1,232 @@
+//! The plug-in contracts, and the registry that maps a kind's name to its factory.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+
+use crate::artifact::Artifact;
+use crate::communicator::Communicator;
+use crate::context::BuildContext;
+use crate::diagnostic::Diagnostics;
+use crate::failure::Failure;
+use crate::journal::Undoer;
+use crate::schema::{Decoded, Schema};
+
+/// What `prepare` may know of its surroundings: names only, so that it stays free of I/O and of results.
+#[derive(Debug, Clone)]
+pub struct PrepareContext {
+    /// The build's name.
+    pub build: Arc<str>,
+    /// `{{build_name}}`.
+    pub build_name: Arc<str>,
+    /// The builder's kind.
+    pub builder_kind: Arc<str>,
+    /// `-force`.
+    pub force: bool,
+}
+
+/// A kind of source.
+pub trait BuilderKind: Send + Sync {
+    /// Its arguments.
+    fn schema(&self) -> &'static Schema;
+
+    /// Names of the `build.*` values it adds to the common ones, e.g. `ImageSha256`.
+    fn fact_names(&self) -> &'static [&'static str] {
+        &[]
+    }
+
+    /// Checks the arguments and returns the builder; all mistakes go into `diagnostics`, and `None` comes back only with
+    /// at least one error there. No network, no writes. A file that is named may be looked at.
+    fn prepare(
+        &self,
+        config: &Decoded,
+        context: &PrepareContext,
+        diagnostics: &mut Diagnostics,
+    ) -> Option<Arc<dyn Builder>>;
+}
+
+/// What launching gave.
+pub enum Launched {
+    /// A machine to provision.
+    Machine(Box<dyn Machine>),
+    /// The result itself, where there is nothing to provision.
+    Artifact(Artifact),
+}
+
+/// A configured source.
+#[async_trait]
+pub trait Builder: Send + Sync {
+    /// Starts the base machine. Notes every undo in the journal first; on failure, what it started is gone again.
+    async fn launch(&self, context: &BuildContext) -> Result<Launched, Failure>;
+}
+
+/// A machine that runs.
+#[async_trait]
+pub trait Machine: Send + Sync {
+    /// Values for `build.*`: `ID`, `Host`, `User`, ... and those of [`BuilderKind::fact_names`].
+    fn facts(&self) -> BTreeMap<String, String>;
+
+    /// How commands and files reach it.
+    fn communicator(&self) -> &dyn Communicator;
+
+    /// Turns its present state into an artifact. The machine lives on until [`Machine::destroy`].
+    async fn seal(&self, context: &BuildContext) -> Result<Artifact, Failure>;
+
+    /// Removes it and what belongs to it. Always called, safe to repeat.
+    async fn destroy(&self, context: &BuildContext) -> Result<(), Failure>;
+
+    /// How a person gets into it, for `-on-error=abort` and `-debug`: `docker exec -it kiln-... sh`.
+    fn enter_hint(&self) -> Option<String> {
+        None
+    }
+}
+
+/// A kind of provisioner.
+pub trait ProvisionerKind: Send + Sync {
+    /// Its arguments.
+    fn schema(&self) -> &'static Schema;
+
+    /// As [`BuilderKind::prepare`].
+    fn prepare(
+        &self,
+        config: &Decoded,
+        context: &PrepareContext,
+        diagnostics: &mut Diagnostics,
+    ) -> Option<Arc<dyn Provisioner>>;
+}
+
+/// A configured provisioner.
+#[async_trait]
+pub trait Provisioner: Send + Sync {
+    /// What it does, in a few words: `scripts/apt.sh`, `3 inline commands`.
+    fn title(&self) -> String;
+
+    /// Files of this host that its result depends on, for the step's key. Directories count with all that is in them.
+    fn input_files(&self) -> Vec<std::path::PathBuf> {
+        Vec::new()
+    }
+
+    /// Whether its result depends on the machine and its inputs alone, so that it may be restored instead of run.
+    fn is_cacheable(&self) -> bool {
+        true
+    }
+
+    /// Changes the machine. Heeds `context.cancel`.
+    async fn provision(&self, machine: &dyn Machine, context: &BuildContext) -> Result<(), Failure>;
+}
+
+/// A kind of post-processor.
+pub trait PostProcessorKind: Send + Sync {
+    /// Its arguments (without `keep_input_artifact`, `only`, `except`, `name`).
+    fn schema(&self) -> &'static Schema;
+
+    /// As [`BuilderKind::prepare`].
+    fn prepare(
+        &self,
+        config: &Decoded,
+        context: &PrepareContext,
+        diagnostics: &mut Diagnostics,
+    ) -> Option<Arc<dyn PostProcessor>>;
+}
+
+/// What post-processing gave.
+pub struct Processed {
+    /// The new artifact; may be the old one, passed on.
+    pub artifact: Artifact,
+    /// Whether the input is kept where the template does not say.
+    pub keep_input: bool,
+    /// Whether the input is kept whatever the template says.
+    pub force_keep: bool,
+}
+
+/// A configured post-processor.
+#[async_trait]
+pub trait PostProcessor: Send + Sync {
+    /// Makes the next artifact. The input stays as it is; the engine removes it later if it is not kept.
+    async fn process(&self, artifact: &Artifact, context: &BuildContext) -> Result<Processed, Failure>;
+}
+
+/// All kinds, by name. An unknown name is the caller's error to tell, with the nearest of [`Kinds::builder_names`].
+#[derive(Default)]
+pub struct Kinds {
+    builders: BTreeMap<&'static str, Arc<dyn BuilderKind>>,
+    provisioners: BTreeMap<&'static str, Arc<dyn ProvisionerKind>>,
+    post_processors: BTreeMap<&'static str, Arc<dyn PostProcessorKind>>,
+    undoers: BTreeMap<&'static str, Arc<dyn Undoer>>,
+}
+
+impl std::fmt::Debug for Kinds {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter
+            .debug_struct("Kinds")
+            .field("builders", &self.builder_names())
+            .field("provisioners", &self.provisioner_names())
+            .field("post_processors", &self.post_processor_names())
+            .finish_non_exhaustive()
+    }
+}
+
+impl Kinds {
+    /// None yet.
+    pub fn new() -> Kinds {
+        Kinds::default()
+    }
+
+    /// Adds a builder under its schema's kind.
+    pub fn add_builder(&mut self, kind: Arc<dyn BuilderKind>) {
+        self.builders.insert(kind.schema().kind, kind);
+    }
+
+    /// Adds a provisioner under its schema's kind.
+    pub fn add_provisioner(&mut self, kind: Arc<dyn ProvisionerKind>) {
+        self.provisioners.insert(kind.schema().kind, kind);
+    }
+
+    /// Adds a post-processor under its schema's kind.
+    pub fn add_post_processor(&mut self, kind: Arc<dyn PostProcessorKind>) {
+        self.post_processors.insert(kind.schema().kind, kind);
+    }
+
+    /// Adds an undoer under all its kinds.
+    pub fn add_undoer(&mut self, undoer: Arc<dyn Undoer>) {
+        for kind in undoer.kinds() {
+            self.undoers.insert(kind, Arc::clone(&undoer));
+        }
+    }
+
+    /// The builder of a name.
+    pub fn builder(&self, kind: &str) -> Option<&Arc<dyn BuilderKind>> {
+        self.builders.get(kind)
+    }
+
+    /// The provisioner of a name.
+    pub fn provisioner(&self, kind: &str) -> Option<&Arc<dyn ProvisionerKind>> {
+        self.provisioners.get(kind)
+    }
+
+    /// The post-processor of a name.
+    pub fn post_processor(&self, kind: &str) -> Option<&Arc<dyn PostProcessorKind>> {
+        self.post_processors.get(kind)
+    }
+
+    /// The undoer of a kind of undo.
+    pub fn undoer(&self, kind: &str) -> Option<&Arc<dyn Undoer>> {
+        self.undoers.get(kind)
+    }
+
+    /// Names of all builders.
+    pub fn builder_names(&self) -> Vec<&'static str> {
+        self.builders.keys().copied().collect()
+    }
+
+    /// Names of all provisioners.
+    pub fn provisioner_names(&self) -> Vec<&'static str> {
+        self.provisioners.keys().copied().collect()
+    }
+
+    /// Names of all post-processors.
+    pub fn post_processor_names(&self) -> Vec<&'static str> {
+        self.post_processors.keys().copied().collect()
+    }
+}

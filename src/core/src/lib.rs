@@ -1,0 +1,54 @@
+//! The contracts of kiln: the plain values and traits that every other crate agrees on.
+//!
+//! ```text
+//!   template ──► Plan ──► engine ──► Builder ──► Machine ──► Communicator
+//!                           │                      ▲
+//!                           ├──► Provisioner ──────┘
+//!                           ├──► PostProcessor (Artifact ──► Artifact)
+//!                           └──► Event ──► Reporter
+//! ```
+//!
+//! Owns: shapes that cross a crate's border, and the small pure helpers that all sides need to agree on (schemas,
+//! diagnostics, redaction, Go durations). Must not know: any template syntax, any engine outside, the terminal, the
+//! user's home. Nothing here performs I/O but the scratch directory.
+
+pub mod artifact;
+pub mod communicator;
+pub mod config;
+pub mod context;
+pub mod diagnostic;
+pub mod duration;
+pub mod event;
+pub mod failure;
+pub mod journal;
+pub mod kinds;
+pub mod plan;
+pub mod redact;
+pub mod render;
+pub mod schema;
+pub mod source;
+pub mod suggest;
+
+pub use artifact::{Artifact, ArtifactOwner, Content, Image};
+pub use communicator::{Command, Communicator, ExitStatus, OutputSink, Payload, Stdin, Stream};
+pub use config::{Block, Body, Node, Value};
+pub use context::{BuildContext, Prompt, RunOptions};
+pub use diagnostic::{Diagnostic, Diagnostics, Fix, Label, Severity};
+pub use event::{Event, EventKind, Events, Reporter};
+pub use failure::{Failure, FailureClass};
+pub use journal::{EntryId, Journal, Undo, UndoOutcome, Undoer};
+pub use kinds::{
+    Builder, BuilderKind, Kinds, Launched, Machine, PostProcessor, PostProcessorKind, PrepareContext, Processed,
+    Provisioner, ProvisionerKind,
+};
+pub use plan::{BuildSpec, ComponentConfig, ComponentSpec, Facts, Plan, PostProcessorSpec, StepSpec, TextScope};
+pub use redact::{Redactor, Secret};
+pub use schema::{Decoded, Field, FieldType, Schema};
+pub use source::{SourceFile, SourceId, SourceMap, Span};
+
+/// kiln's version, as it stands in labels, user agents and `kiln version`.
+pub const VERSION: &str = env!("CARGO_PKG_VERSION");
+
+/// The newest Packer release whose documented behaviour kiln follows: what `packer.version` and `{{packer_version}}`
+/// give, and what `required_version` is checked against.
+pub const PACKER_VERSION: &str = "1.16.0";

@@ -1,0 +1,143 @@
+//! What a template asks for, evaluated as far as it can be before anything runs.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use crate::config::Body;
+use crate::diagnostic::Diagnostics;
+use crate::schema::Schema;
+use crate::source::Span;
+
+/// The values of `build.*`, `source.*` and of the Go template functions that depend on the build.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Facts {
+    /// `build.<name>`; `None` before the machine runs (then any use of one is unknown).
+    pub build: Option<BTreeMap<String, String>>,
+}
+
+/// What the Go template functions need to know of the template and the run (`user`, `template_dir`, `timestamp`).
+#[derive(Debug, Clone)]
+pub struct TextScope {
+    /// The variables of `{{user}}`; `None` for HCL2, where that function does not exist.
+    pub user_variables: Option<BTreeMap<String, String>>,
+    /// The template's directory.
+    pub template_dir: PathBuf,
+    /// When the run started: `{{timestamp}}`, `{{isotime}}` and `legacy_isotime` are frozen at it.
+    pub started: SystemTime,
+}
+
+impl Default for TextScope {
+    fn default() -> TextScope {
+        TextScope { user_variables: None, template_dir: PathBuf::from("."), started: SystemTime::now() }
+    }
+}
+
+/// A component's body that can be evaluated: once at prepare, and again when the machine's facts are known.
+pub trait ComponentConfig: Send + Sync {
+    /// Evaluates all arguments, renders the Go template actions in every text but the schema's deferred fields, and
+    /// merges the source's override. Mistakes go into `diagnostics`; what could be evaluated is returned all the same.
+    fn evaluate(&self, schema: &Schema, facts: &Facts, diagnostics: &mut Diagnostics) -> Body;
+}
+
+/// A source, provisioner or post-processor as it stands in the template.
+#[derive(Clone)]
+pub struct ComponentSpec {
+    /// Its kind, e.g. `docker`.
+    pub kind: String,
+    /// Where the kind is written.
+    pub kind_span: Span,
+    /// The whole block's header, where failures of the component point.
+    pub span: Span,
+    /// Its `name`, where given.
+    pub name: Option<String>,
+    /// Its arguments.
+    pub config: Arc<dyn ComponentConfig>,
+}
+
+impl std::fmt::Debug for ComponentSpec {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter
+            .debug_struct("ComponentSpec")
+            .field("kind", &self.kind)
+            .field("name", &self.name)
+            .finish_non_exhaustive()
+    }
+}
+
+/// A provisioner at its place in a build.
+#[derive(Debug, Clone)]
+pub struct StepSpec {
+    /// The provisioner.
+    pub component: ComponentSpec,
+    /// Wait before it starts.
+    pub pause_before: Duration,
+    /// How often it is tried again after a failure.
+    pub max_retries: u32,
+    /// Bound on one try.
+    pub timeout: Option<Duration>,
+    /// Whether the build goes on when it fails.
+    pub continue_on_error: bool,
+}
+
+/// A post-processor at its place in a chain.
+#[derive(Debug, Clone)]
+pub struct PostProcessorSpec {
+    /// The post-processor.
+    pub component: ComponentSpec,
+    /// `keep_input_artifact`, where given.
+    pub keep_input: Option<bool>,
+}
+
+/// One source with its steps and post-processors.
+#[derive(Debug, Clone)]
+pub struct BuildSpec {
+    /// What it is called in output, and what `-only` matches: `docker.worker`, `images.docker.worker`; in JSON the
+    /// builder's name.
+    pub name: Arc<str>,
+    /// `{{build_name}}`: the source's (local) name in HCL2, the builder's name in JSON.
+    pub build_name: Arc<str>,
+    /// The builder and its arguments.
+    pub source: ComponentSpec,
+    /// Provisioners that apply to this source, in order.
+    pub steps: Vec<StepSpec>,
+    /// Runs on the still-living machine when the build failed.
+    pub error_cleanup: Option<StepSpec>,
+    /// Chains of post-processors that apply to this source.
+    pub post_processors: Vec<Vec<PostProcessorSpec>>,
+}
+
+/// One value that the template declares; for `inspect`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct VariableSummary {
+    /// Its name.
+    pub name: String,
+    /// Its value as the template language writes it, `<sensitive>` where it is, `<unknown>` where it has none yet.
+    pub value: String,
+    /// Its description, where it has one.
+    pub description: Option<String>,
+    /// Whether it is sensitive.
+    pub sensitive: bool,
+    /// Whether a value must be given.
+    pub required: bool,
+}
+
+/// Everything a template asks for, after `-only` and `-except`.
+#[derive(Debug, Clone, Default)]
+pub struct Plan {
+    /// The template's description.
+    pub description: Option<String>,
+    /// Builds in the template's order.
+    pub builds: Vec<BuildSpec>,
+    /// Input variables, by name.
+    pub variables: Vec<VariableSummary>,
+    /// Locals, by name.
+    pub locals: Vec<VariableSummary>,
+    /// Texts that must not be shown.
+    pub secrets: Vec<String>,
+    /// `required_plugins` (name, source, version constraint), for `init`.
+    pub required_plugins: Vec<(String, String, String)>,
+    /// What Go template texts that components render themselves may use.
+    pub text_scope: Arc<TextScope>,
+}

@@ -1,0 +1,586 @@
+//! What arguments a kind takes. One table serves decoding, "did you mean", and the reference documentation.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde::de::DeserializeOwned;
+use serde_json::{Map as JsonMap, Value as Json};
+
+use crate::config::{Body, Node, Value};
+use crate::diagnostic::{Diagnostic, Diagnostics};
+use crate::duration;
+use crate::source::Span;
+
+/// The type of a field.
+#[derive(Debug, Clone, Copy)]
+pub enum FieldType {
+    /// Text.
+    String,
+    /// `true` or `false`.
+    Bool,
+    /// A whole number.
+    Integer,
+    /// Any number.
+    Number,
+    /// Go's form, e.g. `5m`; decoded to the text, read it with [`crate::duration::deserialize`].
+    Duration,
+    /// One of these words.
+    OneOf(&'static [&'static str]),
+    /// `bool` or one of these words; a bool decodes to the text `true` or `false`.
+    BoolOr(&'static [&'static str]),
+    /// A list of texts.
+    StringList,
+    /// A list of whole numbers.
+    IntegerList,
+    /// Text to text.
+    StringMap,
+    /// Anything; decoded as it is.
+    Any,
+    /// At most one nested block.
+    Block(&'static Schema),
+    /// Any number of nested blocks; decoded to a list.
+    Blocks(&'static Schema),
+}
+
+impl FieldType {
+    /// What messages and the reference call it.
+    pub fn name(&self) -> String {
+        match self {
+            FieldType::String => "string".to_owned(),
+            FieldType::Bool => "bool".to_owned(),
+            FieldType::Integer => "integer".to_owned(),
+            FieldType::Number => "number".to_owned(),
+            FieldType::Duration => "duration".to_owned(),
+            FieldType::OneOf(words) => words.join(" | "),
+            FieldType::BoolOr(words) => format!("bool | {}", words.join(" | ")),
+            FieldType::StringList => "list of strings".to_owned(),
+            FieldType::IntegerList => "list of integers".to_owned(),
+            FieldType::StringMap => "map of strings".to_owned(),
+            FieldType::Any => "any".to_owned(),
+            FieldType::Block(_) => "block".to_owned(),
+            FieldType::Blocks(_) => "blocks".to_owned(),
+        }
+    }
+}
+
+/// One argument or nested block of a kind.
+#[derive(Debug, Clone, Copy)]
+pub struct Field {
+    /// Its name in templates; also the name of the struct field it is read into.
+    pub name: &'static str,
+    /// Its type.
+    pub kind: FieldType,
+    /// Whether it must be there.
+    pub required: bool,
+    /// The default, as the reference shows it.
+    pub default: Option<&'static str>,
+    /// One or two sentences for the reference.
+    pub doc: &'static str,
+    /// Go template actions in it are left alone at decoding; the component renders them with data of its own
+    /// (`{{.Vars}}`), named in `doc`.
+    pub deferred: bool,
+    /// Set when the field is out of date: what to write instead.
+    pub deprecated: Option<&'static str>,
+}
+
+impl Field {
+    /// A field of any type.
+    pub const fn new(name: &'static str, kind: FieldType, doc: &'static str) -> Field {
+        Field { name, kind, required: false, default: None, doc, deferred: false, deprecated: None }
+    }
+
+    /// Text.
+    pub const fn string(name: &'static str, doc: &'static str) -> Field {
+        Field::new(name, FieldType::String, doc)
+    }
+
+    /// True or false.
+    pub const fn bool(name: &'static str, doc: &'static str) -> Field {
+        Field::new(name, FieldType::Bool, doc)
+    }
+
+    /// A list of texts.
+    pub const fn strings(name: &'static str, doc: &'static str) -> Field {
+        Field::new(name, FieldType::StringList, doc)
+    }
+
+    /// Text to text.
+    pub const fn map(name: &'static str, doc: &'static str) -> Field {
+        Field::new(name, FieldType::StringMap, doc)
+    }
+
+    /// A duration.
+    pub const fn duration(name: &'static str, doc: &'static str) -> Field {
+        Field::new(name, FieldType::Duration, doc)
+    }
+
+    /// It must be there.
+    #[must_use]
+    pub const fn required(mut self) -> Field {
+        self.required = true;
+        self
+    }
+
+    /// What holds when it is absent.
+    #[must_use]
+    pub const fn default(mut self, text: &'static str) -> Field {
+        self.default = Some(text);
+        self
+    }
+
+    /// Its Go template actions are rendered by the component, later.
+    #[must_use]
+    pub const fn deferred(mut self) -> Field {
+        self.deferred = true;
+        self
+    }
+
+    /// It is out of date.
+    #[must_use]
+    pub const fn deprecated(mut self, instead: &'static str) -> Field {
+        self.deprecated = Some(instead);
+        self
+    }
+}
+
+/// The arguments of a kind.
+#[derive(Debug, Clone, Copy)]
+pub struct Schema {
+    /// The kind, e.g. `docker`.
+    pub kind: &'static str,
+    /// What messages call it, with article, e.g. "a `docker` source".
+    pub title: &'static str,
+    /// A sentence for the reference.
+    pub doc: &'static str,
+    /// Its fields.
+    pub fields: &'static [Field],
+    /// A small example in HCL.
+    pub example: &'static str,
+}
+
+/// A body that fits its schema, as JSON in the schema's types, with the place of every value.
+#[derive(Debug, Clone)]
+pub struct Decoded {
+    values: JsonMap<String, Json>,
+    spans: BTreeMap<String, Span>,
+    unknown: BTreeSet<String>,
+    sensitive: BTreeSet<String>,
+    span: Span,
+}
+
+impl Decoded {
+    /// Reads the body into a struct whose fields bear the schema's names. Absent, null and unknown fields are left out
+    /// (`#[serde(default)]`); unknown items of lists and maps come as empty text.
+    pub fn read<T: DeserializeOwned>(&self) -> Result<T, Box<Diagnostic>> {
+        serde_json::from_value(Json::Object(self.values.clone())).map_err(|error| {
+            Box::new(Diagnostic::error("internal-schema", self.span, format!("cannot read these arguments: {error}")))
+        })
+    }
+
+    /// Where a value was written; path as `image`, `build.path`, `scripts[0]`, `volumes.key`. The whole body where absent.
+    pub fn span(&self, path: &str) -> Span {
+        self.spans.get(path).copied().unwrap_or(self.span)
+    }
+
+    /// The place of the body as a whole.
+    pub fn body_span(&self) -> Span {
+        self.span
+    }
+
+    /// Whether a field is set at all, known or not.
+    pub fn is_set(&self, name: &str) -> bool {
+        self.values.contains_key(name) || self.is_unknown(name)
+    }
+
+    /// Whether a field, or anything in it, is not known before the machine runs.
+    pub fn is_unknown(&self, name: &str) -> bool {
+        let inside =
+            |path: &String| path == name || path.strip_prefix(name).is_some_and(|rest| rest.starts_with(['.', '[']));
+        self.unknown.iter().any(inside)
+    }
+
+    /// Whether a value (path as for [`Decoded::span`]) is or derives from a sensitive one.
+    pub fn is_sensitive(&self, path: &str) -> bool {
+        self.sensitive.contains(path)
+    }
+
+    /// The values as JSON.
+    pub fn values(&self) -> &JsonMap<String, Json> {
+        &self.values
+    }
+}
+
+impl Schema {
+    /// The field of a name.
+    pub fn field(&self, name: &str) -> Option<&Field> {
+        self.fields.iter().find(|field| field.name == name)
+    }
+
+    /// Checks a body against the schema: unknown names, types, required fields; all mistakes at once. What fits is
+    /// decoded even when something else does not.
+    pub fn decode(&self, body: &Body, diagnostics: &mut Diagnostics) -> Decoded {
+        let mut decoder = Decoder {
+            diagnostics,
+            spans: BTreeMap::new(),
+            unknown: BTreeSet::new(),
+            sensitive: BTreeSet::new(),
+            weak: body.weak,
+        };
+        let values = decoder.body(self, body, "");
+        Decoded {
+            values,
+            spans: decoder.spans,
+            unknown: decoder.unknown,
+            sensitive: decoder.sensitive,
+            span: body.span,
+        }
+    }
+}
+
+struct Decoder<'a> {
+    diagnostics: &'a mut Diagnostics,
+    spans: BTreeMap<String, Span>,
+    unknown: BTreeSet<String>,
+    sensitive: BTreeSet<String>,
+    weak: bool,
+}
+
+impl Decoder<'_> {
+    fn body(&mut self, schema: &Schema, body: &Body, prefix: &str) -> JsonMap<String, Json> {
+        let names = || schema.fields.iter().map(|field| field.name);
+        let mut values = JsonMap::new();
+        for (name, attribute) in &body.attributes {
+            let Some(field) = schema.field(name) else {
+                self.diagnostics.push(
+                    Diagnostic::error(
+                        "unknown-argument",
+                        attribute.name_span,
+                        format!("{} has no argument `{name}`", schema.title),
+                    )
+                    .did_you_mean(attribute.name_span, name, names().collect::<Vec<_>>()),
+                );
+                continue;
+            };
+            if let Some(instead) = field.deprecated {
+                self.diagnostics.push(
+                    Diagnostic::warning("deprecated-argument", attribute.name_span, format!("`{name}` is out of date"))
+                        .help(instead),
+                );
+            }
+            let path = format!("{prefix}{name}");
+            if !body.weak && matches!(field.kind, FieldType::Block(_) | FieldType::Blocks(_)) {
+                self.diagnostics.push(
+                    Diagnostic::error(
+                        "block-expected",
+                        attribute.name_span,
+                        format!("`{name}` is a block, not an argument"),
+                    )
+                    .help(format!("write `{name} {{ ... }}`, without `=`")),
+                );
+                continue;
+            }
+            if let Some(value) = self.node(&field.kind, &attribute.node, &path) {
+                values.insert(name.clone(), value);
+            }
+        }
+        self.blocks(schema, body, prefix, &mut values);
+        for field in schema.fields.iter().filter(|field| field.required) {
+            let path = format!("{prefix}{}", field.name);
+            let named =
+                body.attributes.contains_key(field.name) || body.blocks.iter().any(|block| block.kind == field.name);
+            let is_null = body.attributes.get(field.name).is_some_and(|attribute| attribute.node.value == Value::Null);
+            if (!named || is_null) && !self.unknown.contains(&path) {
+                self.diagnostics.push(
+                    Diagnostic::error(
+                        "missing-argument",
+                        body.span,
+                        format!("{} needs `{}`", schema.title, field.name),
+                    )
+                    .help(format!("`{}` ({}): {}", field.name, field.kind.name(), field.doc)),
+                );
+            }
+        }
+        values
+    }
+
+    fn blocks(&mut self, schema: &Schema, body: &Body, prefix: &str, values: &mut JsonMap<String, Json>) {
+        for block in &body.blocks {
+            let name = block.kind.as_str();
+            match schema.field(name).map(|field| field.kind) {
+                Some(FieldType::Block(inner)) => {
+                    if let Some(first) = self.spans.get(&format!("{prefix}{name}")) {
+                        let twice = Diagnostic::error(
+                            "duplicate-block",
+                            block.kind_span,
+                            format!("`{name}` may stand only once"),
+                        )
+                        .also(*first, "first here");
+                        self.diagnostics.push(twice);
+                        continue;
+                    }
+                    self.spans.insert(format!("{prefix}{name}"), block.kind_span);
+                    let inner_values = self.body(inner, &block.body, &format!("{prefix}{name}."));
+                    values.insert(name.to_owned(), Json::Object(inner_values));
+                }
+                Some(FieldType::Blocks(inner)) => {
+                    let list = values.entry(name.to_owned()).or_insert_with(|| Json::Array(Vec::new()));
+                    let index = list.as_array().map_or(0, Vec::len);
+                    let path = format!("{prefix}{name}[{index}]");
+                    self.spans.insert(path.clone(), block.kind_span);
+                    let inner_values = self.body(inner, &block.body, &format!("{path}."));
+                    if let Some(Json::Array(items)) = values.get_mut(name) {
+                        items.push(Json::Object(inner_values));
+                    }
+                }
+                Some(_) => self.diagnostics.push(
+                    Diagnostic::error(
+                        "argument-expected",
+                        block.kind_span,
+                        format!("`{name}` is an argument, not a block"),
+                    )
+                    .fix(
+                        block.kind_span,
+                        format!("{name} ="),
+                        format!("write `{name} = {{ ... }}`"),
+                    ),
+                ),
+                None => self.diagnostics.push(
+                    Diagnostic::error(
+                        "unknown-block",
+                        block.kind_span,
+                        format!("{} has no block `{name}`", schema.title),
+                    )
+                    .did_you_mean(
+                        block.kind_span,
+                        name,
+                        schema.fields.iter().map(|field| field.name).collect::<Vec<_>>(),
+                    ),
+                ),
+            }
+        }
+    }
+
+    fn node(&mut self, kind: &FieldType, node: &Node, path: &str) -> Option<Json> {
+        self.spans.insert(path.to_owned(), node.span);
+        if node.sensitive {
+            self.sensitive.insert(path.to_owned());
+        }
+        match &node.value {
+            Value::Null => None,
+            Value::Unknown => {
+                self.unknown.insert(path.to_owned());
+                None
+            }
+            value => match kind {
+                FieldType::StringList | FieldType::IntegerList => self.list(kind, node, path),
+                FieldType::StringMap => self.map(node, path),
+                FieldType::Any => Some(self.any(node, path)),
+                FieldType::Block(schema) => match value {
+                    // Weakly typed decoders take a list of one object for an object.
+                    Value::List(items) if items.len() == 1 => self.node(kind, &items[0], path),
+                    _ => self.object(schema, node, path),
+                },
+                FieldType::Blocks(schema) => match value {
+                    Value::List(items) => Some(Json::Array(
+                        items
+                            .iter()
+                            .enumerate()
+                            .filter_map(|(index, item)| self.object(schema, item, &format!("{path}[{index}]")))
+                            .collect(),
+                    )),
+                    _ => self.object(schema, node, &format!("{path}[0]")).map(|object| Json::Array(vec![object])),
+                },
+                scalar => self.scalar(scalar, node, path),
+            },
+        }
+    }
+
+    fn object(&mut self, schema: &Schema, node: &Node, path: &str) -> Option<Json> {
+        let Value::Map(entries) = &node.value else {
+            return self.mismatch(node, path, "an object");
+        };
+        let attributes = entries
+            .iter()
+            .map(|(name, inner)| {
+                (name.clone(), crate::config::Attribute { name_span: inner.span, node: inner.clone() })
+            })
+            .collect();
+        self.spans.insert(path.to_owned(), node.span);
+        let body = Body { attributes, blocks: Vec::new(), span: node.span, weak: self.weak };
+        Some(Json::Object(self.body(schema, &body, &format!("{path}."))))
+    }
+
+    fn list(&mut self, kind: &FieldType, node: &Node, path: &str) -> Option<Json> {
+        let item_kind = if matches!(kind, FieldType::IntegerList) { FieldType::Integer } else { FieldType::String };
+        match &node.value {
+            Value::List(items) => {
+                let mut list = Vec::with_capacity(items.len());
+                for (index, item) in items.iter().enumerate() {
+                    let item_path = format!("{path}[{index}]");
+                    match self.node(&item_kind, item, &item_path) {
+                        Some(value) => list.push(value),
+                        None if self.unknown.contains(&item_path) => list.push(Json::String(String::new())),
+                        None if item.value == Value::Null => {
+                            self.mismatch(item, &item_path, &item_kind.name());
+                        }
+                        None => {}
+                    }
+                }
+                Some(Json::Array(list))
+            }
+            // Packer's weak decode splits a text at commas only where the target is a list of texts.
+            Value::String(text) if self.weak && matches!(item_kind, FieldType::String) => {
+                self.spans.insert(format!("{path}[0]"), node.span);
+                Some(Json::Array(vec![Json::String(text.clone())]))
+            }
+            Value::Bool(_) | Value::Number(_) | Value::String(_) if self.weak => {
+                let item = self.node(&item_kind, node, &format!("{path}[0]"))?;
+                Some(Json::Array(vec![item]))
+            }
+            _ => self.mismatch(node, path, &kind.name()),
+        }
+    }
+
+    fn map(&mut self, node: &Node, path: &str) -> Option<Json> {
+        let entries = match &node.value {
+            Value::Map(entries) => entries,
+            Value::List(items) if self.weak && items.iter().all(|item| matches!(item.value, Value::Map(_))) => {
+                let mut merged = JsonMap::new();
+                for item in items {
+                    if let Some(Json::Object(part)) = self.map(item, path) {
+                        merged.extend(part);
+                    }
+                }
+                return Some(Json::Object(merged));
+            }
+            _ => return self.mismatch(node, path, "a map of strings"),
+        };
+        let mut map = JsonMap::new();
+        for (key, item) in entries {
+            let item_path = format!("{path}.{key}");
+            match self.node(&FieldType::String, item, &item_path) {
+                Some(value) => {
+                    map.insert(key.clone(), value);
+                }
+                None if self.unknown.contains(&item_path) => {
+                    map.insert(key.clone(), Json::String(String::new()));
+                }
+                None => {}
+            }
+        }
+        Some(Json::Object(map))
+    }
+
+    fn any(&mut self, node: &Node, path: &str) -> Json {
+        self.spans.insert(path.to_owned(), node.span);
+        match &node.value {
+            Value::Null => Json::Null,
+            Value::Unknown => {
+                self.unknown.insert(path.to_owned());
+                Json::Null
+            }
+            Value::Bool(value) => Json::Bool(*value),
+            Value::Number(text) => text.parse().map_or_else(|_| Json::String(text.clone()), Json::Number),
+            Value::String(text) => Json::String(text.clone()),
+            Value::List(items) => Json::Array(
+                items.iter().enumerate().map(|(index, item)| self.any(item, &format!("{path}[{index}]"))).collect(),
+            ),
+            Value::Map(entries) => Json::Object(
+                entries.iter().map(|(key, item)| (key.clone(), self.any(item, &format!("{path}.{key}")))).collect(),
+            ),
+        }
+    }
+
+    fn scalar(&mut self, kind: &FieldType, node: &Node, path: &str) -> Option<Json> {
+        match kind {
+            FieldType::Bool => match bool_of(&node.value, self.weak) {
+                Some(value) => Some(Json::Bool(value)),
+                None => self.mismatch(node, path, "a bool"),
+            },
+            FieldType::BoolOr(words) => match (&node.value, bool_of(&node.value, self.weak)) {
+                (_, Some(value)) => Some(Json::String(value.to_string())),
+                (Value::String(text), _) if words.contains(&text.as_str()) => Some(Json::String(text.clone())),
+                _ => self.mismatch(
+                    node,
+                    path,
+                    &format!("`true`, `false` or one of {}", crate::suggest::enumerate(words.iter().copied())),
+                ),
+            },
+            FieldType::Integer | FieldType::Number => {
+                let text = match &node.value {
+                    Value::Number(text) => Some(text.as_str()),
+                    Value::String(text) => Some(text.trim()),
+                    Value::Bool(value) if self.weak => Some(if *value { "1" } else { "0" }),
+                    _ => None,
+                };
+                let number = text.and_then(|text| match kind {
+                    FieldType::Integer => text.parse::<i64>().ok().map(Json::from),
+                    _ => text.parse::<f64>().ok().filter(|number| number.is_finite()).map(Json::from),
+                });
+                if number.is_none() {
+                    return self.mismatch(
+                        node,
+                        path,
+                        if matches!(kind, FieldType::Integer) { "a whole number" } else { "a number" },
+                    );
+                }
+                number
+            }
+            _ => {
+                let Some(text) = text_of(&node.value) else { return self.mismatch(node, path, "a string") };
+                match kind {
+                    FieldType::Duration => {
+                        if let Err(error) = duration::parse(&text) {
+                            self.diagnostics.push(Diagnostic::error(
+                                "wrong-duration",
+                                node.span,
+                                format!("`{path}`: {error}"),
+                            ));
+                            return None;
+                        }
+                    }
+                    FieldType::OneOf(words) if !words.contains(&text.as_str()) => {
+                        self.diagnostics.push(
+                            Diagnostic::error("wrong-value", node.span, format!("`{path}` cannot be `{text}`"))
+                                .help(format!("known: {}", crate::suggest::enumerate(words.iter().copied()))),
+                        );
+                        return None;
+                    }
+                    _ => {}
+                }
+                Some(Json::String(text))
+            }
+        }
+    }
+
+    fn mismatch(&mut self, node: &Node, path: &str, wanted: &str) -> Option<Json> {
+        let title = format!("`{path}` must be {wanted}, and this is {}", node.value.type_name());
+        self.diagnostics.push(Diagnostic::error("wrong-type", node.span, title));
+        None
+    }
+}
+
+fn text_of(value: &Value) -> Option<String> {
+    match value {
+        Value::String(text) | Value::Number(text) => Some(text.clone()),
+        Value::Bool(value) => Some(value.to_string()),
+        _ => None,
+    }
+}
+
+/// `true`/`false`, also as text (HCL converts it); weakly also `1`, `0`, `t`, `f`, the empty text, and any number, as
+/// Go's `strconv.ParseBool` and mapstructure have it.
+fn bool_of(value: &Value, weak: bool) -> Option<bool> {
+    match value {
+        Value::Bool(value) => Some(*value),
+        Value::String(text) => match (text.as_str(), weak) {
+            ("true", _) | ("1" | "t" | "T" | "TRUE" | "True", true) => Some(true),
+            ("false", _) | ("0" | "f" | "F" | "FALSE" | "False" | "", true) => Some(false),
+            _ => None,
+        },
+        Value::Number(text) if weak => Some(text != "0"),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,112 @@
+//! Decoding by schema.
+
+use indexmap::IndexMap;
+
+use super::*;
+use crate::config::Attribute;
+use crate::source::SourceId;
+
+const BUILD: Schema = Schema {
+    kind: "build",
+    title: "a `build` block",
+    doc: "",
+    fields: &[Field::string("path", "the Dockerfile").required()],
+    example: "",
+};
+
+const SCHEMA: Schema = Schema {
+    kind: "docker",
+    title: "a `docker` source",
+    doc: "",
+    fields: &[
+        Field::string("image", "the base image").required(),
+        Field::bool("commit", "keep the image"),
+        Field::strings("changes", "Dockerfile instructions"),
+        Field::map("volumes", "host to container"),
+        Field::duration("timeout", "how long"),
+        Field::new("pull", FieldType::BoolOr(&["always", "missing"]), "when to pull"),
+        Field::new("build", FieldType::Block(&BUILD), "build the base"),
+    ],
+    example: "",
+};
+
+fn span() -> Span {
+    Span::new(SourceId(0), 0..1)
+}
+
+fn body(weak: bool, attributes: Vec<(&str, Value)>) -> Body {
+    let attributes: IndexMap<String, Attribute> = attributes
+        .into_iter()
+        .map(|(name, value)| (name.to_owned(), Attribute { name_span: span(), node: Node::new(value, span()) }))
+        .collect();
+    Body { attributes, blocks: Vec::new(), span: span(), weak }
+}
+
+fn text(value: &str) -> Value {
+    Value::String(value.to_owned())
+}
+
+fn titles(diagnostics: &Diagnostics) -> Vec<&str> {
+    diagnostics.items.iter().map(|item| item.title.as_str()).collect()
+}
+
+#[test]
+fn json_is_weakly_typed() {
+    let mut diagnostics = Diagnostics::new();
+    let decoded = SCHEMA.decode(
+        &body(
+            true,
+            vec![
+                ("image", text("debian")),
+                ("commit", text("true")),
+                ("changes", text("USER a, b")),
+                ("pull", Value::Bool(false)),
+            ],
+        ),
+        &mut diagnostics,
+    );
+    assert!(diagnostics.is_empty(), "{diagnostics:?}");
+    assert_eq!(
+        Json::Object(decoded.values().clone()),
+        serde_json::json!({ "image": "debian", "commit": true, "changes": ["USER a, b"], "pull": "false" })
+    );
+}
+
+#[test]
+fn hcl_does_not_take_a_string_for_a_list() {
+    let mut diagnostics = Diagnostics::new();
+    SCHEMA.decode(&body(false, vec![("image", text("debian")), ("changes", text("USER a"))]), &mut diagnostics);
+    assert_eq!(titles(&diagnostics), ["`changes` must be list of strings, and this is a string"]);
+}
+
+#[test]
+fn all_mistakes_are_told_at_once() {
+    let mut diagnostics = Diagnostics::new();
+    SCHEMA.decode(&body(false, vec![("comit", Value::Bool(true)), ("timeout", text("10 seconds"))]), &mut diagnostics);
+    assert_eq!(
+        titles(&diagnostics),
+        [
+            "a `docker` source has no argument `comit`",
+            "`timeout`: `10 seconds` has an unknown unit; the units are `ns`, `us`, `ms`, `s`, `m` and `h`",
+            "a `docker` source needs `image`"
+        ]
+    );
+    assert_eq!(diagnostics.items[0].fix.as_ref().map(|fix| fix.replacement.as_str()), Some("commit"));
+}
+
+#[test]
+fn an_unknown_value_is_neither_missing_nor_wrong() {
+    let mut diagnostics = Diagnostics::new();
+    let decoded = SCHEMA.decode(&body(false, vec![("image", Value::Unknown)]), &mut diagnostics);
+    assert!(diagnostics.is_empty(), "{diagnostics:?}");
+    assert!(decoded.is_unknown("image") && decoded.is_set("image"));
+}
+
+#[test]
+fn json_objects_serve_as_blocks() {
+    let mut diagnostics = Diagnostics::new();
+    let path = IndexMap::from([("path".to_owned(), Node::new(text("Dockerfile"), span()))]);
+    let decoded = SCHEMA.decode(&body(true, vec![("image", text("a")), ("build", Value::Map(path))]), &mut diagnostics);
+    assert!(diagnostics.is_empty(), "{diagnostics:?}");
+    assert_eq!(decoded.values()["build"], serde_json::json!({ "path": "Dockerfile" }));
+}
