@@ -1,0 +1,11 @@
+#!/bin/sh
+# Installs what the demo and the tests need from Debian; the engine is started by services.sh, not by the package.
+. "$(dirname "$0")/lib.sh"
+
+command -v cargo >/dev/null || fail "no cargo here: install Rust first (https://rustup.rs)"
+command -v apt-get >/dev/null || fail "this script installs Debian packages; on another system install docker, docker-registry, mmdebstrap and jq yourself"
+install_packages ca-certificates curl gcc git jq make
+install_packages docker.io docker-registry iptables mmdebstrap python3-jwt python3-cryptography
+if [ "${1:-}" = tests ]; then
+    install_packages apache2-utils openssh-client packer
+fi
