@@ -7,7 +7,9 @@
 //!   text ──syntax::parse_body──► syntax::Body ──evaluate::evaluate──► value::Value
 //! ```
 
+pub mod convert;
 pub mod evaluate;
 pub mod functions;
+pub mod print;
 pub mod syntax;
 pub mod value;

@@ -1,8 +1,17 @@
 //! Values and types.
 
+use std::cmp::Ordering;
 use std::collections::BTreeMap;
+use std::fmt;
 
-use bigdecimal::BigDecimal;
+use bigdecimal::{BigDecimal, ToPrimitive};
+use unicode_normalization::{UnicodeNormalization, is_nfc};
+
+/// Significant digits a number keeps: what the 512-bit floats of the reference implementation hold.
+pub const SIGNIFICANT_DIGITS: u64 = 154;
+
+/// The largest power of ten a number may have: keeps the canonical text, which has no exponent, bounded.
+pub const LARGEST_EXPONENT: i64 = 10_000;
 
 /// A type.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -76,4 +85,403 @@ impl From<Data> for Value {
     fn from(data: Data) -> Value {
         Value { data, sensitive: false }
     }
+}
+
+impl From<&str> for Value {
+    fn from(text: &str) -> Value {
+        Value::string(text)
+    }
+}
+
+impl From<String> for Value {
+    fn from(text: String) -> Value {
+        Value::string(text)
+    }
+}
+
+impl From<bool> for Value {
+    fn from(value: bool) -> Value {
+        Value::bool(value)
+    }
+}
+
+/// Making values.
+impl Value {
+    /// A text, NFC-normalised.
+    pub fn string(text: impl Into<String>) -> Value {
+        let text = text.into();
+        let text = if is_nfc(&text) { text } else { text.nfc().collect() };
+        Data::String(text).into()
+    }
+
+    /// A number.
+    pub fn number(number: impl Into<BigDecimal>) -> Value {
+        Data::Number(number.into()).into()
+    }
+
+    /// A truth value.
+    pub fn bool(value: bool) -> Value {
+        Data::Bool(value).into()
+    }
+
+    /// The literal `null`, of no type yet.
+    pub fn null() -> Value {
+        Value::null_of(Type::Any)
+    }
+
+    /// `null` of a type.
+    pub fn null_of(kind: Type) -> Value {
+        Data::Null(kind).into()
+    }
+
+    /// A value to come, of a type (or [`Type::Any`]).
+    pub fn unknown(kind: Type) -> Value {
+        Data::Unknown(kind).into()
+    }
+
+    /// A list; the elements are of type `element` already (see [`crate::convert`]).
+    pub fn list(element: Type, elements: impl IntoIterator<Item = Value>) -> Value {
+        Data::List(element, elements.into_iter().collect()).into()
+    }
+
+    /// A list of texts.
+    pub fn string_list<T: Into<String>>(texts: impl IntoIterator<Item = T>) -> Value {
+        Value::list(Type::String, texts.into_iter().map(Value::string))
+    }
+
+    /// A set: sorts, drops repeated elements and moves the elements' marks to the set, where they cannot tell which
+    /// element is the secret one.
+    pub fn set(element: Type, elements: impl IntoIterator<Item = Value>) -> Value {
+        let mut elements: Vec<Value> = elements.into_iter().collect();
+        let sensitive = elements.iter().any(Value::any_sensitive);
+        for element in &mut elements {
+            element.unmark();
+        }
+        elements.sort_by(canonical_order);
+        elements.dedup();
+        Value { data: Data::Set(element, elements), sensitive }
+    }
+
+    /// A tuple.
+    pub fn tuple(elements: impl IntoIterator<Item = Value>) -> Value {
+        Data::Tuple(elements.into_iter().collect()).into()
+    }
+
+    /// A map; the elements are of type `element` already.
+    pub fn map<K: Into<String>>(element: Type, entries: impl IntoIterator<Item = (K, Value)>) -> Value {
+        Data::Map(element, entries.into_iter().map(|(key, value)| (key.into(), value)).collect()).into()
+    }
+
+    /// An object.
+    pub fn object<K: Into<String>>(entries: impl IntoIterator<Item = (K, Value)>) -> Value {
+        Data::Object(entries.into_iter().map(|(key, value)| (key.into(), value)).collect()).into()
+    }
+
+    /// The same value, marked when `sensitive` is set (a mark is never taken away).
+    #[must_use]
+    pub fn marked(mut self, sensitive: bool) -> Value {
+        self.sensitive |= sensitive;
+        self
+    }
+
+    /// Takes all marks away, in depth.
+    pub fn unmark(&mut self) {
+        self.sensitive = false;
+        match &mut self.data {
+            Data::List(_, elements) | Data::Set(_, elements) | Data::Tuple(elements) => {
+                elements.iter_mut().for_each(Value::unmark);
+            }
+            Data::Map(_, entries) | Data::Object(entries) => entries.values_mut().for_each(Value::unmark),
+            Data::Null(_) | Data::Unknown(_) | Data::Bool(_) | Data::Number(_) | Data::String(_) => {}
+        }
+    }
+}
+
+/// Looking at values.
+impl Value {
+    /// Its type.
+    pub fn type_of(&self) -> Type {
+        match &self.data {
+            Data::Null(kind) | Data::Unknown(kind) => kind.clone(),
+            Data::Bool(_) => Type::Bool,
+            Data::Number(_) => Type::Number,
+            Data::String(_) => Type::String,
+            Data::List(element, _) => Type::List(Box::new(element.clone())),
+            Data::Set(element, _) => Type::Set(Box::new(element.clone())),
+            Data::Map(element, _) => Type::Map(Box::new(element.clone())),
+            Data::Tuple(elements) => Type::Tuple(elements.iter().map(Value::type_of).collect()),
+            Data::Object(entries) => Type::object(entries.iter().map(|(name, value)| (name.clone(), value.type_of()))),
+        }
+    }
+
+    /// Whether it is `null`.
+    pub fn is_null(&self) -> bool {
+        matches!(self.data, Data::Null(_))
+    }
+
+    /// Whether the value as a whole is unknown.
+    pub fn is_unknown(&self) -> bool {
+        matches!(self.data, Data::Unknown(_))
+    }
+
+    /// Whether no part of it is unknown.
+    pub fn is_wholly_known(&self) -> bool {
+        !self.any(&Value::is_unknown)
+    }
+
+    /// Whether any part of it is sensitive.
+    pub fn any_sensitive(&self) -> bool {
+        self.any(&|value| value.sensitive)
+    }
+
+    /// Whether `test` holds for it or anything in it.
+    pub fn any(&self, test: &dyn Fn(&Value) -> bool) -> bool {
+        test(self) || self.children().any(|child| child.any(test))
+    }
+
+    /// The values directly in it, in order; none in a primitive value.
+    pub fn children(&self) -> impl Iterator<Item = &Value> {
+        let entries = self.as_entries().into_iter().flat_map(BTreeMap::values);
+        self.as_elements().unwrap_or_default().iter().chain(entries)
+    }
+
+    /// The text of a string.
+    pub fn as_str(&self) -> Option<&str> {
+        match &self.data {
+            Data::String(text) => Some(text),
+            _ => None,
+        }
+    }
+
+    /// The truth value of a bool.
+    pub fn as_bool(&self) -> Option<bool> {
+        match self.data {
+            Data::Bool(value) => Some(value),
+            _ => None,
+        }
+    }
+
+    /// The number of a number.
+    pub fn as_number(&self) -> Option<&BigDecimal> {
+        match &self.data {
+            Data::Number(number) => Some(number),
+            _ => None,
+        }
+    }
+
+    /// The number of a whole number that fits.
+    pub fn as_i64(&self) -> Option<i64> {
+        self.as_number().filter(|number| number.is_integer()).and_then(BigDecimal::to_i64)
+    }
+
+    /// The elements of a list, set or tuple.
+    pub fn as_elements(&self) -> Option<&[Value]> {
+        match &self.data {
+            Data::List(_, elements) | Data::Set(_, elements) | Data::Tuple(elements) => Some(elements),
+            _ => None,
+        }
+    }
+
+    /// The entries of a map or object.
+    pub fn as_entries(&self) -> Option<&BTreeMap<String, Value>> {
+        match &self.data {
+            Data::Map(_, entries) | Data::Object(entries) => Some(entries),
+            _ => None,
+        }
+    }
+
+    /// The canonical text of a string, number or bool, as a template prints it.
+    pub fn to_text(&self) -> Option<String> {
+        match &self.data {
+            Data::String(text) => Some(text.clone()),
+            Data::Number(number) => Some(number_text(number)),
+            Data::Bool(value) => Some(value.to_string()),
+            _ => None,
+        }
+    }
+}
+
+impl Type {
+    /// `list(element)`.
+    pub fn list(element: Type) -> Type {
+        Type::List(Box::new(element))
+    }
+
+    /// `set(element)`.
+    pub fn set(element: Type) -> Type {
+        Type::Set(Box::new(element))
+    }
+
+    /// `map(element)`.
+    pub fn map(element: Type) -> Type {
+        Type::Map(Box::new(element))
+    }
+
+    /// An object type whose attributes are all required.
+    pub fn object<K: Into<String>>(fields: impl IntoIterator<Item = (K, Type)>) -> Type {
+        Type::Object(fields.into_iter().map(|(name, kind)| (name.into(), ObjectField::required(kind))).collect())
+    }
+
+    /// Whether it is `string`, `number` or `bool`.
+    pub fn is_primitive(&self) -> bool {
+        matches!(self, Type::String | Type::Number | Type::Bool)
+    }
+
+    /// Whether `any` occurs in it: a value of it may have a more precise type.
+    pub fn has_any(&self) -> bool {
+        match self {
+            Type::Any => true,
+            Type::String | Type::Number | Type::Bool => false,
+            Type::List(element) | Type::Set(element) | Type::Map(element) => element.has_any(),
+            Type::Tuple(elements) => elements.iter().any(Type::has_any),
+            Type::Object(fields) => fields.values().any(|field| field.kind.has_any()),
+        }
+    }
+
+    /// What a sentence calls a value of it: `a string`, `a list of number`, `an object`.
+    pub fn friendly(&self) -> String {
+        match self {
+            Type::Any => "a value of any type".to_owned(),
+            Type::String => "a string".to_owned(),
+            Type::Number => "a number".to_owned(),
+            Type::Bool => "a bool".to_owned(),
+            Type::List(element) => format!("a list of {}", element.bare_name()),
+            Type::Set(element) => format!("a set of {}", element.bare_name()),
+            Type::Map(element) => format!("a map of {}", element.bare_name()),
+            Type::Tuple(_) => "a tuple".to_owned(),
+            Type::Object(_) => "an object".to_owned(),
+        }
+    }
+
+    /// The friendly name without its article, for use after "of".
+    fn bare_name(&self) -> String {
+        let name = self.friendly();
+        name.split_once(' ').map_or(name.clone(), |(_, rest)| rest.to_owned())
+    }
+}
+
+/// As HCL writes types: `list(object({ a = optional(number) }))`.
+impl fmt::Display for Type {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Type::Any => formatter.write_str("any"),
+            Type::String => formatter.write_str("string"),
+            Type::Number => formatter.write_str("number"),
+            Type::Bool => formatter.write_str("bool"),
+            Type::List(element) => write!(formatter, "list({element})"),
+            Type::Set(element) => write!(formatter, "set({element})"),
+            Type::Map(element) => write!(formatter, "map({element})"),
+            Type::Tuple(elements) => {
+                formatter.write_str("tuple([")?;
+                for (index, element) in elements.iter().enumerate() {
+                    write!(formatter, "{}{element}", if index == 0 { "" } else { ", " })?;
+                }
+                formatter.write_str("])")
+            }
+            Type::Object(fields) if fields.is_empty() => formatter.write_str("object({})"),
+            Type::Object(fields) => {
+                formatter.write_str("object({")?;
+                for (index, (name, field)) in fields.iter().enumerate() {
+                    write!(formatter, "{} {name} = {field}", if index == 0 { "" } else { "," })?;
+                }
+                formatter.write_str(" })")
+            }
+        }
+    }
+}
+
+impl ObjectField {
+    /// An attribute that must be there.
+    pub fn required(kind: Type) -> ObjectField {
+        ObjectField { kind, optional: false, default: None }
+    }
+
+    /// An attribute that may be absent.
+    pub fn optional(kind: Type, default: Option<Value>) -> ObjectField {
+        ObjectField { kind, optional: true, default: default.map(Box::new) }
+    }
+}
+
+impl fmt::Display for ObjectField {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match (&self.default, self.optional) {
+            (Some(default), _) => write!(formatter, "optional({}, {})", self.kind, crate::print::one_line(default)),
+            (None, true) => write!(formatter, "optional({})", self.kind),
+            (None, false) => write!(formatter, "{}", self.kind),
+        }
+    }
+}
+
+/// The canonical text of a number: no exponent, no trailing zeros behind the point.
+pub fn number_text(number: &BigDecimal) -> String {
+    rounded(number).normalized().to_plain_string()
+}
+
+/// A number cut to the digits that numbers keep. Results of arithmetic pass through it, so that a third times three is
+/// one.
+pub fn rounded(number: &BigDecimal) -> BigDecimal {
+    if number.digits() > SIGNIFICANT_DIGITS { number.with_prec(SIGNIFICANT_DIGITS) } else { number.clone() }
+}
+
+/// Reads the text of a number: digits, an optional fraction and exponent, an optional sign. `None` for anything else
+/// and for exponents beyond [`LARGEST_EXPONENT`].
+pub fn parse_number(text: &str) -> Option<BigDecimal> {
+    let unsigned = text.strip_prefix(['+', '-']).unwrap_or(text);
+    let (mantissa, exponent) = match unsigned.split_once(['e', 'E']) {
+        Some((mantissa, exponent)) => (mantissa, Some(exponent)),
+        None => (unsigned, None),
+    };
+    let (whole, fraction) = mantissa.split_once('.').unwrap_or((mantissa, ""));
+    let all_digits = |digits: &str| digits.bytes().all(|byte| byte.is_ascii_digit());
+    if (whole.is_empty() && fraction.is_empty()) || !all_digits(whole) || !all_digits(fraction) {
+        return None;
+    }
+    let exponent: i64 = match exponent {
+        None => 0,
+        Some(exponent) => {
+            let digits = exponent.strip_prefix(['+', '-']).unwrap_or(exponent);
+            if digits.is_empty() || !all_digits(digits) {
+                return None;
+            }
+            exponent.parse().ok().filter(|exponent: &i64| exponent.abs() <= LARGEST_EXPONENT)?
+        }
+    };
+    let digits = format!("{}{whole}{fraction}", if text.starts_with('-') { "-" } else { "" });
+    let scale = i64::try_from(fraction.len()).ok()? - exponent;
+    Some(BigDecimal::new(digits.parse().ok()?, scale))
+}
+
+/// The order of a set's elements: null first, unknown last; numbers by size, texts by code point, `false` before `true`,
+/// collections element by element.
+pub fn canonical_order(left: &Value, right: &Value) -> Ordering {
+    let rank = |value: &Value| match value.data {
+        Data::Null(_) => 0,
+        Data::Bool(_) => 1,
+        Data::Number(_) => 2,
+        Data::String(_) => 3,
+        Data::List(..) | Data::Set(..) | Data::Tuple(_) => 4,
+        Data::Map(..) | Data::Object(_) => 5,
+        Data::Unknown(_) => 6,
+    };
+    match (&left.data, &right.data) {
+        (Data::Bool(left), Data::Bool(right)) => left.cmp(right),
+        (Data::Number(left), Data::Number(right)) => left.cmp(right),
+        (Data::String(left), Data::String(right)) => left.cmp(right),
+        _ => rank(left).cmp(&rank(right)).then_with(|| {
+            let keys = |value: &Value| value.as_entries().map(|entries| entries.keys().cloned().collect::<Vec<_>>());
+            keys(left).cmp(&keys(right)).then_with(|| children_order(left, right))
+        }),
+    }
+}
+
+fn children_order(left: &Value, right: &Value) -> Ordering {
+    let mut right = right.children();
+    for child in left.children() {
+        let Some(other) = right.next() else { return Ordering::Greater };
+        let order = canonical_order(child, other);
+        if order != Ordering::Equal {
+            return order;
+        }
+    }
+    if right.next().is_some() { Ordering::Less } else { Ordering::Equal }
 }
