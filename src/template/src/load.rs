@@ -1,0 +1,203 @@
+//! The one entry: which form a template has, and what loading it gives.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use kiln_core::{Diagnostic, Diagnostics, Plan, Severity, SourceId, SourceMap};
+
+use crate::{hcl, legacy};
+
+/// The form of a template.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ConfigType {
+    /// HCL2.
+    Hcl2,
+    /// Legacy JSON.
+    Json,
+}
+
+/// What to load, and everything from outside that it may depend on.
+#[derive(Debug, Clone)]
+pub struct LoadOptions {
+    /// A file, a directory, or `-` for [`LoadOptions::stdin`]; relative to [`LoadOptions::working_dir`].
+    pub template: PathBuf,
+    /// The template's text where [`LoadOptions::template`] is `-`.
+    pub stdin: Option<String>,
+    /// `-config-type`: the form, whatever the name says.
+    pub config_type: Option<ConfigType>,
+    /// `-var name=value`, in order, split at the first `=`.
+    pub variables: Vec<(String, String)>,
+    /// `-var-file`, in order; relative to [`LoadOptions::working_dir`].
+    pub variable_files: Vec<PathBuf>,
+    /// The process's environment: `PKR_VAR_x`, `KILN_VAR_x`, and `env()` in defaults.
+    pub environment: BTreeMap<String, String>,
+    /// `-only`, split at commas.
+    pub only: Vec<String>,
+    /// `-except`, split at commas.
+    pub except: Vec<String>,
+    /// The process's directory, absolute.
+    pub working_dir: PathBuf,
+    /// The user's home, for `pathexpand`.
+    pub home: Option<PathBuf>,
+    /// When the run started; `{{timestamp}}` is frozen at it.
+    pub started: SystemTime,
+    /// Whether a var file's value for an undeclared variable is worth a warning.
+    pub warn_undeclared: bool,
+    /// Whether a variable without value is no mistake (`inspect`, `console`, `init`): its value is unknown then.
+    pub allow_unset: bool,
+    /// Whether to stop after syntax and the shape of the blocks; the plan is empty then.
+    pub syntax_only: bool,
+}
+
+impl LoadOptions {
+    /// A template, and nothing else from outside.
+    pub fn new(template: impl Into<PathBuf>, working_dir: impl Into<PathBuf>) -> LoadOptions {
+        LoadOptions {
+            template: template.into(),
+            stdin: None,
+            config_type: None,
+            variables: Vec::new(),
+            variable_files: Vec::new(),
+            environment: BTreeMap::new(),
+            only: Vec::new(),
+            except: Vec::new(),
+            working_dir: working_dir.into(),
+            home: None,
+            started: SystemTime::now(),
+            warn_undeclared: false,
+            allow_unset: false,
+            syntax_only: false,
+        }
+    }
+
+    /// The form of the template: HCL2 for directories, `*.pkr.hcl`, `*.kiln.hcl` and `*.pkr.json`, else legacy JSON;
+    /// `-config-type` decides over all. Looks at the file system.
+    pub fn form(&self) -> ConfigType {
+        let name = self.template.to_string_lossy();
+        let is_hcl = [".pkr.hcl", ".kiln.hcl", ".pkr.json"].iter().any(|ending| name.ends_with(ending));
+        match self.config_type {
+            Some(form) => form,
+            None if is_hcl || self.is_directory() => ConfigType::Hcl2,
+            None => ConfigType::Json,
+        }
+    }
+
+    /// Whether the template is a directory.
+    pub fn is_directory(&self) -> bool {
+        !self.is_stdin() && self.resolve(&self.template).is_dir()
+    }
+
+    /// Whether the template comes from standard input.
+    pub fn is_stdin(&self) -> bool {
+        self.template.as_os_str() == "-"
+    }
+
+    /// A path the user gave, against the working directory.
+    pub fn resolve(&self, path: &Path) -> PathBuf {
+        self.working_dir.join(path)
+    }
+
+    /// The template's directory as the user gave it (`path.root`): `.` for a bare file name and for standard input.
+    pub fn template_dir(&self) -> PathBuf {
+        let directory = match () {
+            () if self.is_stdin() => Path::new("."),
+            () if self.is_directory() => self.template.as_path(),
+            () => self.template.parent().unwrap_or(Path::new(".")),
+        };
+        if directory.as_os_str().is_empty() { PathBuf::from(".") } else { directory.to_path_buf() }
+    }
+}
+
+/// What loading gave.
+#[derive(Debug)]
+pub struct Loaded {
+    /// All texts read; diagnostics point into them.
+    pub sources: SourceMap,
+    /// Mistakes and warnings, in the order of the text.
+    pub diagnostics: Diagnostics,
+    /// The plan; `None` when there are errors.
+    pub plan: Option<Plan>,
+    /// Texts that must not be shown, also when there is no plan: diagnostics quote source lines.
+    pub secrets: Vec<String>,
+    /// What `console` evaluates in; `None` for JSON (see [`Plan::text_scope`] there) and when there are errors.
+    pub values: Option<Arc<hcl::Values>>,
+}
+
+/// What one form's loader gives; the diagnostics go elsewhere.
+#[derive(Debug, Default)]
+pub struct Outcome {
+    /// The plan; `None` only with at least one error in the diagnostics.
+    pub plan: Option<Plan>,
+    /// As [`Loaded::secrets`].
+    pub secrets: Vec<String>,
+    /// As [`Loaded::values`].
+    pub values: Option<Arc<hcl::Values>>,
+}
+
+/// A template's text, read.
+#[derive(Debug, Clone)]
+pub struct TemplateText {
+    /// Its id in the source map.
+    pub source: SourceId,
+    /// The text as it was read, BOM included.
+    pub text: Arc<str>,
+}
+
+/// Loads a template: reads files, finds the mistakes of all stages up to the plan, evaluates variables and locals.
+/// Component bodies are evaluated later, through the plan.
+pub fn load(options: &LoadOptions) -> Loaded {
+    let mut sources = SourceMap::new();
+    let mut diagnostics = Diagnostics::new();
+    let mut outcome = match options.form() {
+        ConfigType::Hcl2 => hcl::load(options, &mut sources, &mut diagnostics),
+        ConfigType::Json => match read_template(options, &options.template, &mut sources, &mut diagnostics) {
+            Some(template) => legacy::load(&template, options, &mut sources, &mut diagnostics),
+            None => Outcome::default(),
+        },
+    };
+    diagnostics.sort();
+    if diagnostics.has_errors() {
+        outcome.plan = None;
+        outcome.values = None;
+    }
+    Loaded { sources, diagnostics, plan: outcome.plan, secrets: outcome.secrets, values: outcome.values }
+}
+
+/// Reads one file (or standard input, for `-`) into the source map; a failure is a diagnostic and `None`.
+pub(crate) fn read_template(
+    options: &LoadOptions,
+    path: &Path,
+    sources: &mut SourceMap,
+    diagnostics: &mut Diagnostics,
+) -> Option<TemplateText> {
+    let (name, full, text) = if path.as_os_str() == "-" {
+        ("<stdin>".to_owned(), None, Ok(options.stdin.clone().unwrap_or_default()))
+    } else {
+        let full = options.resolve(path);
+        let text = read_text(&full);
+        (path.display().to_string(), Some(full), text)
+    };
+    match text {
+        Ok(text) => {
+            let text: Arc<str> = text.into();
+            let source = sources.add(name, full.as_deref(), Arc::clone(&text));
+            Some(TemplateText { source, text })
+        }
+        Err(reason) => {
+            diagnostics.push(Diagnostic::new(
+                Severity::Error,
+                "cannot-read-file",
+                None,
+                format!("cannot read `{name}`: {reason}"),
+            ));
+            None
+        }
+    }
+}
+
+fn read_text(path: &Path) -> Result<String, String> {
+    let bytes = std::fs::read(path).map_err(|error| error.to_string())?;
+    String::from_utf8(bytes).map_err(|error| format!("it is not UTF-8 text (byte {})", error.utf8_error().valid_up_to()))
+}
