@@ -1,9 +1,22 @@
 //! The driver seam: everything kiln asks of a Docker engine.
 
-use std::path::Path;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::pin::Pin;
 
 use async_trait::async_trait;
+use bytes::Bytes;
+use futures_util::Stream;
+use kiln_core::{Command, OutputSink};
 use kiln_registry::Credentials;
+
+use crate::models;
+
+/// Bytes on their way to or from the engine.
+pub type ByteStream = Pin<Box<dyn Stream<Item = std::io::Result<Bytes>> + Send>>;
+
+/// Takes a line of a build's output.
+pub type OnLine<'a> = &'a (dyn Fn(&str) + Send + Sync);
 
 /// What a pull or push tells while it runs.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -21,54 +34,7 @@ pub struct TransferProgress {
 /// Takes the progress of a transfer.
 pub type OnProgress<'a> = &'a (dyn Fn(TransferProgress) + Send + Sync);
 
-/// Why an engine's call failed.
-#[derive(Debug, thiserror::Error)]
-pub enum EngineError {
-    /// Nobody answers at the address.
-    #[error("no Docker engine answers at {address}")]
-    Unreachable {
-        /// The address tried.
-        address: String,
-        /// Why.
-        source: Box<dyn std::error::Error + Send + Sync>,
-    },
-    /// The thing asked for does not exist.
-    #[error("{what} does not exist")]
-    NotFound {
-        /// `image debian:bookwurm`, `container 4f1c`.
-        what: String,
-        /// The engine's own words.
-        message: String,
-    },
-    /// The engine or the registry behind it refused: its own words.
-    #[error("{action} failed: {message}")]
-    Refused {
-        /// `pull debian:bookworm`, `commit`.
-        action: String,
-        /// The engine's own words.
-        message: String,
-        /// The HTTP status, where there was one.
-        status: Option<u16>,
-    },
-    /// The connection broke.
-    #[error("{action} failed")]
-    Connection {
-        /// What was under way.
-        action: String,
-        /// Why.
-        source: Box<dyn std::error::Error + Send + Sync>,
-    },
-    /// A file of this host.
-    #[error("cannot {action} {path}")]
-    Local {
-        /// `read`, `write`.
-        action: &'static str,
-        /// The file.
-        path: std::path::PathBuf,
-        /// Why.
-        source: std::io::Error,
-    },
-}
+pub use crate::error::EngineError;
 
 /// An image as the engine knows it.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -92,11 +58,15 @@ pub struct ImageInfo {
     /// `ENV`.
     pub environment: Vec<String>,
     /// Labels.
-    pub labels: std::collections::BTreeMap<String, String>,
+    pub labels: BTreeMap<String, String>,
     /// `linux`.
     pub os: String,
     /// `amd64`.
     pub architecture: String,
+    /// The comment it was committed with.
+    pub comment: String,
+    /// All of its config, for making another image like it.
+    pub config: models::ImageConfig,
 }
 
 /// What a push left in the registry.
@@ -119,11 +89,128 @@ pub struct ImportOptions {
     pub platform: Option<String>,
 }
 
-/// A Docker engine. (Calls for containers stand in the same trait; `builders/docker` uses them.)
+/// What answers at the address.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct EngineVersion {
+    /// `20.10.24`.
+    pub version: String,
+    /// `1.41`.
+    pub api: String,
+    /// `linux`.
+    pub os: String,
+    /// `amd64`.
+    pub architecture: String,
+}
+
+/// A build from a Dockerfile, by the engine's classic builder.
+#[derive(Debug, Clone, Default)]
+pub struct BuildRequest {
+    /// The Dockerfile on this host; inside the context or not.
+    pub dockerfile: PathBuf,
+    /// The context on this host.
+    pub context: PathBuf,
+    /// `ARG`s.
+    pub arguments: BTreeMap<String, String>,
+    /// Labels of the image.
+    pub labels: BTreeMap<String, String>,
+    /// Look for newer base images.
+    pub pull: bool,
+    /// Send the context gzipped.
+    pub compress: bool,
+    /// `linux/arm64`.
+    pub platform: Option<String>,
+    /// Logins by registry, for private base images.
+    pub credentials: BTreeMap<String, Credentials>,
+}
+
+/// A container to make. The config is the Engine API's own, so that every flag of `docker run` has its place.
+#[derive(Debug, Clone, Default)]
+pub struct ContainerSpec {
+    /// Its name.
+    pub name: String,
+    /// `linux/arm64`.
+    pub platform: Option<String>,
+    /// Everything else.
+    pub config: models::ContainerCreateBody,
+}
+
+/// A container as made.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Created {
+    /// Its id.
+    pub id: String,
+    /// What the engine warns of.
+    pub warnings: Vec<String>,
+}
+
+/// A container as the engine knows it.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ContainerInfo {
+    /// Its id.
+    pub id: String,
+    /// Its name, without the slash in front.
+    pub name: String,
+    /// Its image's id.
+    pub image: String,
+    /// Whether it runs.
+    pub is_running: bool,
+    /// The status its first process ended with, where it ended.
+    pub exit_code: Option<i64>,
+    /// Its first address, where it has one.
+    pub address: Option<String>,
+    /// Labels.
+    pub labels: BTreeMap<String, String>,
+    /// Where something is mounted in it: path, and kind (`volume`, `bind`, `tmpfs`).
+    pub mounts: Vec<(String, String)>,
+}
+
+/// A file in a container.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct PathStat {
+    /// Whether it is a directory.
+    pub is_directory: bool,
+    /// Where it leads to, for a symbolic link; absolute, all links followed as far as the engine does.
+    pub link_target: Option<String>,
+    /// Size in bytes.
+    pub size: u64,
+}
+
+/// A commit.
+#[derive(Debug, Clone, Default)]
+pub struct CommitSpec {
+    /// The container's id or name.
+    pub container: String,
+    /// Author.
+    pub author: Option<String>,
+    /// Comment.
+    pub comment: Option<String>,
+    /// Dockerfile instructions, applied to `config`.
+    pub changes: Vec<String>,
+    /// The image's config. What is absent here the engine takes from the container, save for empty lists.
+    pub config: models::ContainerConfig,
+}
+
+/// Which images to find; all that is given must fit.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ImageFilter {
+    /// Labels with these values.
+    pub labels: BTreeMap<String, String>,
+    /// Made from this image (id).
+    pub parent: Option<String>,
+    /// With this comment.
+    pub comment: Option<String>,
+    /// Not older than this, in seconds since the epoch.
+    pub created_since: Option<i64>,
+}
+
+/// A Docker engine.
 #[async_trait]
 pub trait Engine: Send + Sync {
     /// The address, for messages.
     fn address(&self) -> &str;
+
+    /// Who answers there.
+    async fn version(&self) -> Result<EngineVersion, EngineError>;
 
     /// An image by reference or id; `None` where it does not exist.
     async fn inspect_image(&self, reference: &str) -> Result<Option<ImageInfo>, EngineError>;
@@ -143,9 +230,64 @@ pub trait Engine: Send + Sync {
         on_progress: OnProgress<'_>,
     ) -> Result<Pushed, EngineError>;
 
+    /// Pulls one image; without a tag `latest`. A refusal inside the engine's stream is an error.
+    async fn pull(
+        &self,
+        reference: &str,
+        platform: Option<&str>,
+        credentials: Option<&Credentials>,
+        on_progress: OnProgress<'_>,
+    ) -> Result<(), EngineError>;
+
     /// Writes images with their names as a tar archive; streamed, the file is made new.
     async fn save(&self, references: &[String], to: &Path) -> Result<(), EngineError>;
 
     /// Makes an image from a root file system's tar; returns its id.
     async fn import(&self, tar: &Path, options: &ImportOptions) -> Result<String, EngineError>;
+
+    /// Builds an image from a Dockerfile; returns its id.
+    async fn build_image(&self, request: &BuildRequest, on_line: OnLine<'_>) -> Result<String, EngineError>;
+
+    /// Ids of the images that fit.
+    async fn find_images(&self, filter: &ImageFilter) -> Result<Vec<String>, EngineError>;
+
+    /// Makes a container; its image must be there.
+    async fn create_container(&self, spec: &ContainerSpec) -> Result<Created, EngineError>;
+
+    /// Starts a container.
+    async fn start_container(&self, container: &str) -> Result<(), EngineError>;
+
+    /// A container by name or id; `None` where it does not exist.
+    async fn inspect_container(&self, container: &str) -> Result<Option<ContainerInfo>, EngineError>;
+
+    /// Ids of the containers, running or not, that bear all of these labels.
+    async fn find_containers(&self, labels: &BTreeMap<String, String>) -> Result<Vec<String>, EngineError>;
+
+    /// Kills and removes a container with its anonymous volumes; returns whether it was there.
+    async fn remove_container(&self, container: &str) -> Result<bool, EngineError>;
+
+    /// Runs a command in a running container and returns its exit status. `command.stdin` is not looked at: `input` is
+    /// what it reads. With `command.pty` all output comes as standard output.
+    async fn exec(
+        &self,
+        container: &str,
+        command: &Command,
+        input: Option<ByteStream>,
+        sink: &mut dyn OutputSink,
+    ) -> Result<i64, EngineError>;
+
+    /// Unpacks a tar in a directory of a container; numeric owners and modes are kept, missing parents are created.
+    async fn put_archive(&self, container: &str, directory: &str, tar: ByteStream) -> Result<(), EngineError>;
+
+    /// A file or directory of a container as a tar whose first component is its base name.
+    async fn get_archive(&self, container: &str, path: &str) -> Result<ByteStream, EngineError>;
+
+    /// Looks at a path of a container; `None` where it does not exist.
+    async fn stat_path(&self, container: &str, path: &str) -> Result<Option<PathStat>, EngineError>;
+
+    /// Makes an image from a container, which is paused meanwhile; returns its id.
+    async fn commit(&self, spec: &CommitSpec) -> Result<String, EngineError>;
+
+    /// Writes a container's file system as a tar; streamed, the file is made new. Returns its size in bytes.
+    async fn export(&self, container: &str, to: &Path) -> Result<u64, EngineError>;
 }

@@ -1,0 +1,504 @@
+//! An engine in memory for tests: records every call as one line and answers from a simple state.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::path::Path;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use futures_util::{StreamExt, stream};
+use kiln_core::{Command, OutputSink, Stream};
+use kiln_registry::Credentials;
+
+use crate::engine::{
+    BuildRequest, ByteStream, CommitSpec, ContainerInfo, ContainerSpec, Created, Engine, EngineError, EngineVersion,
+    ImageFilter, ImageInfo, ImportOptions, OnLine, OnProgress, PathStat, Pushed, TransferProgress,
+};
+
+/// The digest that a push to the fake gives.
+pub const PUSHED_DIGEST: &str = "sha256:d1d1d1d1d1d1d1d1d1d1d1d1d1d1d1d1d1d1d1d1d1d1d1d1d1d1d1d1d1d1d1d1";
+
+/// What a command in a fake container does.
+#[derive(Debug, Clone, Default)]
+pub struct ExecReply {
+    /// Standard output.
+    pub stdout: Vec<u8>,
+    /// Standard error.
+    pub stderr: Vec<u8>,
+    /// Exit status.
+    pub status: i64,
+}
+
+#[derive(Default)]
+struct State {
+    images: Vec<ImageInfo>,
+    remote: BTreeMap<String, ImageInfo>,
+    containers: Vec<(ContainerInfo, ContainerSpec)>,
+    files: BTreeMap<String, Vec<u8>>,
+    directories: BTreeSet<String>,
+    commits: Vec<CommitSpec>,
+    uploads: Vec<(String, Vec<u8>)>,
+    calls: Vec<String>,
+    failures: VecDeque<(String, EngineError)>,
+    execs: VecDeque<ExecReply>,
+    made: u64,
+}
+
+/// The engine. All containers share one set of files.
+#[derive(Default)]
+pub struct FakeEngine {
+    state: Mutex<State>,
+}
+
+impl std::fmt::Debug for FakeEngine {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.debug_struct("FakeEngine").field("calls", &self.calls()).finish_non_exhaustive()
+    }
+}
+
+impl State {
+    fn next_id(&mut self) -> String {
+        self.made += 1;
+        format!("{:064x}", self.made)
+    }
+
+    fn image(&self, reference: &str) -> Option<usize> {
+        let full = with_tag(reference);
+        self.images.iter().position(|image| {
+            image.id == reference
+                || image.id.strip_prefix("sha256:").is_some_and(|id| reference.len() >= 12 && id.starts_with(reference))
+                || image.tags.contains(&full)
+                || image.digests.iter().any(|digest| digest == reference)
+        })
+    }
+
+    fn container(&self, name: &str) -> Option<usize> {
+        self.containers.iter().position(|(info, _)| info.id == name || info.name == name)
+    }
+
+    /// Moves a name to an image, as the engine does: whoever bore it loses it.
+    fn name(&mut self, index: usize, name: String) {
+        for image in &mut self.images {
+            image.tags.retain(|tag| *tag != name);
+        }
+        self.images[index].tags.push(name);
+    }
+}
+
+/// The reference with `:latest` where it has no tag.
+fn with_tag(reference: &str) -> String {
+    let last = reference.rsplit('/').next().unwrap_or(reference);
+    if last.contains([':', '@']) { reference.to_owned() } else { format!("{reference}:latest") }
+}
+
+impl FakeEngine {
+    /// An engine without images.
+    pub fn new() -> FakeEngine {
+        FakeEngine::default()
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Puts an image into the store under a name; returns its id.
+    pub fn add_image(&self, reference: &str) -> String {
+        self.add_image_with(reference, ImageInfo { os: "linux".into(), ..ImageInfo::default() })
+    }
+
+    /// Puts an image with this config into the store under a name; returns its id, a new one where it has none.
+    pub fn add_image_with(&self, reference: &str, mut image: ImageInfo) -> String {
+        let mut state = self.state();
+        if image.id.is_empty() {
+            image.id = format!("sha256:{}", state.next_id());
+        }
+        let id = image.id.clone();
+        state.images.push(image);
+        let index = state.images.len() - 1;
+        if !reference.is_empty() {
+            state.name(index, with_tag(reference));
+        }
+        id
+    }
+
+    /// Makes an image that a pull finds.
+    pub fn add_remote_image(&self, reference: &str, image: ImageInfo) {
+        self.state().remote.insert(with_tag(reference), image);
+    }
+
+    /// Puts a file into all containers.
+    pub fn add_file(&self, path: &str, content: impl Into<Vec<u8>>) {
+        self.state().files.insert(path.to_owned(), content.into());
+    }
+
+    /// Puts a directory into all containers.
+    pub fn add_directory(&self, path: &str) {
+        self.state().directories.insert(path.to_owned());
+    }
+
+    /// Lets the next call whose line begins with this text fail.
+    pub fn fail_next(&self, call: &str, error: EngineError) {
+        self.state().failures.push_back((call.to_owned(), error));
+    }
+
+    /// Answers the next command not answered yet; without one a command exits with 0.
+    pub fn on_exec(&self, reply: ExecReply) {
+        self.state().execs.push_back(reply);
+    }
+
+    /// All calls so far, in order, one line each: `tag sha256:00.. repository tag`, `push repository:tag as user`.
+    pub fn calls(&self) -> Vec<String> {
+        self.state().calls.clone()
+    }
+
+    /// The calls that change something: all but `inspect`, `stat`, `find`, `version`.
+    pub fn changes(&self) -> Vec<String> {
+        let reads = ["inspect", "stat", "find", "version"];
+        self.calls().into_iter().filter(|call| !reads.iter().any(|read| call.starts_with(read))).collect()
+    }
+
+    /// The images in the store.
+    pub fn images(&self) -> Vec<ImageInfo> {
+        self.state().images.clone()
+    }
+
+    /// The containers there are, with what they were made from.
+    pub fn containers(&self) -> Vec<(ContainerInfo, ContainerSpec)> {
+        self.state().containers.clone()
+    }
+
+    /// The commits so far.
+    pub fn commits(&self) -> Vec<CommitSpec> {
+        self.state().commits.clone()
+    }
+
+    /// The tars put into containers, with the directory each was unpacked in.
+    pub fn uploads(&self) -> Vec<(String, Vec<u8>)> {
+        self.state().uploads.clone()
+    }
+
+    /// Records a call and fails it if it was told to.
+    fn call(&self, line: String) -> Result<MutexGuard<'_, State>, EngineError> {
+        let mut state = self.state();
+        let failure = state.failures.iter().position(|(call, _)| line.starts_with(call.as_str()));
+        state.calls.push(line);
+        match failure.and_then(|index| state.failures.remove(index)) {
+            Some((_, error)) => Err(error),
+            None => Ok(state),
+        }
+    }
+}
+
+fn missing(what: &str, name: &str) -> EngineError {
+    EngineError::NotFound { what: format!("{what} {name}"), message: format!("No such {what}: {name}") }
+}
+
+fn suffix(platform: Option<&str>, credentials: Option<&Credentials>) -> String {
+    let platform = platform.map(|platform| format!(" for {platform}")).unwrap_or_default();
+    let credentials = credentials.map(|found| format!(" as {}", found.username)).unwrap_or_default();
+    format!("{platform}{credentials}")
+}
+
+fn write_file(path: &Path, content: &[u8]) -> Result<(), EngineError> {
+    std::fs::write(path, content).map_err(|source| EngineError::Local {
+        action: "write",
+        path: path.to_path_buf(),
+        source,
+    })
+}
+
+async fn drain(mut stream: ByteStream) -> Result<Vec<u8>, EngineError> {
+    let mut content = Vec::new();
+    while let Some(chunk) = stream.next().await {
+        let chunk = chunk
+            .map_err(|source| EngineError::Connection { action: "read a stream".into(), source: source.into() })?;
+        content.extend_from_slice(&chunk);
+    }
+    Ok(content)
+}
+
+#[async_trait]
+impl Engine for FakeEngine {
+    fn address(&self) -> &str {
+        "fake://engine"
+    }
+
+    async fn version(&self) -> Result<EngineVersion, EngineError> {
+        drop(self.call("version".into())?);
+        Ok(EngineVersion {
+            version: "20.10.24".into(),
+            api: "1.41".into(),
+            os: "linux".into(),
+            architecture: "amd64".into(),
+        })
+    }
+
+    async fn inspect_image(&self, reference: &str) -> Result<Option<ImageInfo>, EngineError> {
+        let state = self.call(format!("inspect_image {reference}"))?;
+        Ok(state.image(reference).map(|index| state.images[index].clone()))
+    }
+
+    async fn tag(&self, image: &str, repository: &str, tag: &str) -> Result<(), EngineError> {
+        let mut state = self.call(format!("tag {image} {repository} {tag}"))?;
+        let index = state.image(image).ok_or_else(|| missing("image", image))?;
+        state.name(index, format!("{repository}:{tag}"));
+        Ok(())
+    }
+
+    async fn remove_image(&self, reference: &str, force: bool) -> Result<bool, EngineError> {
+        let force = if force { " force" } else { "" };
+        let mut state = self.call(format!("remove_image {reference}{force}"))?;
+        let Some(index) = state.image(reference) else { return Ok(false) };
+        let name = with_tag(reference);
+        state.images[index].tags.retain(|tag| *tag != name);
+        if state.images[index].tags.is_empty() || state.images[index].id == reference {
+            state.images.remove(index);
+        }
+        Ok(true)
+    }
+
+    async fn push(
+        &self,
+        reference: &str,
+        platform: Option<&str>,
+        credentials: Option<&Credentials>,
+        on_progress: OnProgress<'_>,
+    ) -> Result<Pushed, EngineError> {
+        let mut state = self.call(format!("push {reference}{}", suffix(platform, credentials)))?;
+        let index = state.image(reference).ok_or_else(|| missing("image", reference))?;
+        on_progress(TransferProgress {
+            item: "0a1b2c3d4e5f".into(),
+            status: "Pushed".into(),
+            current: 10,
+            total: Some(10),
+        });
+        let repository = reference.rsplit_once(':').map_or(reference, |(repository, _)| repository);
+        state.images[index].digests.push(format!("{repository}@{PUSHED_DIGEST}"));
+        Ok(Pushed { digest: Some(PUSHED_DIGEST.to_owned()) })
+    }
+
+    async fn pull(
+        &self,
+        reference: &str,
+        platform: Option<&str>,
+        credentials: Option<&Credentials>,
+        on_progress: OnProgress<'_>,
+    ) -> Result<(), EngineError> {
+        let mut state = self.call(format!("pull {reference}{}", suffix(platform, credentials)))?;
+        let name = with_tag(reference);
+        let Some(mut image) = state.remote.get(&name).cloned() else { return Err(missing("image", reference)) };
+        on_progress(TransferProgress {
+            item: "0a1b2c3d4e5f".into(),
+            status: "Downloading".into(),
+            current: 5,
+            total: Some(10),
+        });
+        if image.id.is_empty() {
+            image.id = format!("sha256:{}", state.next_id());
+        }
+        state.images.push(image);
+        let index = state.images.len() - 1;
+        state.name(index, name);
+        Ok(())
+    }
+
+    async fn save(&self, references: &[String], to: &Path) -> Result<(), EngineError> {
+        let state = self.call(format!("save {} {}", references.join(" "), to.display()))?;
+        if let Some(unknown) = references.iter().find(|reference| state.image(reference).is_none()) {
+            return Err(missing("image", unknown));
+        }
+        write_file(to, references.join("\n").as_bytes())
+    }
+
+    async fn import(&self, tar: &Path, options: &ImportOptions) -> Result<String, EngineError> {
+        let name = match (&options.repository, &options.tag) {
+            (Some(repository), tag) => format!("{repository}:{}", tag.as_deref().unwrap_or("latest")),
+            _ => String::new(),
+        };
+        let changes: String = options.changes.iter().map(|change| format!(" [{change}]")).collect();
+        let line = format!("import {} {name}{changes}{}", tar.display(), suffix(options.platform.as_deref(), None));
+        drop(self.call(line)?);
+        if !tar.exists() {
+            return Err(EngineError::Local {
+                action: "read",
+                path: tar.to_path_buf(),
+                source: std::io::ErrorKind::NotFound.into(),
+            });
+        }
+        Ok(self.add_image(&name))
+    }
+
+    async fn build_image(&self, request: &BuildRequest, on_line: OnLine<'_>) -> Result<String, EngineError> {
+        let line = format!(
+            "build_image {} {} {:?} pull={}",
+            request.dockerfile.display(),
+            request.context.display(),
+            request.arguments,
+            request.pull
+        );
+        drop(self.call(line)?);
+        on_line("Step 1/1 : FROM scratch");
+        Ok(self.add_image_with("", ImageInfo { labels: request.labels.clone(), ..ImageInfo::default() }))
+    }
+
+    async fn find_images(&self, filter: &ImageFilter) -> Result<Vec<String>, EngineError> {
+        let state = self.call(format!("find_images {:?}", filter.labels))?;
+        let fits = |image: &&ImageInfo| {
+            filter.labels.iter().all(|(name, value)| image.labels.get(name) == Some(value))
+                && filter.comment.as_ref().is_none_or(|comment| image.comment == *comment)
+        };
+        Ok(state.images.iter().filter(fits).map(|image| image.id.clone()).collect())
+    }
+
+    async fn create_container(&self, spec: &ContainerSpec) -> Result<Created, EngineError> {
+        let image = spec.config.image.clone().unwrap_or_default();
+        let mut state = self.call(format!("create_container {} {image}", spec.name))?;
+        let index = state.image(&image).ok_or_else(|| missing("image", &image))?;
+        let info = ContainerInfo {
+            id: state.next_id(),
+            name: spec.name.clone(),
+            image: state.images[index].id.clone(),
+            address: Some("172.17.0.2".into()),
+            labels: spec.config.labels.clone().unwrap_or_default().into_iter().collect(),
+            ..ContainerInfo::default()
+        };
+        let id = info.id.clone();
+        state.containers.push((info, spec.clone()));
+        Ok(Created { id, warnings: Vec::new() })
+    }
+
+    async fn start_container(&self, container: &str) -> Result<(), EngineError> {
+        let mut state = self.call(format!("start_container {container}"))?;
+        let index = state.container(container).ok_or_else(|| missing("container", container))?;
+        state.containers[index].0.is_running = true;
+        Ok(())
+    }
+
+    async fn inspect_container(&self, container: &str) -> Result<Option<ContainerInfo>, EngineError> {
+        let state = self.call(format!("inspect_container {container}"))?;
+        Ok(state.container(container).map(|index| state.containers[index].0.clone()))
+    }
+
+    async fn find_containers(&self, labels: &BTreeMap<String, String>) -> Result<Vec<String>, EngineError> {
+        let state = self.call(format!("find_containers {labels:?}"))?;
+        let fits = |info: &ContainerInfo| labels.iter().all(|(name, value)| info.labels.get(name) == Some(value));
+        Ok(state.containers.iter().filter(|(info, _)| fits(info)).map(|(info, _)| info.id.clone()).collect())
+    }
+
+    async fn remove_container(&self, container: &str) -> Result<bool, EngineError> {
+        let mut state = self.call(format!("remove_container {container}"))?;
+        let Some(index) = state.container(container) else { return Ok(false) };
+        state.containers.remove(index);
+        Ok(true)
+    }
+
+    async fn exec(
+        &self,
+        container: &str,
+        command: &Command,
+        input: Option<ByteStream>,
+        sink: &mut dyn OutputSink,
+    ) -> Result<i64, EngineError> {
+        let reply = {
+            let mut state = self.call(format!("exec {}", command.argv.join(" ")))?;
+            state.container(container).ok_or_else(|| missing("container", container))?;
+            state.execs.pop_front().unwrap_or_default()
+        };
+        if let Some(input) = input {
+            drain(input).await?;
+        }
+        sink.write(Stream::Stdout, &reply.stdout);
+        sink.write(Stream::Stderr, &reply.stderr);
+        Ok(reply.status)
+    }
+
+    async fn put_archive(&self, container: &str, directory: &str, tar: ByteStream) -> Result<(), EngineError> {
+        {
+            let state = self.call(format!("put_archive {directory}"))?;
+            state.container(container).ok_or_else(|| missing("container", container))?;
+        }
+        let content = drain(tar).await?;
+        self.state().uploads.push((directory.to_owned(), content));
+        Ok(())
+    }
+
+    async fn get_archive(&self, _container: &str, path: &str) -> Result<ByteStream, EngineError> {
+        let state = self.call(format!("get_archive {path}"))?;
+        let content = state.files.get(path).ok_or_else(|| missing("file", path))?;
+        let mut builder = tar::Builder::new(Vec::new());
+        let mut header = tar::Header::new_gnu();
+        header.set_size(content.len() as u64);
+        header.set_mode(0o644);
+        let name = path.rsplit('/').next().unwrap_or(path);
+        let packed = builder.append_data(&mut header, name, content.as_slice()).and_then(|()| builder.into_inner());
+        let packed =
+            packed.map_err(|source| EngineError::Connection { action: "pack".into(), source: source.into() })?;
+        Ok(Box::pin(stream::iter([Ok(Bytes::from(packed))])))
+    }
+
+    async fn stat_path(&self, _container: &str, path: &str) -> Result<Option<PathStat>, EngineError> {
+        let state = self.call(format!("stat {path}"))?;
+        let is_directory = path == "/" || state.directories.contains(path);
+        let size = state.files.get(path).map(|content| content.len() as u64);
+        Ok((is_directory || size.is_some()).then(|| PathStat {
+            is_directory,
+            link_target: None,
+            size: size.unwrap_or_default(),
+        }))
+    }
+
+    async fn commit(&self, spec: &CommitSpec) -> Result<String, EngineError> {
+        {
+            let mut state = self.call(format!("commit {}", spec.container))?;
+            state.container(&spec.container).ok_or_else(|| missing("container", &spec.container))?;
+            state.commits.push(spec.clone());
+        }
+        let image = ImageInfo {
+            user: spec.config.user.clone().unwrap_or_default(),
+            entrypoint: spec.config.entrypoint.clone(),
+            command: spec.config.cmd.clone(),
+            labels: spec.config.labels.clone().unwrap_or_default().into_iter().collect(),
+            comment: spec.comment.clone().unwrap_or_default(),
+            ..ImageInfo::default()
+        };
+        Ok(self.add_image_with("", image))
+    }
+
+    async fn export(&self, container: &str, to: &Path) -> Result<u64, EngineError> {
+        let state = self.call(format!("export {container} {}", to.display()))?;
+        state.container(container).ok_or_else(|| missing("container", container))?;
+        write_file(to, b"exported")?;
+        Ok(8)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_name_moves_and_the_last_name_takes_the_image_with_it() {
+        let engine = FakeEngine::new();
+        let old = engine.add_image("app:1");
+        let new = engine.add_image("app:2");
+        engine.tag(&new, "app", "1").await.unwrap();
+        assert_eq!(engine.inspect_image("app:1").await.unwrap().unwrap().id, new);
+        assert!(engine.inspect_image(&old).await.unwrap().unwrap().tags.is_empty());
+        assert!(engine.remove_image("app:1", false).await.unwrap());
+        assert!(engine.inspect_image("app:2").await.unwrap().is_some());
+        assert!(engine.remove_image("app:2", false).await.unwrap());
+        assert!(!engine.remove_image("app:2", false).await.unwrap());
+        assert_eq!(engine.changes()[0], format!("tag {new} app 1"));
+    }
+
+    #[tokio::test]
+    async fn a_call_fails_once_when_told_to() {
+        let engine = FakeEngine::new();
+        engine.add_image("app:1");
+        let refusal = EngineError::Refused { action: "push".into(), message: "denied".into(), status: None };
+        engine.fail_next("push app:1", refusal);
+        let ignore = |_| ();
+        assert_eq!(engine.push("app:1", None, None, &ignore).await.unwrap_err().to_string(), "push failed: denied");
+        assert!(engine.push("app:1", None, None, &ignore).await.is_ok());
+    }
+}
