@@ -4,3 +4,5 @@
 //! `kiln-testkit`). Must not know: any builder or provisioner.
 
 pub mod lines;
+pub mod local_script;
+pub mod script;
