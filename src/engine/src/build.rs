@@ -1,0 +1,422 @@
+//! One build from launch to its last post-processor, and the way back when something fails.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
+
+use kiln_core::event::{ArtifactSummary, Outcome};
+use kiln_core::{
+    Artifact, BuildContext, EntryId, EventKind, Events, Facts, Failure, FailureClass, Journal, Launched, Machine,
+};
+use tokio_util::sync::CancellationToken;
+
+use crate::cleanup::{blocking, remove_directory};
+use crate::error::BuildError;
+use crate::guard::{bounded, supervise};
+use crate::policy::{Decision, OnError};
+use crate::post_process::{Processing, Product};
+use crate::prepare::PreparedBuild;
+use crate::run::{BuildReport, Shared, make_scratch};
+use crate::scope::Scope;
+use crate::tail::Tail;
+use crate::undo::undo_entries;
+
+/// `build.*` values that are secrets by nature.
+const SECRET_FACTS: &[&str] = &["Password", "SSHPrivateKey", "WinRMPassword"];
+
+/// A build that runs.
+pub(crate) struct BuildRun {
+    pub(crate) prepared: PreparedBuild,
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) events: Events,
+    pub(crate) tail: Arc<Tail>,
+    /// What components are given, but for facts, journal and cancellation of their stage.
+    context: BuildContext,
+    /// What launching noted: the machine.
+    launching: Arc<Scope>,
+    /// What the steps noted: never part of the result.
+    pub(crate) stepping: Arc<Scope>,
+    /// What the first stage that failed for good printed last.
+    last_lines: Mutex<Vec<String>>,
+}
+
+/// A build that did not come to an artifact, or was stopped after it.
+struct Stopped {
+    failure: Failure,
+    decision: Decision,
+}
+
+/// What a build came to.
+#[derive(Default)]
+struct Ended {
+    artifacts: Vec<Artifact>,
+    failures: Vec<Failure>,
+    is_cancelled: bool,
+    /// What was made stays as it is, by the user's wish.
+    is_left: bool,
+    /// Stages whose things belong to the user now.
+    kept: Vec<Arc<Scope>>,
+}
+
+impl BuildRun {
+    pub(crate) fn new(prepared: PreparedBuild, index: usize, shared: Arc<Shared>) -> BuildRun {
+        let tail = Arc::new(Tail::new(Arc::clone(&shared.reporter)));
+        let events = Events::new(tail.clone(), Arc::clone(&shared.redactor)).for_build(Arc::clone(&prepared.name));
+        let stepping = Scope::new(&shared.journal);
+        let context = BuildContext {
+            run: Arc::clone(&shared.settings.run_id),
+            build: Arc::clone(&prepared.name),
+            builder_kind: Arc::clone(&prepared.builder_kind),
+            build_name: Arc::clone(&prepared.build_name),
+            events: events.clone(),
+            cancel: shared.stop.cancel.child_token(),
+            journal: stepping.clone(),
+            redactor: Arc::clone(&shared.redactor),
+            scratch: shared.scratch.join(format!("build-{}", index + 1)),
+            options: Arc::clone(&shared.options),
+            prompt: Arc::clone(&shared.prompt),
+            facts: Arc::new(Facts::default()),
+            text_scope: Arc::clone(&shared.text_scope),
+        };
+        BuildRun { launching: Scope::new(&shared.journal), prepared, shared, events, tail, context, stepping, last_lines: Mutex::default() }
+    }
+
+    /// Runs it to its end; everything it made is removed, handed over, or left as the user wished.
+    pub(crate) async fn run(self) -> BuildReport {
+        let started = Instant::now();
+        self.events.emit(EventKind::BuildStarted { builder: self.prepared.builder_kind.to_string() });
+        let ended = self.execute().await;
+        self.settle(&ended).await;
+        let outcome = match &ended {
+            Ended { failures, .. } if !failures.is_empty() => Outcome::Failed,
+            Ended { is_cancelled: true, .. } => Outcome::Cancelled,
+            _ => Outcome::Succeeded,
+        };
+        let duration = started.elapsed();
+        let mut artifacts: Vec<ArtifactSummary> = Vec::new();
+        for artifact in &ended.artifacts {
+            // Post-processors that pass their input on would show it once more each.
+            let summary = artifact.summary();
+            if !artifacts.contains(&summary) {
+                artifacts.push(summary);
+            }
+        }
+        self.events.emit(EventKind::BuildFinished {
+            outcome,
+            seconds: duration.as_secs_f64(),
+            error: ended.failures.first().map(Failure::chain),
+            artifacts,
+        });
+        BuildReport {
+            name: Arc::clone(&self.prepared.name),
+            builder_kind: Arc::clone(&self.prepared.builder_kind),
+            outcome,
+            artifacts: ended.artifacts,
+            last_lines: self.last_lines(),
+            failures: ended.failures,
+            duration,
+        }
+    }
+
+    async fn execute(&self) -> Ended {
+        let scratch = self.context.scratch.clone();
+        if let Err(failure) = blocking(move || make_scratch(&scratch)).await.and_then(|made| made) {
+            self.events.error(&failure);
+            return Ended { failures: vec![failure], ..Ended::default() };
+        }
+        match self.launch().await {
+            Ok(Launched::Artifact(artifact)) => {
+                let facts = Arc::new(self.facts(BTreeMap::new()));
+                let product = Product { artifact, scope: Arc::clone(&self.launching) };
+                Ended::from(self.post_process(product, facts).await)
+            }
+            Ok(Launched::Machine(machine)) => self.with_machine(machine.as_ref()).await,
+            Err(stopped) => Ended::from_stopped(stopped),
+        }
+    }
+
+    async fn launch(&self) -> Result<Launched, Stopped> {
+        let (kind, place) = (self.prepared.builder_kind.to_string(), self.prepared.place.clone());
+        if self.prepared.source_is_unknown {
+            let failure = Failure::new(FailureClass::Template, BuildError::SourceNotKnown { place });
+            let failure = failure.at(self.prepared.source_span);
+            self.events.error(&failure);
+            return Err(Stopped { failure, decision: Decision::CleanUp });
+        }
+        loop {
+            self.tail.clear();
+            let context = self.stage_context(self.launching.clone(), Arc::default());
+            let work = self.prepared.builder.launch(&context);
+            let failure = match supervise(&self.shared.stop, &context.cancel, None, work).await {
+                Ok(launched) => return Ok(launched),
+                Err(failure) => failure,
+            };
+            let failure = wrap(failure, |source| BuildError::Launch { kind: kind.clone(), place: place.clone(), source })
+                .at(self.prepared.source_span);
+            match self.decide(&failure).await {
+                // What the failed try may have left.
+                Decision::Retry => self.undo_scope(&self.launching).await,
+                decision => return Err(Stopped { failure, decision }),
+            }
+        }
+    }
+
+    async fn with_machine(&self, machine: &dyn Machine) -> Ended {
+        let sealed = match self.provision_and_seal(machine).await {
+            Ok(sealed) => sealed,
+            Err(stopped) => {
+                self.unwind(machine, &stopped).await;
+                return Ended::from_stopped(stopped);
+            }
+        };
+        // Sealing tells more (a committed image's digest), and the post-processors may use it.
+        let facts = Arc::new(self.facts(machine.facts()));
+        if self.shared.settings.debug {
+            self.destroy(machine).await;
+            return Ended::from(self.post_process(sealed, facts).await);
+        }
+        // Nobody needs the machine any more; removing it costs no time beside the post-processors.
+        let (processing, ()) = tokio::join!(self.post_process(sealed, facts), self.destroy(machine));
+        Ended::from(processing)
+    }
+
+    async fn provision_and_seal(&self, machine: &dyn Machine) -> Result<Product, Stopped> {
+        self.debug_pause("the machine runs").await;
+        for index in 0..self.prepared.steps.len() {
+            self.step_with_policy(index, machine).await?;
+        }
+        self.seal(machine).await
+    }
+
+    async fn step_with_policy(&self, index: usize, machine: &dyn Machine) -> Result<(), Stopped> {
+        let step = &self.prepared.steps[index];
+        let (number, total) = (index + 1, self.prepared.steps.len());
+        loop {
+            if let Err(failure) = self.shared.stop.check() {
+                return Err(Stopped { failure, decision: Decision::CleanUp });
+            }
+            self.debug_pause(&format!("next is step {number} of {total}, `{}`", step.spec.component.kind)).await;
+            let Err(failure) = self.step(step, number, total, machine).await else { return Ok(()) };
+            let is_bearable = !matches!(failure.class, FailureClass::Cancelled | FailureClass::Bug);
+            if step.spec.continue_on_error && is_bearable {
+                self.events.warn(format!("{}; going on all the same (`continue_on_error`)", failure.chain()));
+                return Ok(());
+            }
+            match self.decide(&failure).await {
+                Decision::Retry => {}
+                decision => return Err(Stopped { failure, decision }),
+            }
+        }
+    }
+
+    async fn seal(&self, machine: &dyn Machine) -> Result<Product, Stopped> {
+        let (kind, place) = (self.prepared.builder_kind.to_string(), self.prepared.place.clone());
+        loop {
+            if let Err(failure) = self.shared.stop.check() {
+                return Err(Stopped { failure, decision: Decision::CleanUp });
+            }
+            self.tail.clear();
+            let scope = Scope::new(&self.shared.journal);
+            let context = self.stage_context(scope.clone(), Arc::new(self.facts(machine.facts())));
+            let failure = match supervise(&self.shared.stop, &context.cancel, None, machine.seal(&context)).await {
+                Ok(artifact) => {
+                    self.events.emit(EventKind::Artifact { artifact: artifact.summary() });
+                    return Ok(Product { artifact, scope });
+                }
+                Err(failure) => failure,
+            };
+            let failure = wrap(failure, |source| BuildError::Seal { kind: kind.clone(), place: place.clone(), source })
+                .at(self.prepared.source_span);
+            match self.decide(&failure).await {
+                Decision::Retry => self.undo_scope(&scope).await,
+                decision => return Err(Stopped { failure, decision }),
+            }
+        }
+    }
+
+    /// The way back with a machine at hand.
+    async fn unwind(&self, machine: &dyn Machine, stopped: &Stopped) {
+        let runs_cleanup = match stopped.decision {
+            Decision::CleanUp => !stopped.failure.is_cancelled(),
+            Decision::Leave { run_cleanup_provisioner } => run_cleanup_provisioner,
+            Decision::Retry => false,
+        };
+        if runs_cleanup && !self.shared.stop.cancel.is_cancelled() {
+            self.error_cleanup(machine).await;
+        }
+        if matches!(stopped.decision, Decision::Leave { .. }) {
+            if let Some(hint) = machine.enter_hint() {
+                self.events.message(format!("the machine is left as it is; enter it with `{hint}`"));
+            } else {
+                self.events.message("the machine is left as it is");
+            }
+            return;
+        }
+        self.destroy(machine).await;
+    }
+
+    async fn error_cleanup(&self, machine: &dyn Machine) {
+        let Some(step) = &self.prepared.error_cleanup else { return };
+        self.events.message("running the error-cleanup provisioner");
+        let number = self.prepared.steps.len() + 1;
+        if let Err(failure) = self.step(step, number, number, machine).await {
+            self.events.warn(format!("the error-cleanup provisioner failed too: {}", failure.chain()));
+        }
+    }
+
+    /// Removes the machine, by the builder or else by the journal. What cannot be removed is told and stays in the journal.
+    async fn destroy(&self, machine: &dyn Machine) {
+        self.debug_pause("next the machine is removed").await;
+        // Removing goes on when the run is cancelled; that is what cancelling is for.
+        let context = BuildContext { cancel: CancellationToken::new(), ..self.context.clone() };
+        let context = BuildContext { journal: self.launching.clone(), ..context };
+        let hurry = &self.shared.stop.hurry;
+        if let Err(failure) = bounded(hurry, &self.events, "removing the machine", machine.destroy(&context)).await {
+            self.events.warn(format!("cannot remove the machine: {}", failure.chain()));
+        }
+        self.undo_scope(&self.launching).await;
+    }
+
+    /// Brings the journal in line with what the build came to, and removes its scratch directory.
+    async fn settle(&self, ended: &Ended) {
+        let name = &*self.prepared.name;
+        let journal = &self.shared.journal;
+        let kept: Vec<EntryId> = ended.kept.iter().flat_map(|scope| scope.open_entries()).map(|entry| entry.id).collect();
+        let rest = || {
+            let mut open = journal.open_entries(Some(name));
+            open.retain(|entry| !kept.contains(&entry.id));
+            open
+        };
+        if !ended.is_left {
+            self.undo(rest()).await;
+        }
+        let rest = rest();
+        // At best in one record: a crash between two would give the user half of what belongs together.
+        let handed_over = if rest.is_empty() {
+            journal.hand_over(name)
+        } else {
+            kept.iter().try_for_each(|entry| journal.strike(*entry))
+        };
+        if let Err(failure) = handed_over {
+            self.events.warn(format!("cannot bring the cleanup journal up to date: {}", failure.chain()));
+        }
+        if ended.is_left && !rest.is_empty() {
+            self.events.message("when you are done with it, `kiln cleanup` removes what this build left");
+            return;
+        }
+        let scratch = self.context.scratch.clone();
+        if let Ok(Err(error)) = blocking(move || remove_directory(&scratch)).await {
+            self.events.warn(format!("cannot remove {}: {error}", self.context.scratch.display()));
+        }
+    }
+
+    fn last_lines(&self) -> Vec<String> {
+        self.last_lines.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Tells a failure and finds out what to do about it.
+    pub(crate) async fn decide(&self, failure: &Failure) -> Decision {
+        if failure.is_cancelled() {
+            return Decision::CleanUp;
+        }
+        self.events.error(failure);
+        let lines = self.tail.lines();
+        let decision = match self.shared.settings.on_error {
+            // Whoever stops the run wants it gone.
+            _ if self.shared.stop.cancel.is_cancelled() => Decision::CleanUp,
+            OnError::Cleanup => Decision::CleanUp,
+            OnError::Abort => Decision::Leave { run_cleanup_provisioner: false },
+            OnError::RunCleanupProvisioner => Decision::Leave { run_cleanup_provisioner: true },
+            OnError::Ask => self.ask().await,
+        };
+        let mut last_lines = self.last_lines.lock().unwrap_or_else(PoisonError::into_inner);
+        if decision != Decision::Retry && last_lines.is_empty() {
+            *last_lines = lines;
+        }
+        decision
+    }
+
+    async fn ask(&self) -> Decision {
+        let question = "[c]lean up and end, [a]bort and leave it as it is, or [r]etry the failed step? ";
+        loop {
+            let answer = tokio::select! {
+                biased;
+                () = self.shared.stop.cancel.cancelled() => return Decision::CleanUp,
+                answer = self.shared.prompt.ask(&self.prepared.name, question) => answer,
+            };
+            let Some(answer) = answer else {
+                self.events.warn("nobody is there to answer; cleaning up");
+                return Decision::CleanUp;
+            };
+            match answer.trim().to_lowercase().as_str() {
+                "c" | "clean" | "cleanup" => return Decision::CleanUp,
+                "a" | "abort" => return Decision::Leave { run_cleanup_provisioner: false },
+                "r" | "retry" => return Decision::Retry,
+                other => self.events.message(format!("`{other}` is none of `c`, `a` and `r`")),
+            }
+        }
+    }
+
+    /// With `-debug`: waits for Enter.
+    async fn debug_pause(&self, what: &str) {
+        if !self.shared.settings.debug || self.shared.stop.cancel.is_cancelled() {
+            return;
+        }
+        let question = format!("debug: {what}; press Enter to go on ");
+        tokio::select! {
+            biased;
+            () = self.shared.stop.cancel.cancelled() => {}
+            _ = self.shared.prompt.ask(&self.prepared.name, &question) => {}
+        }
+    }
+
+    /// The context of one stage: a token of its own, and a journal that knows the stage's entries.
+    pub(crate) fn stage_context(&self, scope: Arc<Scope>, facts: Arc<Facts>) -> BuildContext {
+        let cancel = self.shared.stop.cancel.child_token();
+        BuildContext { cancel, facts, journal: scope, ..self.context.clone() }
+    }
+
+    /// The machine's values with those that every build has. Secrets among them are hidden from now on.
+    pub(crate) fn facts(&self, mut values: BTreeMap<String, String>) -> Facts {
+        values.entry("PackerRunUUID".to_owned()).or_insert_with(|| self.shared.settings.run_id.to_string());
+        SECRET_FACTS.iter().filter_map(|name| values.get(*name)).for_each(|secret| self.shared.redactor.add(secret));
+        Facts { build: Some(values) }
+    }
+
+    /// Undoes what a stage left.
+    pub(crate) async fn undo_scope(&self, scope: &Scope) {
+        self.undo(scope.open_entries()).await;
+    }
+
+    async fn undo(&self, entries: Vec<crate::journal::OpenEntry>) {
+        let Shared { journal, kinds, stop, .. } = &*self.shared;
+        undo_entries(journal, entries, kinds, &self.events, &stop.hurry).await;
+    }
+}
+
+impl Ended {
+    fn from_stopped(stopped: Stopped) -> Ended {
+        let is_left = matches!(stopped.decision, Decision::Leave { .. });
+        if stopped.failure.is_cancelled() {
+            return Ended { is_cancelled: true, ..Ended::default() };
+        }
+        Ended { failures: vec![stopped.failure], is_left, ..Ended::default() }
+    }
+}
+
+impl From<Processing> for Ended {
+    fn from(processing: Processing) -> Ended {
+        let Processing { kept, failures, is_cancelled, is_left } = processing;
+        let (artifacts, kept) = kept.into_iter().map(|product| (product.artifact, product.scope)).unzip();
+        Ended { artifacts, failures, is_cancelled, is_left, kept }
+    }
+}
+
+/// Puts the stage's words before a component's failure; class, hints and place stay. Cancellation has no stage.
+pub(crate) fn wrap(failure: Failure, stage: impl FnOnce(Failure) -> BuildError) -> Failure {
+    if failure.is_cancelled() {
+        return failure;
+    }
+    let (class, hints, span) = (failure.class, failure.hints.clone(), failure.span);
+    Failure { hints, span, ..Failure::new(class, stage(failure)) }
+}

@@ -1,0 +1,116 @@
+//! What can go wrong in a build, in the engine's own words; the component's words follow as the cause.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use kiln_core::{Failure, duration};
+
+/// A stage of a build failed. The build's name is not part of the text: events and reports carry it beside it.
+#[derive(Debug, thiserror::Error)]
+pub enum BuildError {
+    /// The machine did not start.
+    #[error("cannot start the `{kind}` source ({place})")]
+    Launch {
+        /// The builder's kind.
+        kind: String,
+        /// `file:line` of the source.
+        place: String,
+        /// The builder's failure.
+        source: Failure,
+    },
+    /// A step failed, after all its retries.
+    #[error("step {index} of {total}, `{kind}` ({place}), failed")]
+    Step {
+        /// The build.
+        build: String,
+        /// Position in the build, from 1.
+        index: usize,
+        /// How many steps the build has.
+        total: usize,
+        /// The provisioner's kind.
+        kind: String,
+        /// `file:line` of the step.
+        place: String,
+        /// The last try's failure.
+        source: Failure,
+    },
+    /// The machine could not be turned into an artifact.
+    #[error("cannot turn the machine of the `{kind}` source ({place}) into an artifact")]
+    Seal {
+        /// The builder's kind.
+        kind: String,
+        /// `file:line` of the source.
+        place: String,
+        /// The builder's failure.
+        source: Failure,
+    },
+    /// A post-processor failed.
+    #[error("post-processor `{kind}` ({place}) failed")]
+    PostProcessor {
+        /// Its kind.
+        kind: String,
+        /// `file:line` of the post-processor.
+        place: String,
+        /// Its failure.
+        source: Failure,
+    },
+    /// An artifact that is not kept could not be removed.
+    #[error("cannot remove {artifact}, which is not to be kept")]
+    Discard {
+        /// The artifact's id.
+        artifact: String,
+        /// Its owner's failure.
+        source: Failure,
+    },
+    /// The source depends on what only its machine could tell.
+    #[error("the source at {place} uses a value that is known only once its machine runs")]
+    SourceNotKnown {
+        /// `file:line` of the source.
+        place: String,
+    },
+}
+
+/// What the engine itself finds wrong.
+#[derive(Debug, thiserror::Error)]
+pub enum EngineError {
+    /// A try of a step was longer than its bound.
+    #[error("it took longer than its `timeout` of {}", duration::display(*limit))]
+    TimedOut {
+        /// The bound.
+        limit: Duration,
+    },
+    /// Cleaning up took too long.
+    #[error("{what} took longer than {}", duration::display(*limit))]
+    TookTooLong {
+        /// What was done, e.g. `removing the machine`.
+        what: String,
+        /// The bound.
+        limit: Duration,
+    },
+    /// A component panicked.
+    #[error("kiln stumbled over itself: {message}")]
+    Panicked {
+        /// The panic's message.
+        message: String,
+    },
+    /// Arguments turned out wrong when the machine's values were put in.
+    #[error("with the values of the running machine its arguments are wrong: {problems}")]
+    WrongArguments {
+        /// `file:line: title`, joined by `; `.
+        problems: String,
+    },
+    /// A kind of undo that no component of this kiln knows.
+    #[error("this kiln cannot undo `{kind}`")]
+    UnknownUndo {
+        /// The kind.
+        kind: String,
+    },
+    /// The scratch directory could not be made.
+    #[error("cannot make the scratch directory {}", path.display())]
+    Scratch {
+        /// It.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+}

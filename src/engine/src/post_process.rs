@@ -1,0 +1,188 @@
+//! Chains of post-processors, and what is kept of what they make.
+//!
+//! Packer's rules hold. Whether a post-processor's input is kept: always where it insists, else as the template says,
+//! else its default. The first of a chain: if any chain keeps it, the builder's artifact is kept, else it is removed at
+//! the end. Later ones: the input joins the list, or is removed at once. A chain that fails ends there, the others run;
+//! the build fails, and what is kept by then stays. One difference: Packer does not list the last artifact of a chain
+//! that failed, though it leaves it where it is; kiln lists it.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use kiln_core::{Artifact, BuildContext, EventKind, Facts, Failure, Processed};
+use tokio_util::sync::CancellationToken;
+
+use crate::build::{BuildRun, wrap};
+use crate::error::BuildError;
+use crate::guard::{bounded, supervise};
+use crate::policy::Decision;
+use crate::prepare::PreparedPostProcessor;
+use crate::scope::Scope;
+use crate::step::outcome;
+
+/// An artifact with the journal entries of the stage that made it.
+pub(crate) struct Product {
+    pub(crate) artifact: Artifact,
+    pub(crate) scope: Arc<Scope>,
+}
+
+/// What post-processing came to.
+#[derive(Default)]
+pub(crate) struct Processing {
+    /// What is left, in the order of Packer's list.
+    pub(crate) kept: Vec<Product>,
+    pub(crate) failures: Vec<Failure>,
+    pub(crate) is_cancelled: bool,
+    /// The user wants to look at what failed: nothing more is removed.
+    pub(crate) is_left: bool,
+}
+
+impl Processing {
+    /// Takes note of a failure and what is to be done about it.
+    fn fail(&mut self, failure: Failure, decision: Decision) {
+        if failure.is_cancelled() {
+            self.is_cancelled = true;
+        } else {
+            self.is_left |= matches!(decision, Decision::Leave { .. });
+            self.failures.push(failure);
+        }
+    }
+}
+
+impl BuildRun {
+    /// Runs all chains, one after the other, and removes what is not kept.
+    pub(crate) async fn post_process(&self, sealed: Product, facts: Arc<Facts>) -> Processing {
+        let mut processing = Processing::default();
+        let chains = &self.prepared.chains;
+        let mut keeps_sealed = chains.is_empty();
+        // Stopped while the artifact was made: it is not wanted any more.
+        let mut is_stopped = self.shared.stop.check().is_err();
+        for chain in chains {
+            is_stopped = is_stopped || processing.is_cancelled || self.shared.stop.check().is_err();
+            if is_stopped {
+                break;
+            }
+            keeps_sealed |= self.chain(chain, &sealed, &facts, &mut processing).await;
+        }
+        if is_stopped || processing.is_cancelled {
+            return self.take_back(sealed, processing).await;
+        }
+        if keeps_sealed {
+            processing.kept.insert(0, sealed);
+        } else if !processing.is_left
+            && let Err(failure) = self.discard(&sealed).await
+        {
+            self.events.error(&failure);
+            processing.failures.push(failure);
+        }
+        processing
+    }
+
+    /// Runs one chain. Whether its first member keeps the builder's artifact.
+    async fn chain(
+        &self,
+        chain: &[PreparedPostProcessor],
+        sealed: &Product,
+        facts: &Arc<Facts>,
+        processing: &mut Processing,
+    ) -> bool {
+        let mut keeps_sealed = false;
+        let mut prior: Option<Product> = None;
+        for post_processor in chain {
+            let input = prior.as_ref().map_or(&sealed.artifact, |product| &product.artifact);
+            let (processed, scope) = match self.process(post_processor, input, facts).await {
+                Ok(made) => made,
+                Err((failure, decision)) => {
+                    processing.fail(failure, decision);
+                    break;
+                }
+            };
+            let keeps = processed.force_keep || post_processor.spec.keep_input.unwrap_or(processed.keep_input);
+            let input = prior.replace(Product { artifact: processed.artifact, scope });
+            match input {
+                None => keeps_sealed |= keeps,
+                Some(input) if keeps => processing.kept.push(input),
+                Some(input) => {
+                    if let Err(failure) = self.discard(&input).await {
+                        self.events.error(&failure);
+                        processing.failures.push(failure);
+                    }
+                }
+            }
+        }
+        processing.kept.extend(prior);
+        keeps_sealed
+    }
+
+    /// Runs one post-processor, again as long as the user wants.
+    async fn process(
+        &self,
+        post_processor: &PreparedPostProcessor,
+        input: &Artifact,
+        facts: &Arc<Facts>,
+    ) -> Result<(Processed, Arc<Scope>), (Failure, Decision)> {
+        let component = &post_processor.spec.component;
+        let (kind, place) = (&component.kind, &post_processor.place);
+        loop {
+            self.shared.stop.check().map_err(|failure| (failure, Decision::CleanUp))?;
+            self.tail.clear();
+            self.events.emit(EventKind::PostProcessorStarted { kind: kind.clone(), place: place.clone() });
+            let started = Instant::now();
+            let scope = Scope::new(&self.shared.journal);
+            let result = self.process_once(post_processor, input, facts, &scope).await;
+            let (outcome, seconds) = (outcome(&result), started.elapsed().as_secs_f64());
+            self.events.emit(EventKind::PostProcessorFinished { kind: kind.clone(), outcome, seconds });
+            let failure = match result {
+                Ok(processed) => {
+                    let summary = processed.artifact.summary();
+                    if summary != input.summary() {
+                        self.events.emit(EventKind::Artifact { artifact: summary });
+                    }
+                    return Ok((processed, scope));
+                }
+                Err(failure) => failure,
+            };
+            let stage = |source| BuildError::PostProcessor { kind: kind.clone(), place: place.clone(), source };
+            let failure = wrap(failure, stage).at(component.span);
+            match self.decide(&failure).await {
+                Decision::Retry => self.undo_scope(&scope).await,
+                decision => return Err((failure, decision)),
+            }
+        }
+    }
+
+    async fn process_once(
+        &self,
+        post_processor: &PreparedPostProcessor,
+        input: &Artifact,
+        facts: &Arc<Facts>,
+        scope: &Arc<Scope>,
+    ) -> Result<Processed, Failure> {
+        let bound = post_processor.component.bind(&post_processor.spec.component, &self.binding(facts))?;
+        let context = self.stage_context(scope.clone(), Arc::clone(facts));
+        supervise(&self.shared.stop, &context.cancel, None, bound.process(input, &context)).await
+    }
+
+    /// Removes an artifact that is not kept, by its owner; its journal entries have had their day then.
+    async fn discard(&self, product: &Product) -> Result<(), Failure> {
+        let Some(owner) = &product.artifact.owner else { return Ok(()) };
+        let context = self.stage_context(product.scope.clone(), Arc::default());
+        // Removing goes on when the run is cancelled.
+        let context = BuildContext { cancel: CancellationToken::new(), ..context };
+        let id = &product.artifact.id;
+        let work = owner.destroy(&product.artifact, &context);
+        bounded(&self.shared.stop.hurry, &self.events, &format!("removing {id}"), work)
+            .await
+            .map_err(|failure| wrap(failure, |source| BuildError::Discard { artifact: id.clone(), source }))
+    }
+
+    /// The run was stopped: nothing of this build is kept, the latest goes first.
+    async fn take_back(&self, sealed: Product, processing: Processing) -> Processing {
+        for product in processing.kept.iter().rev().chain(std::iter::once(&sealed)) {
+            if let Err(failure) = self.discard(product).await {
+                self.events.warn(failure.chain());
+            }
+        }
+        Processing { kept: Vec::new(), is_cancelled: true, ..processing }
+    }
+}

@@ -1,0 +1,327 @@
+//! Binds a plan to the kinds that kiln has: evaluates every body, checks it against its schema, prepares the component.
+
+use std::sync::Arc;
+
+use kiln_core::{
+    Body, Builder, ComponentSpec, Decoded, Diagnostic, Diagnostics, Facts, Failure, FailureClass, Kinds, Node,
+    Plan, PostProcessor, PostProcessorKind, PostProcessorSpec, PrepareContext, Provisioner, ProvisionerKind, Schema,
+    SourceMap, Span, StepSpec, TextScope, Value,
+};
+
+use crate::ecosystem::{Sort, unknown_kind};
+use crate::error::EngineError;
+
+/// What preparing depends on besides the plan.
+#[derive(Debug, Clone, Default)]
+pub struct PrepareOptions {
+    /// `-force`.
+    pub force: bool,
+    /// Unknown kinds are warnings: for checking a template whose plug-ins kiln does not have. Such a plan cannot run.
+    pub allow_unknown_kinds: bool,
+    /// The texts that the plan's places point into.
+    pub sources: Arc<SourceMap>,
+}
+
+/// A plan whose components are all checked and ready.
+pub struct PreparedRun {
+    /// The builds in the template's order.
+    pub builds: Vec<PreparedBuild>,
+    pub(crate) text_scope: Arc<TextScope>,
+    pub(crate) sources: Arc<SourceMap>,
+    pub(crate) secrets: Vec<String>,
+}
+
+/// One build, ready to run.
+pub struct PreparedBuild {
+    /// What it is called in output and in the label `kiln.build`.
+    pub name: Arc<str>,
+    /// What `{{build_name}}` gives.
+    pub build_name: Arc<str>,
+    /// The builder's kind.
+    pub builder_kind: Arc<str>,
+    /// `file:line` of the source.
+    pub place: String,
+    /// Its steps in order.
+    pub steps: Vec<PreparedStep>,
+    /// Runs on the living machine when the build failed.
+    pub error_cleanup: Option<PreparedStep>,
+    /// Its chains of post-processors.
+    pub chains: Vec<Vec<PreparedPostProcessor>>,
+    pub(crate) builder: Arc<dyn Builder>,
+    pub(crate) source_span: Span,
+    /// Something in the source's arguments is not known yet, and no machine will ever tell.
+    pub(crate) source_is_unknown: bool,
+    pub(crate) context: PrepareContext,
+}
+
+/// One step, ready to run.
+pub struct PreparedStep {
+    /// As it stands in the template.
+    pub spec: StepSpec,
+    /// `file:line` of the step.
+    pub place: String,
+    pub(crate) component: Bound<dyn Provisioner, dyn ProvisionerKind>,
+}
+
+/// One post-processor, ready to run.
+pub struct PreparedPostProcessor {
+    /// As it stands in the template.
+    pub spec: PostProcessorSpec,
+    /// `file:line` of the post-processor.
+    pub place: String,
+    pub(crate) component: Bound<dyn PostProcessor, dyn PostProcessorKind>,
+}
+
+impl PreparedStep {
+    /// What it does, in a few words. Values that only the machine can tell are still missing in it.
+    pub fn title(&self) -> String {
+        self.component.ready.title()
+    }
+
+    /// Whether its arguments are evaluated again once the machine runs.
+    pub fn needs_facts(&self) -> bool {
+        self.component.needs_facts
+    }
+}
+
+/// A component with the kind that can prepare it again.
+pub(crate) struct Bound<T: ?Sized, K: ?Sized> {
+    pub(crate) ready: Arc<T>,
+    kind: Arc<K>,
+    needs_facts: bool,
+}
+
+/// Checks and prepares everything; all mistakes of all builds come back at once, in the order of the text. The first is
+/// `None` when something cannot run: there are errors, or accepted unknown kinds. A template is valid when no diagnostic
+/// is an error.
+pub fn prepare(plan: &Plan, kinds: &Kinds, options: &PrepareOptions) -> (Option<PreparedRun>, Diagnostics) {
+    let mut preparing = Preparing { kinds, options, diagnostics: Diagnostics::new(), secrets: plan.secrets.clone() };
+    let builds: Vec<Option<PreparedBuild>> = plan.builds.iter().map(|build| preparing.build(build)).collect();
+    let Preparing { mut diagnostics, secrets, .. } = preparing;
+    diagnostics.sort();
+    if diagnostics.has_errors() {
+        return (None, diagnostics);
+    }
+    let text_scope = Arc::clone(&plan.text_scope);
+    let run = builds.into_iter().collect::<Option<Vec<_>>>().map(|builds| PreparedRun {
+        builds,
+        text_scope,
+        sources: Arc::clone(&options.sources),
+        secrets,
+    });
+    (run, diagnostics)
+}
+
+struct Preparing<'a> {
+    kinds: &'a Kinds,
+    options: &'a PrepareOptions,
+    diagnostics: Diagnostics,
+    secrets: Vec<String>,
+}
+
+impl Preparing<'_> {
+    /// `None` where a part of it is unknown or wrong; all parts are checked all the same.
+    fn build(&mut self, build: &kiln_core::BuildSpec) -> Option<PreparedBuild> {
+        let context = PrepareContext {
+            build: Arc::clone(&build.name),
+            build_name: Arc::clone(&build.build_name),
+            builder_kind: build.source.kind.as_str().into(),
+            force: self.options.force,
+        };
+        let source = self.source(&build.source, &context);
+        let steps: Vec<_> = build.steps.iter().map(|step| self.step(step, &context)).collect();
+        let error_cleanup = build.error_cleanup.as_ref().map(|step| self.step(step, &context));
+        let chains: Vec<_> = build
+            .post_processors
+            .iter()
+            .map(|chain| {
+                let chain: Vec<_> = chain.iter().map(|spec| self.post_processor(spec, &context)).collect();
+                chain.into_iter().collect::<Option<Vec<_>>>()
+            })
+            .collect();
+        let (builder, source_is_unknown) = source?;
+        Some(PreparedBuild {
+            name: Arc::clone(&build.name),
+            build_name: Arc::clone(&build.build_name),
+            builder_kind: Arc::clone(&context.builder_kind),
+            place: place(&self.options.sources, build.source.span),
+            steps: steps.into_iter().collect::<Option<_>>()?,
+            // An error-cleanup provisioner that is wrong is not the same as none.
+            error_cleanup: match error_cleanup {
+                Some(step) => Some(step?),
+                None => None,
+            },
+            chains: chains.into_iter().collect::<Option<_>>()?,
+            builder,
+            source_span: build.source.span,
+            source_is_unknown,
+            context,
+        })
+    }
+
+    fn source(&mut self, spec: &ComponentSpec, context: &PrepareContext) -> Option<(Arc<dyn Builder>, bool)> {
+        let Some(kind) = self.kinds.builder(&spec.kind) else {
+            return self.unknown(Sort::Builder, spec, self.kinds.builder_names());
+        };
+        let (body, decoded) = self.decode(spec, kind.schema());
+        let before = self.diagnostics.items.len();
+        let builder = kind.prepare(&decoded, context, &mut self.diagnostics);
+        Some((self.ready(builder, before, spec)?, body.has_unknown()))
+    }
+
+    fn step(&mut self, spec: &StepSpec, context: &PrepareContext) -> Option<PreparedStep> {
+        let component = &spec.component;
+        let Some(kind) = self.kinds.provisioner(&component.kind) else {
+            return self.unknown(Sort::Provisioner, component, self.kinds.provisioner_names());
+        };
+        let (body, decoded) = self.decode(component, kind.schema());
+        let before = self.diagnostics.items.len();
+        let ready = kind.prepare(&decoded, context, &mut self.diagnostics);
+        Some(PreparedStep {
+            place: place(&self.options.sources, component.span),
+            component: Bound {
+                ready: self.ready(ready, before, component)?,
+                kind: Arc::clone(kind),
+                needs_facts: body.has_unknown(),
+            },
+            spec: spec.clone(),
+        })
+    }
+
+    fn post_processor(&mut self, spec: &PostProcessorSpec, context: &PrepareContext) -> Option<PreparedPostProcessor> {
+        let component = &spec.component;
+        let Some(kind) = self.kinds.post_processor(&component.kind) else {
+            return self.unknown(Sort::PostProcessor, component, self.kinds.post_processor_names());
+        };
+        let (body, decoded) = self.decode(component, kind.schema());
+        let before = self.diagnostics.items.len();
+        let ready = kind.prepare(&decoded, context, &mut self.diagnostics);
+        Some(PreparedPostProcessor {
+            place: place(&self.options.sources, component.span),
+            component: Bound {
+                ready: self.ready(ready, before, component)?,
+                kind: Arc::clone(kind),
+                needs_facts: body.has_unknown(),
+            },
+            spec: spec.clone(),
+        })
+    }
+
+    fn unknown<T>(&mut self, sort: Sort, spec: &ComponentSpec, known: Vec<&'static str>) -> Option<T> {
+        let PrepareOptions { allow_unknown_kinds, sources, .. } = self.options;
+        self.diagnostics.push(unknown_kind(sort, &spec.kind, spec.kind_span, &known, *allow_unknown_kinds, sources));
+        None
+    }
+
+    fn decode(&mut self, spec: &ComponentSpec, schema: &Schema) -> (Body, Decoded) {
+        let body = spec.config.evaluate(schema, &Facts::default(), &mut self.diagnostics);
+        collect_secrets(&body, &mut self.secrets);
+        let decoded = schema.decode(&body, &mut self.diagnostics);
+        (body, decoded)
+    }
+
+    /// A component that refuses without saying why would let a broken template pass for a valid one.
+    fn ready<T: ?Sized>(&mut self, component: Option<Arc<T>>, before: usize, spec: &ComponentSpec) -> Option<Arc<T>> {
+        if component.is_none() && !self.diagnostics.has_errors() && self.diagnostics.items.len() == before {
+            self.diagnostics.push(silent_refusal(spec));
+        }
+        component
+    }
+}
+
+fn silent_refusal(spec: &ComponentSpec) -> Diagnostic {
+    let title = format!("`{}` refuses these arguments without saying why; this is a mistake in kiln", spec.kind);
+    Diagnostic::error("internal-prepare", spec.span, title)
+}
+
+/// `file:line`.
+pub(crate) fn place(sources: &SourceMap, span: Span) -> String {
+    let (line, _) = sources.line_column(span);
+    let name = sources.get(span.source).map_or("<unknown>", |file| file.name.as_str());
+    format!("{name}:{line}")
+}
+
+/// Texts that are or derive from sensitive values, so that the filter over all output knows the derived ones too.
+pub(crate) fn collect_secrets(body: &Body, secrets: &mut Vec<String>) {
+    for attribute in body.attributes.values() {
+        collect_node(&attribute.node, false, secrets);
+    }
+    for block in &body.blocks {
+        collect_secrets(&block.body, secrets);
+    }
+}
+
+fn collect_node(node: &Node, inherited: bool, secrets: &mut Vec<String>) {
+    let sensitive = inherited || node.sensitive;
+    match &node.value {
+        Value::String(text) if sensitive && !text.is_empty() => secrets.push(text.clone()),
+        Value::List(items) => items.iter().for_each(|item| collect_node(item, sensitive, secrets)),
+        Value::Map(entries) => entries.values().for_each(|item| collect_node(item, sensitive, secrets)),
+        _ => {}
+    }
+}
+
+/// What binding a component to the machine's facts needs.
+pub(crate) struct Binding<'a> {
+    pub(crate) facts: &'a Facts,
+    pub(crate) context: &'a PrepareContext,
+    pub(crate) sources: &'a SourceMap,
+    pub(crate) redactor: &'a kiln_core::Redactor,
+}
+
+impl Bound<dyn Provisioner, dyn ProvisionerKind> {
+    /// The component with the machine's facts in its arguments.
+    pub(crate) fn bind(&self, spec: &ComponentSpec, binding: &Binding<'_>) -> Result<Arc<dyn Provisioner>, Failure> {
+        if !self.needs_facts {
+            return Ok(Arc::clone(&self.ready));
+        }
+        binding.again(spec, self.kind.schema(), |decoded, diagnostics| {
+            self.kind.prepare(decoded, binding.context, diagnostics)
+        })
+    }
+}
+
+impl Bound<dyn PostProcessor, dyn PostProcessorKind> {
+    /// The component with the machine's facts in its arguments.
+    pub(crate) fn bind(&self, spec: &ComponentSpec, binding: &Binding<'_>) -> Result<Arc<dyn PostProcessor>, Failure> {
+        if !self.needs_facts {
+            return Ok(Arc::clone(&self.ready));
+        }
+        binding.again(spec, self.kind.schema(), |decoded, diagnostics| {
+            self.kind.prepare(decoded, binding.context, diagnostics)
+        })
+    }
+}
+
+impl Binding<'_> {
+    fn again<T: ?Sized>(
+        &self,
+        spec: &ComponentSpec,
+        schema: &Schema,
+        prepare: impl FnOnce(&Decoded, &mut Diagnostics) -> Option<Arc<T>>,
+    ) -> Result<Arc<T>, Failure> {
+        let mut diagnostics = Diagnostics::new();
+        let body = spec.config.evaluate(schema, self.facts, &mut diagnostics);
+        let mut secrets = Vec::new();
+        collect_secrets(&body, &mut secrets);
+        secrets.iter().for_each(|secret| self.redactor.add(secret));
+        let decoded = schema.decode(&body, &mut diagnostics);
+        let ready = prepare(&decoded, &mut diagnostics);
+        if ready.is_none() && !diagnostics.has_errors() {
+            diagnostics.push(silent_refusal(spec));
+        }
+        let told = |item: &Diagnostic| match &item.primary {
+            Some(label) => format!("{}: {}", place(self.sources, label.span), item.title),
+            None => item.title.clone(),
+        };
+        match ready {
+            // Its warnings were told before the run.
+            Some(ready) if !diagnostics.has_errors() => Ok(ready),
+            _ => {
+                let problems: Vec<String> = diagnostics.items.iter().filter(|item| item.is_error()).map(told).collect();
+                let error = EngineError::WrongArguments { problems: problems.join("; ") };
+                Err(Failure::new(FailureClass::Template, error).at(spec.span))
+            }
+        }
+    }
+}

@@ -1,0 +1,363 @@
+//! A run: all builds of a plan, side by side.
+
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use async_trait::async_trait;
+use kiln_core::event::Outcome;
+use kiln_core::{
+    Artifact, EventKind, Events, Failure, FailureClass, Kinds, Prompt, Redactor, Reporter, RunOptions, SourceMap,
+    TextScope,
+};
+use tokio::sync::{Mutex, Semaphore};
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+use crate::build::BuildRun;
+use crate::cleanup::{blocking, remove_directory, scratch_name};
+use crate::error::EngineError;
+use crate::guard::{Stop, bug};
+use crate::journal::{FileJournal, RunHeader};
+use crate::policy::OnError;
+use crate::prepare::{PreparedBuild, PreparedRun};
+use crate::undo::undo_entries;
+
+/// How a run is to go.
+#[derive(Debug, Clone)]
+pub struct RunSettings {
+    /// The run's id, a UUID: label `kiln.run`, `PackerRunUUID`.
+    pub run_id: Arc<str>,
+    /// Builds at a time; 0 for no limit. `debug` makes it 1.
+    pub parallel_builds: usize,
+    /// What to do when a build fails.
+    pub on_error: OnError,
+    /// `-debug`: one build at a time, with a pause at each stage.
+    pub debug: bool,
+    /// `-force`.
+    pub force: bool,
+    /// Where journals are kept, e.g. `~/.local/state/kiln`.
+    pub state_dir: PathBuf,
+    /// Where the run's scratch directory is made, e.g. `/tmp`.
+    pub scratch_root: PathBuf,
+    /// The template as the user named it; stands in the journal.
+    pub template: String,
+    /// The git commit of the template's work tree.
+    pub revision: Option<String>,
+}
+
+/// Who a run talks to.
+#[derive(Clone)]
+pub struct Surroundings {
+    /// All kinds; their undoers remove what failed builds leave.
+    pub kinds: Arc<Kinds>,
+    /// Takes the events.
+    pub reporter: Arc<dyn Reporter>,
+    /// Hides secrets; the run adds those of the plan.
+    pub redactor: Arc<Redactor>,
+    /// Asks the user.
+    pub prompt: Arc<dyn Prompt>,
+    /// The first Ctrl-C: every build unwinds.
+    pub cancel: CancellationToken,
+    /// The second Ctrl-C: waits are cut short, removing is tried for a few seconds only.
+    pub hurry: CancellationToken,
+}
+
+/// How a run went.
+#[derive(Debug)]
+pub struct RunReport {
+    /// The run's id.
+    pub run: Arc<str>,
+    /// Every build, in the template's order.
+    pub builds: Vec<BuildReport>,
+    /// Why nothing ran at all.
+    pub failure: Option<Failure>,
+    /// Whether the user stopped it.
+    pub is_cancelled: bool,
+    /// The journal, where something is left for `kiln cleanup`.
+    pub journal: Option<PathBuf>,
+    /// Wall time.
+    pub duration: Duration,
+}
+
+/// How a build went.
+#[derive(Debug)]
+pub struct BuildReport {
+    /// The build.
+    pub name: Arc<str>,
+    /// The builder's kind.
+    pub builder_kind: Arc<str>,
+    /// How it ended.
+    pub outcome: Outcome,
+    /// What is left of it, in the order of Packer's artifact list. A failed build may leave some.
+    pub artifacts: Vec<Artifact>,
+    /// What failed, in order: one stage, or several chains of post-processors. Empty for success and cancellation.
+    pub failures: Vec<Failure>,
+    /// The last lines that the failed stage printed.
+    pub last_lines: Vec<String>,
+    /// Wall time.
+    pub duration: Duration,
+}
+
+impl RunReport {
+    /// The class of the whole run; `None` when all went well.
+    ///
+    /// Cancelled when the user stopped it; a bug when there is any; otherwise the class that all failures share, or
+    /// [`FailureClass::Build`].
+    pub fn class(&self) -> Option<FailureClass> {
+        if self.is_cancelled {
+            return Some(FailureClass::Cancelled);
+        }
+        let mut classes: Vec<FailureClass> = self.failures().map(|failure| failure.class).collect();
+        if classes.contains(&FailureClass::Bug) {
+            return Some(FailureClass::Bug);
+        }
+        classes.dedup();
+        match classes.as_slice() {
+            [] => None,
+            [class] => Some(*class),
+            _ => Some(FailureClass::Build),
+        }
+    }
+
+    /// The exit code of the process; see `docs/reference/exit-codes.md`.
+    pub fn exit_code(&self) -> u8 {
+        self.class().map_or(0, FailureClass::exit_code)
+    }
+
+    /// All failures, those of the run first, then build by build.
+    pub fn failures(&self) -> impl Iterator<Item = &Failure> {
+        self.failure.iter().chain(self.builds.iter().flat_map(|build| &build.failures))
+    }
+
+    /// The first build that failed.
+    pub fn first_failed(&self) -> Option<&BuildReport> {
+        self.builds.iter().find(|build| !build.failures.is_empty())
+    }
+}
+
+/// What all builds of a run share.
+pub(crate) struct Shared {
+    pub(crate) settings: RunSettings,
+    pub(crate) kinds: Arc<Kinds>,
+    pub(crate) reporter: Arc<dyn Reporter>,
+    pub(crate) redactor: Arc<Redactor>,
+    pub(crate) prompt: Arc<dyn Prompt>,
+    pub(crate) stop: Stop,
+    pub(crate) options: Arc<RunOptions>,
+    pub(crate) journal: Arc<FileJournal>,
+    pub(crate) scratch: PathBuf,
+    pub(crate) text_scope: Arc<TextScope>,
+    pub(crate) sources: Arc<SourceMap>,
+}
+
+/// Questions of builds that run side by side come one after the other.
+struct OneAtATime {
+    inner: Arc<dyn Prompt>,
+    turn: Mutex<()>,
+}
+
+#[async_trait]
+impl Prompt for OneAtATime {
+    async fn ask(&self, build: &str, question: &str) -> Option<String> {
+        let _turn = self.turn.lock().await;
+        self.inner.ask(build, question).await
+    }
+}
+
+/// Runs all builds to their end, whatever happens to some of them. When it returns, every machine is gone and every
+/// journal entry is struck, unless `on_error` left them, or removing them failed; both are told, and
+/// [`RunReport::journal`] names the journal.
+pub async fn run(prepared: PreparedRun, settings: RunSettings, surroundings: Surroundings) -> RunReport {
+    let started = Instant::now();
+    let run = Arc::clone(&settings.run_id);
+    let cancel = surroundings.cancel.clone();
+    let events = Events::new(Arc::clone(&surroundings.reporter), Arc::clone(&surroundings.redactor));
+    prepared.secrets.iter().for_each(|secret| surroundings.redactor.add(secret));
+    let mut report = RunReport {
+        run: Arc::clone(&run),
+        builds: Vec::new(),
+        failure: None,
+        is_cancelled: false,
+        journal: None,
+        duration: Duration::ZERO,
+    };
+    let shared = match open(settings, surroundings, &prepared).await {
+        Ok(shared) => shared,
+        Err(failure) => {
+            events.error(&failure);
+            report.failure = Some(failure);
+            report.duration = started.elapsed();
+            return report;
+        }
+    };
+    let builds = prepared.builds.iter().map(|build| build.name.to_string()).collect();
+    events.emit(EventKind::RunStarted { run: run.to_string(), builds });
+    report.builds = schedule(prepared.builds, &shared).await;
+    report.journal = close(&shared, &events).await;
+    report.is_cancelled = cancel.is_cancelled() && report.builds.iter().any(|build| build.outcome != Outcome::Succeeded);
+    report.duration = started.elapsed();
+    let succeeded = report.builds.iter().filter(|build| build.outcome == Outcome::Succeeded).count();
+    let failed = report.builds.len() - succeeded;
+    events.emit(EventKind::RunFinished { succeeded, failed, seconds: report.duration.as_secs_f64() });
+    report
+}
+
+async fn open(
+    settings: RunSettings,
+    surroundings: Surroundings,
+    prepared: &PreparedRun,
+) -> Result<Arc<Shared>, Failure> {
+    let scratch = settings.scratch_root.join(scratch_name(&settings.run_id));
+    let header = RunHeader::new(&settings.run_id, &settings.template, &scratch);
+    let (state_dir, directory) = (settings.state_dir.clone(), scratch.clone());
+    let journal = blocking(move || -> Result<FileJournal, Failure> {
+        let journal = FileJournal::create(&state_dir, &header)?;
+        if let Err(failure) = make_scratch(&directory) {
+            journal.close()?;
+            return Err(failure);
+        }
+        Ok(journal)
+    })
+    .await??;
+    let options =
+        RunOptions { force: settings.force, debug: settings.debug, revision: settings.revision.clone() };
+    Ok(Arc::new(Shared {
+        kinds: surroundings.kinds,
+        reporter: surroundings.reporter,
+        redactor: surroundings.redactor,
+        prompt: Arc::new(OneAtATime { inner: surroundings.prompt, turn: Mutex::new(()) }),
+        stop: Stop { cancel: surroundings.cancel, hurry: surroundings.hurry },
+        options: Arc::new(options),
+        journal: Arc::new(journal),
+        scratch,
+        text_scope: Arc::clone(&prepared.text_scope),
+        sources: Arc::clone(&prepared.sources),
+        settings,
+    }))
+}
+
+/// Makes a directory that only its owner may enter; its parent may be anyone's. Blocking.
+pub(crate) fn make_scratch(path: &Path) -> Result<(), Failure> {
+    let failed = |source| EngineError::Scratch { path: path.to_owned(), source };
+    if let Some(parent) = path.parent() {
+        std::fs::create_dir_all(parent).map_err(failed).map_err(Failure::environment)?;
+    }
+    std::fs::DirBuilder::new().mode(0o700).create(path).map_err(failed).map_err(Failure::environment)
+}
+
+/// Removes the scratch directory and the journal, if nothing is left that needs them.
+async fn close(shared: &Arc<Shared>, events: &Events) -> Option<PathBuf> {
+    let journal = Arc::clone(&shared.journal);
+    // A machine that was left alive may use files in it; `kiln cleanup` removes it then.
+    if journal.open_entries(None).is_empty() {
+        let scratch = shared.scratch.clone();
+        if let Ok(Err(error)) = blocking(move || remove_directory(&scratch)).await {
+            events.warn(format!("cannot remove the scratch directory {}: {error}", shared.scratch.display()));
+        }
+    }
+    let path = journal.path().to_owned();
+    match blocking(move || journal.close()).await {
+        Ok(Ok(true)) => None,
+        Ok(Ok(false)) => Some(path),
+        Ok(Err(error)) => {
+            events.warn(format!("cannot remove the cleanup journal: {}", Failure::from(error).chain()));
+            Some(path)
+        }
+        Err(failure) => {
+            events.error(&failure);
+            Some(path)
+        }
+    }
+}
+
+enum Slot {
+    Started(JoinHandle<BuildReport>, Arc<str>, Arc<str>),
+    Never(BuildReport),
+}
+
+/// Starts the builds in the template's order, as many at a time as allowed, and waits for all.
+async fn schedule(builds: Vec<PreparedBuild>, shared: &Arc<Shared>) -> Vec<BuildReport> {
+    let limit = match shared.settings.parallel_builds {
+        _ if shared.settings.debug => 1,
+        0 => Semaphore::MAX_PERMITS,
+        limit => limit.min(Semaphore::MAX_PERMITS),
+    };
+    let permits = Arc::new(Semaphore::new(limit));
+    let mut slots = Vec::with_capacity(builds.len());
+    for (index, build) in builds.into_iter().enumerate() {
+        let permit = tokio::select! {
+            biased;
+            () = shared.stop.cancel.cancelled() => None,
+            permit = Arc::clone(&permits).acquire_owned() => permit.ok(),
+        };
+        let Some(permit) = permit else {
+            slots.push(Slot::Never(never_started(&build, shared)));
+            continue;
+        };
+        let (name, kind) = (Arc::clone(&build.name), Arc::clone(&build.builder_kind));
+        let run = BuildRun::new(build, index, Arc::clone(shared));
+        let task = tokio::spawn(async move {
+            let report = run.run().await;
+            drop(permit);
+            report
+        });
+        slots.push(Slot::Started(task, name, kind));
+    }
+    let mut reports = Vec::with_capacity(slots.len());
+    for slot in slots {
+        reports.push(match slot {
+            Slot::Never(report) => report,
+            Slot::Started(task, name, kind) => match task.await {
+                Ok(report) => report,
+                Err(error) => broken(error, name, kind, shared).await,
+            },
+        });
+    }
+    reports
+}
+
+fn build_events(name: &Arc<str>, shared: &Shared) -> Events {
+    Events::new(Arc::clone(&shared.reporter), Arc::clone(&shared.redactor)).for_build(Arc::clone(name))
+}
+
+/// The run was stopped before its turn came: it is reported as finished without ever having started.
+fn never_started(build: &PreparedBuild, shared: &Shared) -> BuildReport {
+    let outcome = Outcome::Cancelled;
+    let finished = EventKind::BuildFinished { outcome, seconds: 0.0, error: None, artifacts: Vec::new() };
+    build_events(&build.name, shared).emit(finished);
+    BuildReport {
+        name: Arc::clone(&build.name),
+        builder_kind: Arc::clone(&build.builder_kind),
+        outcome,
+        artifacts: Vec::new(),
+        failures: Vec::new(),
+        last_lines: Vec::new(),
+        duration: Duration::ZERO,
+    }
+}
+
+/// The engine itself panicked in a build's task: the journal still knows what to remove.
+async fn broken(error: tokio::task::JoinError, name: Arc<str>, kind: Arc<str>, shared: &Shared) -> BuildReport {
+    let events = build_events(&name, shared);
+    let failure = match error.try_into_panic() {
+        Ok(panic) => bug(panic.as_ref()),
+        Err(error) => Failure::new(FailureClass::Bug, error),
+    };
+    events.error(&failure);
+    let entries = shared.journal.open_entries(Some(&name));
+    undo_entries(&shared.journal, entries, &shared.kinds, &events, &shared.stop.hurry).await;
+    let error = Some(failure.chain());
+    let outcome = Outcome::Failed;
+    events.emit(EventKind::BuildFinished { outcome, seconds: 0.0, error, artifacts: Vec::new() });
+    BuildReport {
+        name,
+        builder_kind: kind,
+        outcome,
+        artifacts: Vec::new(),
+        failures: vec![failure],
+        last_lines: Vec::new(),
+        duration: Duration::ZERO,
+    }
+}

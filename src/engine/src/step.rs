@@ -1,0 +1,103 @@
+//! One step: pause, tries, time bound. Unlike Packer, where `pause_before` silently switches `timeout` off and a retry
+//! reports the first error, all of them hold together, and the last error is the one told.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use kiln_core::event::Outcome;
+use kiln_core::{EventKind, Facts, Failure, FailureClass, Machine, Provisioner, duration};
+use tokio::time::sleep;
+
+use crate::build::{BuildRun, wrap};
+use crate::error::BuildError;
+use crate::guard::supervise;
+use crate::prepare::{Binding, PreparedStep};
+
+impl BuildRun {
+    /// Runs a step to its end, retries included. The failure names the step and its place.
+    pub(crate) async fn step(
+        &self,
+        step: &PreparedStep,
+        index: usize,
+        total: usize,
+        machine: &dyn Machine,
+    ) -> Result<(), Failure> {
+        self.tail.clear();
+        let component = &step.spec.component;
+        let facts = Arc::new(self.facts(machine.facts()));
+        let bound = step.component.bind(component, &self.binding(&facts));
+        let title = bound.as_ref().map_or_else(|_| step.title(), |provisioner| provisioner.title());
+        let kind = component.kind.clone();
+        self.events.emit(EventKind::StepStarted { index, total, kind: kind.clone(), title, place: step.place.clone() });
+        let started = Instant::now();
+        let result = match bound {
+            Ok(provisioner) => self.tries(step, provisioner.as_ref(), facts, machine).await,
+            Err(failure) => Err(failure),
+        };
+        let outcome = outcome(&result);
+        self.events.emit(EventKind::StepFinished { index, outcome, seconds: started.elapsed().as_secs_f64() });
+        result.map_err(|failure| {
+            let (build, place) = (self.prepared.name.to_string(), step.place.clone());
+            wrap(failure, |source| BuildError::Step { build, index, total, kind, place, source }).at(component.span)
+        })
+    }
+
+    pub(crate) fn binding<'a>(&'a self, facts: &'a Facts) -> Binding<'a> {
+        Binding {
+            facts,
+            context: &self.prepared.context,
+            sources: &self.shared.sources,
+            redactor: &self.shared.redactor,
+        }
+    }
+
+    async fn tries(
+        &self,
+        step: &PreparedStep,
+        provisioner: &dyn Provisioner,
+        facts: Arc<Facts>,
+        machine: &dyn Machine,
+    ) -> Result<(), Failure> {
+        self.pause(step.spec.pause_before).await?;
+        let retries = step.spec.max_retries;
+        let mut retry = 0;
+        loop {
+            self.shared.stop.check()?;
+            let context = self.stage_context(self.stepping.clone(), Arc::clone(&facts));
+            let work = provisioner.provision(machine, &context);
+            let failure = match supervise(&self.shared.stop, &context.cancel, step.spec.timeout, work).await {
+                // Done just as the user stopped the run: done all the same, and the build ends before its next stage.
+                Ok(()) => return Ok(()),
+                Err(failure) => failure,
+            };
+            let is_final = matches!(failure.class, FailureClass::Cancelled | FailureClass::Bug);
+            if is_final || retry == retries {
+                return Err(failure);
+            }
+            retry += 1;
+            self.events.warn(format!("{}; trying again (retry {retry} of {retries})", failure.chain()));
+            self.tail.clear();
+        }
+    }
+
+    async fn pause(&self, pause: Duration) -> Result<(), Failure> {
+        if pause.is_zero() {
+            return Ok(());
+        }
+        self.events.message(format!("waiting {} before this step (`pause_before`)", duration::display(pause)));
+        tokio::select! {
+            biased;
+            () = self.shared.stop.cancel.cancelled() => Err(Failure::cancelled()),
+            () = sleep(pause) => Ok(()),
+        }
+    }
+}
+
+/// How something ended, as events say it.
+pub(crate) fn outcome<T>(result: &Result<T, Failure>) -> Outcome {
+    match result {
+        Ok(_) => Outcome::Succeeded,
+        Err(failure) if failure.is_cancelled() => Outcome::Cancelled,
+        Err(_) => Outcome::Failed,
+    }
+}

@@ -1,0 +1,57 @@
+//! Undoes journal entries: at the end of a build that failed, and for `kiln cleanup`.
+
+use kiln_core::{Events, Failure, FailureClass, Journal, Kinds, UndoOutcome};
+use tokio_util::sync::CancellationToken;
+
+use crate::error::EngineError;
+use crate::guard::bounded;
+use crate::journal::{FileJournal, OpenEntry};
+
+/// How undoing one entry went.
+#[derive(Debug)]
+pub(crate) struct Undone {
+    pub(crate) description: String,
+    pub(crate) result: Result<UndoOutcome, Failure>,
+}
+
+/// Undoes entries in the order given (the latest first) and strikes those that are gone. One that cannot be undone is
+/// told and stays in the journal; the others are undone all the same.
+pub(crate) async fn undo_entries(
+    journal: &FileJournal,
+    entries: Vec<OpenEntry>,
+    kinds: &Kinds,
+    events: &Events,
+    hurry: &CancellationToken,
+) -> Vec<Undone> {
+    let mut undone = Vec::with_capacity(entries.len());
+    for entry in entries {
+        let description = entry.undo.description.clone();
+        let result = undo_entry(journal, &entry, kinds, events, hurry).await;
+        match &result {
+            Ok(UndoOutcome::Removed) => events.message(format!("removed {description}")),
+            Ok(UndoOutcome::AlreadyGone) => {}
+            Err(failure) => {
+                events.warn(format!("cannot remove {description}: {}; try `kiln cleanup` later", failure.chain()));
+            }
+        }
+        undone.push(Undone { description, result });
+    }
+    undone
+}
+
+async fn undo_entry(
+    journal: &FileJournal,
+    entry: &OpenEntry,
+    kinds: &Kinds,
+    events: &Events,
+    hurry: &CancellationToken,
+) -> Result<UndoOutcome, Failure> {
+    let undo = &entry.undo;
+    let Some(undoer) = kinds.undoer(&undo.kind) else {
+        return Err(Failure::new(FailureClass::Environment, EngineError::UnknownUndo { kind: undo.kind.clone() }));
+    };
+    let what = format!("removing {}", undo.description);
+    let outcome = bounded(hurry, events, &what, undoer.undo(undo)).await?;
+    journal.strike(entry.id)?;
+    Ok(outcome)
+}
