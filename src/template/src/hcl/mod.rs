@@ -1,21 +1,173 @@
 //! HCL2 templates.
+//!
+//! ```text
+//!   files ──► blocks (shape) ──► variables ──► locals, data ──► builds ──► Plan
+//!                                   ▲                             │
+//!            environment, var files, -var                component bodies, evaluated on demand
+//! ```
 
-use std::collections::BTreeMap;
+mod blocks;
+mod builds;
+mod component;
+mod data;
+mod dynamic;
+mod locals;
+mod scope;
+mod select;
+mod settings;
+mod steps;
+mod text;
+mod to_config;
+mod var_files;
+mod variables;
 
-use kiln_core::{Diagnostics, SourceMap};
-use kiln_language::value::Value;
+#[cfg(test)]
+mod tests;
 
-use crate::load::{LoadOptions, Outcome};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
-/// Values of `var`, `local`, `data`, `path` and `packer`: what every expression of a template may use.
-#[derive(Debug, Clone, Default)]
-pub struct Values {
-    /// By root name.
-    pub roots: BTreeMap<String, Value>,
+use kiln_core::{Diagnostic, Diagnostics, Plan, Severity, SourceMap, Span, TextScope};
+use kiln_language::functions::FunctionContext;
+use kiln_language::syntax::{self, Body};
+
+use crate::load::{LoadOptions, Outcome, read_template};
+use component::Shared;
+pub use scope::Values;
+use select::Selection;
+
+/// Loads an HCL2 template: see [`crate::load()`].
+pub fn load(options: &LoadOptions, sources: &mut SourceMap, diagnostics: &mut Diagnostics) -> Outcome {
+    let files = template_files(options, diagnostics);
+    let mut bodies: Vec<Body> = Vec::new();
+    for path in &files.templates {
+        let Some(file) = read_template(options, path, sources, diagnostics) else { continue };
+        if path.to_string_lossy().ends_with(".pkr.json") {
+            let title = "templates in HCL's JSON syntax (`*.pkr.json`) are not supported yet";
+            let span = Span::new(file.source, 0..0);
+            diagnostics
+                .push(Diagnostic::error("unsupported", span, title).help("write it in HCL: `*.pkr.hcl` or `*.kiln.hcl`"));
+            continue;
+        }
+        bodies.push(syntax::parse_body(file.source, &file.text, diagnostics));
+    }
+    if diagnostics.has_errors() {
+        // What follows from broken syntax would only hide it.
+        return Outcome::default();
+    }
+    let declarations = blocks::collect(bodies, diagnostics);
+    builds::check_shape(&declarations.builds, diagnostics);
+    let functions = FunctionContext {
+        template_dir: options.resolve(&options.template_dir()),
+        working_dir: options.working_dir.clone(),
+        home: options.home.clone(),
+        started: options.started,
+        allow_env: false,
+    };
+    if !settings::check_version(&declarations.packer, &functions, diagnostics) {
+        return Outcome::default();
+    }
+    let required_plugins = settings::required_plugins(&declarations.packer, &functions, diagnostics);
+    if options.syntax_only {
+        return Outcome { plan: Some(Plan { required_plugins, ..Plan::default() }), ..Outcome::default() };
+    }
+    let plan = Plan { required_plugins, ..Plan::default() };
+    evaluate(options, &files.variables, &declarations, functions, plan, sources, diagnostics)
 }
 
-/// Loads an HCL2 template.
-pub fn load(options: &LoadOptions, sources: &mut SourceMap, diagnostics: &mut Diagnostics) -> Outcome {
-    let _ = (options, sources, diagnostics);
-    Outcome::default()
+/// From declarations to the plan.
+fn evaluate(
+    options: &LoadOptions,
+    auto_files: &[PathBuf],
+    declarations: &blocks::Declarations,
+    functions: FunctionContext,
+    mut plan: Plan,
+    sources: &mut SourceMap,
+    diagnostics: &mut Diagnostics,
+) -> Outcome {
+    let assignments = var_files::collect(options, auto_files, &declarations.variables, sources, diagnostics);
+    let mut values = Values::new(functions, &options.template_dir().to_string_lossy());
+    let mut resolved = variables::resolve(
+        &declarations.variables,
+        assignments,
+        options.allow_unset,
+        &mut values,
+        sources,
+        diagnostics,
+    );
+    plan.locals =
+        locals::resolve(&declarations.locals, &declarations.data, &mut values, &mut resolved.secrets, diagnostics);
+    plan.variables = resolved.summaries;
+    resolved.secrets.sort();
+    resolved.secrets.dedup();
+    plan.secrets.clone_from(&resolved.secrets);
+    plan.text_scope = Arc::new(TextScope {
+        user_variables: None,
+        template_dir: options.template_dir(),
+        started: options.started,
+    });
+    let shared =
+        Arc::new(Shared { values, sources: sources.clone(), text_scope: Arc::clone(&plan.text_scope) });
+    let selection = Selection::new(&options.only, &options.except, diagnostics);
+    let builds = builds::read(declarations, &shared, &selection, diagnostics);
+    selection.finish(&builds.names, builds.specs.len(), diagnostics);
+    if declarations.builds.is_empty() && !options.allow_unset {
+        let title = "the template has no `build` block, so there is nothing to build";
+        diagnostics.push(Diagnostic::new(Severity::Error, "no-builds", None, title));
+    }
+    plan.description = builds.description;
+    plan.builds = builds.specs;
+    Outcome { plan: Some(plan), secrets: resolved.secrets, values: Some(Arc::new(shared.values.clone())) }
+}
+
+/// The files of a template, in the order they are read.
+#[derive(Default)]
+struct TemplateFiles {
+    templates: Vec<PathBuf>,
+    /// `*.auto.pkrvars.hcl`, then `*.auto.pkrvars.json`; of a directory only, as in Packer.
+    variables: Vec<PathBuf>,
+}
+
+fn template_files(options: &LoadOptions, diagnostics: &mut Diagnostics) -> TemplateFiles {
+    if !options.is_directory() {
+        return TemplateFiles { templates: vec![options.template.clone()], variables: Vec::new() };
+    }
+    let names = match names_in(&options.resolve(&options.template)) {
+        Ok(names) => names,
+        Err(error) => {
+            let title = format!("cannot list `{}`: {error}", options.template.display());
+            diagnostics.push(Diagnostic::new(Severity::Error, "cannot-read-file", None, title));
+            return TemplateFiles::default();
+        }
+    };
+    let ending = |endings: &[&str]| -> Vec<PathBuf> {
+        let fitting = names.iter().filter(|name| endings.iter().any(|ending| name.ends_with(ending)));
+        fitting.map(|name| options.template.join(name)).collect()
+    };
+    let mut templates = ending(&[".pkr.hcl", ".kiln.hcl"]);
+    templates.extend(ending(&[".pkr.json"]));
+    if templates.is_empty() {
+        let title = format!("`{}` holds no template", options.template.display());
+        diagnostics.push(
+            Diagnostic::new(Severity::Error, "no-template", None, title)
+                .help("files of a template are named `*.pkr.hcl` or `*.kiln.hcl`"),
+        );
+    }
+    let mut variables = ending(&[".auto.pkrvars.hcl"]);
+    variables.extend(ending(&[".auto.pkrvars.json"]));
+    TemplateFiles { templates, variables }
+}
+
+fn names_in(directory: &Path) -> std::io::Result<Vec<String>> {
+    let mut names = Vec::new();
+    for entry in std::fs::read_dir(directory)? {
+        let entry = entry?;
+        if let Ok(name) = entry.file_name().into_string()
+            && !entry.path().is_dir()
+        {
+            names.push(name);
+        }
+    }
+    names.sort();
+    Ok(names)
 }

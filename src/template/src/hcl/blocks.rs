@@ -1,0 +1,244 @@
+//! The shape of a template: which blocks it has, their labels and arguments, and that nothing is declared twice.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use kiln_core::{Diagnostic, Diagnostics, Span};
+use kiln_language::syntax::{Attribute, Block, Body, Item, Name};
+
+use super::data::DataDeclaration;
+use super::locals::LocalDeclaration;
+use super::variables::VariableDeclaration;
+
+const TOP_LEVEL: [&str; 9] =
+    ["packer", "variable", "variables", "locals", "local", "source", "build", "data", "hcp_packer_registry"];
+
+/// A `source` block.
+#[derive(Debug)]
+pub(crate) struct SourceDeclaration {
+    /// The builder's kind.
+    pub(crate) kind: Name,
+    /// Its name.
+    pub(crate) name: Name,
+    /// Where messages about it as a whole point.
+    pub(crate) header: Span,
+    /// Its arguments.
+    pub(crate) body: Arc<Body>,
+}
+
+/// All blocks of a template, of all its files.
+#[derive(Debug, Default)]
+pub(crate) struct Declarations {
+    pub(crate) packer: Vec<Block>,
+    pub(crate) variables: Vec<VariableDeclaration>,
+    pub(crate) locals: Vec<LocalDeclaration>,
+    pub(crate) data: Vec<DataDeclaration>,
+    /// By kind and name.
+    pub(crate) sources: BTreeMap<(String, String), Arc<SourceDeclaration>>,
+    pub(crate) builds: Vec<Block>,
+}
+
+/// Sorts the blocks of all files by what they declare. Every mistake of shape is told.
+pub(crate) fn collect(files: Vec<Body>, diagnostics: &mut Diagnostics) -> Declarations {
+    let mut declarations = Declarations::default();
+    for item in files.into_iter().flat_map(|body| body.items) {
+        match item {
+            Item::Block(block) => declarations.add(block, diagnostics),
+            Item::Attribute(attribute) => diagnostics.push(stray_attribute(&attribute)),
+        }
+    }
+    report_duplicates(
+        "variable",
+        declarations.variables.iter().map(|variable| (variable.name.text.clone(), variable.name.span)),
+        diagnostics,
+    );
+    report_duplicates(
+        "local",
+        declarations.locals.iter().map(|local| (local.name.text.clone(), local.name.span)),
+        diagnostics,
+    );
+    report_duplicates(
+        "data source",
+        declarations.data.iter().map(|data| (format!("{}.{}", data.kind.text, data.name.text), data.header)),
+        diagnostics,
+    );
+    declarations
+}
+
+fn stray_attribute(attribute: &Attribute) -> Diagnostic {
+    let name = &attribute.name;
+    let diagnostic = Diagnostic::error(
+        "stray-argument",
+        name.span,
+        format!("`{}` stands outside of any block", name.text),
+    );
+    if TOP_LEVEL.contains(&name.text.as_str()) {
+        return diagnostic.help(format!("`{0}` is a block: write `{0} {{ ... }}`, without `=`", name.text));
+    }
+    diagnostic.help("a template consists of blocks; values for variables stand in a var file (`*.pkrvars.hcl`)")
+}
+
+impl Declarations {
+    fn add(&mut self, block: Block, diagnostics: &mut Diagnostics) {
+        match block.kind.text.as_str() {
+            "packer" => {
+                if labels(&block, [], diagnostics).is_some() {
+                    self.packer.push(block);
+                }
+            }
+            "variable" => self.variables.extend(VariableDeclaration::read(block, diagnostics)),
+            "variables" => self.variables.extend(VariableDeclaration::read_short(block, diagnostics)),
+            "local" => self.locals.extend(LocalDeclaration::read(block, diagnostics)),
+            "locals" => self.locals.extend(LocalDeclaration::read_short(block, diagnostics)),
+            "data" => self.data.extend(DataDeclaration::read(block, diagnostics)),
+            "source" => self.add_source(block, diagnostics),
+            "build" => {
+                if labels(&block, [], diagnostics).is_some() {
+                    self.builds.push(block);
+                }
+            }
+            "hcp_packer_registry" => diagnostics.push(registry_is_ignored(block.kind.span)),
+            // Accepted by Packer, which never used it.
+            "communicator" => {
+                labels(&block, ["its type", "its name"], diagnostics);
+            }
+            _ => diagnostics.push(unknown_block(&block.kind, "a template", &TOP_LEVEL)),
+        }
+    }
+
+    fn add_source(&mut self, block: Block, diagnostics: &mut Diagnostics) {
+        let Some([kind, name]) = labels(&block, ["its type", "its name"], diagnostics) else { return };
+        report_twice(&block.body, diagnostics);
+        let key = (kind.text.clone(), name.text.clone());
+        if let Some(first) = self.sources.get(&key) {
+            let title = format!("the source `{}.{}` is declared twice", key.0, key.1);
+            diagnostics
+                .push(Diagnostic::error("duplicate-declaration", block.header, title).also(first.header, "first here"));
+            return;
+        }
+        let source = SourceDeclaration { kind, name, header: block.header, body: Arc::new(block.body) };
+        self.sources.insert(key, Arc::new(source));
+    }
+
+    /// `type.name` of every source, for messages.
+    pub(crate) fn source_names(&self) -> Vec<String> {
+        self.sources.keys().map(|(kind, name)| format!("{kind}.{name}")).collect()
+    }
+}
+
+/// What is said of the registry of a service that kiln does not talk to.
+pub(crate) fn registry_is_ignored(span: Span) -> Diagnostic {
+    Diagnostic::warning("ignored-block", span, "`hcp_packer_registry` is ignored")
+        .note("kiln publishes nothing to HCP Packer; the builds themselves are not affected")
+}
+
+fn report_duplicates(what: &str, names: impl Iterator<Item = (String, Span)>, diagnostics: &mut Diagnostics) {
+    let mut first: BTreeMap<String, Span> = BTreeMap::new();
+    for (name, span) in names {
+        if let Some(first) = first.get(&name) {
+            let title = format!("the {what} `{name}` is declared twice");
+            diagnostics.push(Diagnostic::error("duplicate-declaration", span, title).also(*first, "first here"));
+        } else {
+            first.insert(name, span);
+        }
+    }
+}
+
+/// The labels of a block, when it has as many as it takes; `meanings` names them for the message ("its type").
+pub(crate) fn labels<const N: usize>(
+    block: &Block,
+    meanings: [&str; N],
+    diagnostics: &mut Diagnostics,
+) -> Option<[Name; N]> {
+    let kind = &block.kind.text;
+    if let Some(extra) = block.labels.get(N) {
+        let takes = match N {
+            0 => format!("a `{kind}` block takes no label"),
+            1 => format!("a `{kind}` block takes one label, {}", meanings[0]),
+            _ => format!("a `{kind}` block takes {N} labels: {}", meanings.join(" and ")),
+        };
+        let diagnostic = Diagnostic::error("extra-label", extra.span, takes).label("one label too many");
+        diagnostics.push(if kind == "build" { diagnostic.help("give a build its name inside: `name = \"...\"`") } else { diagnostic });
+        return None;
+    }
+    let given: Result<[Name; N], _> = block.labels.clone().try_into();
+    match given {
+        Ok(given) => Some(given),
+        Err(_) => {
+            let missing = meanings[block.labels.len()..].join(" and ");
+            let have: String = block.labels.iter().map(|label| format!(" \"{}\"", label.text)).collect();
+            let wanted: String = meanings[block.labels.len()..]
+                .iter()
+                .map(|meaning| format!(" \"{}\"", meaning.trim_start_matches("its ").to_uppercase()))
+                .collect();
+            diagnostics.push(
+                Diagnostic::error("missing-label", block.header, format!("a `{kind}` block needs {missing} as label"))
+                    .help(format!("write `{kind}{have}{wanted} {{ ... }}`")),
+            );
+            None
+        }
+    }
+}
+
+/// Tells the arguments and blocks that a block does not take, and arguments given twice.
+pub(crate) fn check_items(
+    body: &Body,
+    title: &str,
+    attributes: &[&str],
+    blocks: &[&str],
+    diagnostics: &mut Diagnostics,
+) {
+    report_twice(body, diagnostics);
+    for item in &body.items {
+        match item {
+            Item::Attribute(attribute) if !attributes.contains(&attribute.name.text.as_str()) => {
+                diagnostics.push(unknown_attribute(&attribute.name, title, attributes, blocks));
+            }
+            Item::Block(block) if !blocks.contains(&block.kind.text.as_str()) => {
+                let kind = &block.kind;
+                if attributes.contains(&kind.text.as_str()) {
+                    let message = format!("`{}` is an argument, not a block", kind.text);
+                    diagnostics.push(
+                        Diagnostic::error("argument-expected", kind.span, message)
+                            .help(format!("write `{} = ...`", kind.text)),
+                    );
+                } else {
+                    diagnostics.push(unknown_block(kind, title, blocks));
+                }
+            }
+            _ => {}
+        }
+    }
+}
+
+fn unknown_attribute(name: &Name, title: &str, attributes: &[&str], blocks: &[&str]) -> Diagnostic {
+    if blocks.contains(&name.text.as_str()) {
+        return Diagnostic::error("block-expected", name.span, format!("`{}` is a block, not an argument", name.text))
+            .help(format!("write `{} {{ ... }}`, without `=`", name.text));
+    }
+    let diagnostic =
+        Diagnostic::error("unknown-argument", name.span, format!("{title} has no argument `{}`", name.text));
+    diagnostic.did_you_mean(name.span, &name.text, attributes.iter().copied())
+}
+
+/// An unknown block in `title` ("a template", "a `build` block").
+pub(crate) fn unknown_block(kind: &Name, title: &str, known: &[&str]) -> Diagnostic {
+    Diagnostic::error("unknown-block", kind.span, format!("{title} has no block `{}`", kind.text)).did_you_mean(
+        kind.span,
+        &kind.text,
+        known.iter().copied(),
+    )
+}
+
+/// Tells arguments that stand twice in one body.
+fn report_twice(body: &Body, diagnostics: &mut Diagnostics) {
+    let mut first: BTreeMap<&str, Span> = BTreeMap::new();
+    for attribute in body.attributes() {
+        if let Some(first) = first.get(attribute.name.text.as_str()) {
+            let title = format!("`{}` is set twice", attribute.name.text);
+            diagnostics.push(Diagnostic::error("duplicate-argument", attribute.name.span, title).also(*first, "first here"));
+        } else {
+            first.insert(&attribute.name.text, attribute.name.span);
+        }
+    }
+}

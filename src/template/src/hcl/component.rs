@@ -1,0 +1,274 @@
+//! The body of a source, provisioner or post-processor, evaluated when it is asked for.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use indexmap::IndexMap;
+use kiln_core::config::{Attribute, Block, Body, Node, Value as Plain};
+use kiln_core::{
+    ComponentConfig, Diagnostic, Diagnostics, Facts, Field, FieldType, Schema, SourceMap, Span, TextScope,
+};
+use kiln_language::evaluate::{Reference, references};
+use kiln_language::syntax::{self, Expression, Item};
+use kiln_language::value::{Type, Value};
+
+use super::dynamic::{Expanded, expand};
+use super::scope::{Bindings, Overlay, Values};
+use super::text::TextRenderer;
+use super::to_config::{literal_entry, node};
+
+/// Values of a machine that are secrets whatever the template says.
+const SECRET_FACTS: [&str; 3] = ["Password", "SSHPrivateKey", "WinRMPassword"];
+
+/// What all components of a template share.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    pub(crate) values: Values,
+    pub(crate) sources: SourceMap,
+    pub(crate) text_scope: Arc<TextScope>,
+}
+
+/// The build that a component stands in.
+#[derive(Debug, Clone)]
+pub(crate) struct Place {
+    /// `source.type`.
+    pub(crate) source_kind: String,
+    /// `source.name`: the local name where there is one.
+    pub(crate) source_name: String,
+    /// `build.name`: the name of the build block; empty where it has none.
+    pub(crate) build_name: String,
+}
+
+impl Place {
+    /// `source`.
+    pub(crate) fn source_value(&self) -> Value {
+        Value::object([
+            ("name", Value::string(self.source_name.as_str())),
+            ("type", Value::string(self.source_kind.as_str())),
+        ])
+    }
+
+    /// `source` and `build` before the machine runs: of `build`, the name and, of an unknown value each, what `found`
+    /// refers to.
+    pub(crate) fn bindings(&self, found: &[Reference]) -> Bindings {
+        Bindings::default().with("source", self.source_value()).with("build", self.build_value(found, None))
+    }
+
+    fn build_value(&self, found: &[Reference], facts: Option<&BTreeMap<String, String>>) -> Value {
+        let name = ("name".to_owned(), Value::string(self.build_name.as_str()));
+        if let Some(facts) = facts {
+            let facts = facts.iter().map(|(key, text)| {
+                (key.clone(), Value::string(text.as_str()).marked(SECRET_FACTS.contains(&key.as_str())))
+            });
+            return Value::object(facts.chain([name]));
+        }
+        let mut unknown: BTreeMap<String, Value> = BTreeMap::new();
+        for reference in found.iter().filter(|reference| reference.root == "build") {
+            match reference.path.first() {
+                Some(key) => unknown.insert(key.text.clone(), Value::unknown(Type::String)),
+                // `build` as a whole, or indexed by a value.
+                None => return Value::unknown(Type::Any),
+            };
+        }
+        Value::object(unknown.into_iter().chain([name]))
+    }
+}
+
+/// One written body of a component.
+#[derive(Debug)]
+pub(crate) struct Layer {
+    pub(crate) body: Arc<syntax::Body>,
+    pub(crate) header: Span,
+    /// Arguments that are not the component's but the template's: `only`, `pause_before`.
+    pub(crate) skip: &'static [&'static str],
+    /// Iterators of the `dynamic` blocks around it.
+    pub(crate) bindings: Bindings,
+}
+
+/// A component of an HCL2 template.
+#[derive(Debug)]
+pub(crate) struct HclComponent {
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) place: Place,
+    /// Whether it is a source: then `build.*` never gets values, for nothing runs before it.
+    pub(crate) is_source: bool,
+    /// A source block and the block in the build that adds to it; else one.
+    pub(crate) layers: Vec<Layer>,
+    /// `override` of a provisioner, with the iterators around it.
+    pub(crate) overrides: Option<(Expression, Bindings)>,
+}
+
+impl ComponentConfig for HclComponent {
+    fn evaluate(&self, schema: &Schema, facts: &Facts, diagnostics: &mut Diagnostics) -> Body {
+        let found = self.references();
+        if self.is_source {
+            report_machine_values(&found, diagnostics);
+        }
+        let bindings = Bindings::default()
+            .with("source", self.place.source_value())
+            .with("build", self.place.build_value(&found, facts.build.as_ref()));
+        let renderer = TextRenderer {
+            scope: kiln_gotemplate::Scope {
+                text: &self.shared.text_scope,
+                build_name: Some(&self.place.source_name),
+                build_type: Some(&self.place.source_kind),
+                build: facts.build.as_ref(),
+                allow_env: false,
+            },
+            sources: &self.shared.sources,
+        };
+        let mut evaluation = Evaluation { values: &self.shared.values, renderer, diagnostics };
+        let header = self.layers.first().map_or_else(|| Span::new(kiln_core::SourceId(0), 0..0), |layer| layer.header);
+        let mut merged = Body::empty(header, false);
+        for layer in &self.layers {
+            let bindings = bindings.under(&layer.bindings);
+            let body = evaluation.body(&layer.body, layer.header, &bindings, Some(schema), layer.skip);
+            // That both set one argument was told when the template was read.
+            merged.attributes.extend(body.attributes);
+            merged.blocks.extend(body.blocks);
+        }
+        if let Some((expression, own)) = &self.overrides {
+            evaluation.apply_override(expression, &bindings.under(own), &self.place.source_name, schema, &mut merged);
+        }
+        merged
+    }
+}
+
+impl HclComponent {
+    fn references(&self) -> Vec<Reference> {
+        let mut found = Vec::new();
+        for layer in &self.layers {
+            collect_references(&layer.body, &mut found);
+        }
+        if let Some((expression, _)) = &self.overrides {
+            found.extend(references(expression));
+        }
+        found
+    }
+}
+
+/// All references in a body, in depth.
+pub(crate) fn collect_references(body: &syntax::Body, found: &mut Vec<Reference>) {
+    for item in &body.items {
+        match item {
+            Item::Attribute(attribute) => found.extend(references(&attribute.value)),
+            Item::Block(block) => collect_references(&block.body, found),
+        }
+    }
+}
+
+fn report_machine_values(found: &[Reference], diagnostics: &mut Diagnostics) {
+    let machine = |reference: &&Reference| {
+        reference.root == "build" && reference.path.first().is_none_or(|name| name.text != "name")
+    };
+    for reference in found.iter().filter(machine) {
+        diagnostics.push(
+            Diagnostic::error(
+                "build-value-outside",
+                reference.span,
+                "a source cannot use values of the machine that it is to start",
+            )
+            .help("`build.*` is for provisioners and post-processors"),
+        );
+    }
+}
+
+struct Evaluation<'a> {
+    values: &'a Values,
+    renderer: TextRenderer<'a>,
+    diagnostics: &'a mut Diagnostics,
+}
+
+impl Evaluation<'_> {
+    fn body(
+        &mut self,
+        body: &syntax::Body,
+        span: Span,
+        bindings: &Bindings,
+        schema: Option<&Schema>,
+        skip: &[&str],
+    ) -> Body {
+        let mut result = Body::empty(span, false);
+        for item in expand(body, self.values, bindings, self.diagnostics) {
+            match item {
+                Expanded::Attribute(attribute) if skip.contains(&attribute.name.text.as_str()) => {}
+                Expanded::Attribute(attribute) => {
+                    let field = schema.and_then(|schema| schema.field(&attribute.name.text));
+                    let overlay = Overlay { values: self.values, bindings };
+                    let value = overlay.evaluate(&attribute.value, self.diagnostics);
+                    let node = node(&value, &attribute.value, self.renderer_for(field), self.diagnostics);
+                    let attribute_node = Attribute { name_span: attribute.name.span, node };
+                    result.attributes.insert(attribute.name.text.clone(), attribute_node);
+                }
+                Expanded::Block(block) => {
+                    let inner = schema.and_then(|schema| block_schema(schema, &block.kind.text));
+                    result.blocks.push(Block {
+                        kind: block.kind.text.clone(),
+                        kind_span: block.kind.span,
+                        labels: block.labels.iter().map(|label| label.text.clone()).collect(),
+                        body: self.body(block.body, block.header, &block.bindings, inner, &[]),
+                    });
+                }
+            }
+        }
+        result
+    }
+
+    /// Texts of deferred fields are the component's to render, and those of unknown ones are a mistake anyway.
+    fn renderer_for(&self, field: Option<&Field>) -> Option<&TextRenderer<'_>> {
+        field.filter(|field| !field.deferred).map(|_| &self.renderer)
+    }
+
+    /// `override = { source_name = { argument = value } }`: the arguments given for this source replace the body's.
+    fn apply_override(
+        &mut self,
+        expression: &Expression,
+        bindings: &Bindings,
+        source_name: &str,
+        schema: &Schema,
+        body: &mut Body,
+    ) {
+        let value = Overlay { values: self.values, bindings }.evaluate(expression, self.diagnostics);
+        let Some(own) = value.as_entries().and_then(|entries| entries.get(source_name)) else { return };
+        let written = literal_entry(Some(expression), source_name).map(|(_, written)| written);
+        let Some(arguments) = own.as_entries() else {
+            if !own.is_unknown() && !own.is_null() {
+                let span = written.map_or(expression.span, |written| written.span);
+                let title = format!("the override for `{source_name}` must be a map of arguments");
+                self.diagnostics.push(Diagnostic::error("wrong-type", span, title));
+            }
+            return;
+        };
+        for (name, value) in arguments {
+            let entry = literal_entry(written, name);
+            let key_span = entry.map_or(expression.span, |(key, _)| key.span);
+            let value_expression = entry.map_or(expression, |(_, written)| written);
+            let field = schema.field(name);
+            let value = value.clone().marked(own.sensitive);
+            let node = node(&value, value_expression, self.renderer_for(field), self.diagnostics);
+            match (field.map(|field| field.kind), node) {
+                (Some(FieldType::Block(_) | FieldType::Blocks(_)), Node { value: Plain::Map(entries), span, .. }) => {
+                    body.blocks.retain(|block| block.kind != *name);
+                    body.blocks.push(block_from_map(name, key_span, entries, span));
+                }
+                (_, node) => {
+                    body.attributes.insert(name.clone(), Attribute { name_span: key_span, node });
+                }
+            }
+        }
+    }
+}
+
+fn block_schema(schema: &Schema, kind: &str) -> Option<&'static Schema> {
+    match schema.field(kind)?.kind {
+        FieldType::Block(inner) | FieldType::Blocks(inner) => Some(inner),
+        _ => None,
+    }
+}
+
+fn block_from_map(kind: &str, kind_span: Span, entries: IndexMap<String, Node>, span: Span) -> Block {
+    let attributes =
+        entries.into_iter().map(|(name, node)| (name, Attribute { name_span: node.span, node })).collect();
+    let body = Body { attributes, blocks: Vec::new(), span, weak: false };
+    Block { kind: kind.to_owned(), kind_span, labels: Vec::new(), body }
+}

@@ -1,0 +1,231 @@
+//! What names mean: the values of a template, and those that a build adds.
+
+use std::collections::BTreeMap;
+
+use kiln_core::{Diagnostic, Diagnostics, Span, suggest};
+use kiln_language::evaluate::{Scope, Variables, evaluate, references};
+use kiln_language::functions::FunctionContext;
+use kiln_language::syntax::{Expression, Name};
+use kiln_language::value::{Data, Value};
+
+/// Values of `var`, `local`, `data`, `path` and `packer`, and what functions may use: the scope of `console`, and the base
+/// of every other.
+#[derive(Debug, Clone)]
+pub struct Values {
+    /// By root name; each is an object.
+    pub roots: BTreeMap<String, Value>,
+    /// What functions may use.
+    pub functions: FunctionContext,
+    /// Where variables and locals are declared, by root and name.
+    declared: BTreeMap<(&'static str, String), Span>,
+}
+
+impl Values {
+    /// No values yet but `packer.version`, `path.root` and `path.cwd`.
+    pub(crate) fn new(functions: FunctionContext, root: &str) -> Values {
+        let cwd = functions.working_dir.display().to_string();
+        let empty = || Value::object(Vec::<(String, Value)>::new());
+        let roots = [
+            ("var", empty()),
+            ("local", empty()),
+            ("path", Value::object([("root", Value::string(root)), ("cwd", Value::string(cwd))])),
+            ("packer", Value::object([("version", Value::string(kiln_core::PACKER_VERSION))])),
+        ];
+        let roots = roots.into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
+        Values { roots, functions, declared: BTreeMap::new() }
+    }
+
+    /// As the evaluator takes it.
+    pub fn scope(&self) -> Scope<'_> {
+        Scope { variables: self, functions: &self.functions }
+    }
+
+    /// Notes a name that may be used, with its place.
+    pub(crate) fn declare(&mut self, root: &'static str, name: &Name) {
+        self.declared.entry((root, name.text.clone())).or_insert(name.span);
+    }
+
+    /// Gives `root.name` its value.
+    pub(crate) fn set(&mut self, root: &str, name: &str, value: Value) {
+        self.set_in(&[root], name, value);
+    }
+
+    /// Gives `path.name` its value; objects on the way are made.
+    pub(crate) fn set_in(&mut self, path: &[&str], name: &str, value: Value) {
+        let Some((root, inner)) = path.split_first() else { return };
+        let empty = || Value::object(Vec::<(String, Value)>::new());
+        let mut place = self.roots.entry((*root).to_owned()).or_insert_with(empty);
+        for step in inner {
+            let Data::Object(entries) = &mut place.data else { return };
+            place = entries.entry((*step).to_owned()).or_insert_with(empty);
+        }
+        if let Data::Object(entries) = &mut place.data {
+            entries.insert(name.to_owned(), value);
+        }
+    }
+
+    fn names(&self, root: &str) -> Vec<&str> {
+        self.declared.keys().filter(|(kind, _)| *kind == root).map(|(_, name)| name.as_str()).collect()
+    }
+}
+
+impl Variables for Values {
+    fn root(&self, name: &str) -> Option<&Value> {
+        self.roots.get(name)
+    }
+
+    fn root_names(&self) -> Vec<&str> {
+        self.roots.keys().map(String::as_str).collect()
+    }
+
+    fn missing_attribute(&self, root: &str, name: &Name) -> Option<Diagnostic> {
+        let (code, what, how) = match root {
+            "var" => ("unknown-variable", "variable", format!("declare it: `variable \"{}\" {{}}`", name.text)),
+            "local" => ("unknown-local", "local", format!("declare it: `locals {{ {} = ... }}`", name.text)),
+            _ => return None,
+        };
+        let names = self.names(root);
+        let title = format!("the {what} `{}` is not declared", name.text);
+        let diagnostic = Diagnostic::error(code, name.span, title);
+        let Some(nearest) = suggest::nearest(&name.text, names.iter().copied()) else {
+            return Some(diagnostic.help(how));
+        };
+        let declared = self.declared.iter().find(|((kind, declared), _)| *kind == root && declared == nearest);
+        let diagnostic = diagnostic.fix(name.span, nearest, format!("did you mean `{nearest}`?"));
+        Some(match declared {
+            Some((_, span)) => diagnostic.also(*span, format!("`{nearest}` is declared here")),
+            None => diagnostic,
+        })
+    }
+}
+
+/// Names bound on top of the template's values: `source`, `build`, and the iterators of `dynamic` blocks; the last wins.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Bindings(Vec<(String, Value)>);
+
+impl Bindings {
+    /// These, and one more.
+    pub(crate) fn with(&self, name: impl Into<String>, value: Value) -> Bindings {
+        let mut bindings = self.0.clone();
+        bindings.push((name.into(), value));
+        Bindings(bindings)
+    }
+
+    /// These below others.
+    pub(crate) fn under(&self, above: &Bindings) -> Bindings {
+        Bindings(self.0.iter().chain(&above.0).cloned().collect())
+    }
+}
+
+/// A template's values with bindings on top.
+pub(crate) struct Overlay<'a> {
+    pub(crate) values: &'a Values,
+    pub(crate) bindings: &'a Bindings,
+}
+
+impl Overlay<'_> {
+    /// Evaluates; mistakes go into `diagnostics`.
+    pub(crate) fn evaluate(&self, expression: &Expression, diagnostics: &mut Diagnostics) -> Value {
+        evaluate(expression, &Scope { variables: self, functions: &self.values.functions }, diagnostics)
+    }
+}
+
+impl Variables for Overlay<'_> {
+    fn root(&self, name: &str) -> Option<&Value> {
+        let bound = self.bindings.0.iter().rev().find(|(bound, _)| bound == name);
+        bound.map(|(_, value)| value).or_else(|| self.values.root(name))
+    }
+
+    fn root_names(&self) -> Vec<&str> {
+        let mut names = self.values.root_names();
+        names.extend(self.bindings.0.iter().map(|(name, _)| name.as_str()));
+        names
+    }
+
+    fn missing_attribute(&self, root: &str, name: &Name) -> Option<Diagnostic> {
+        let Some((_, value)) = self.bindings.0.iter().rev().find(|(bound, _)| bound == root) else {
+            return self.values.missing_attribute(root, name);
+        };
+        let known: Vec<&str> = value.as_entries()?.keys().map(String::as_str).collect();
+        let title = match root {
+            "build" => format!("this machine has no value `build.{}`", name.text),
+            _ => format!("`{root}` has no attribute `{}`", name.text),
+        };
+        Some(Diagnostic::error("unknown-attribute", name.span, title).did_you_mean(name.span, &name.text, known))
+    }
+}
+
+/// Knows no names: the scope of defaults, var files and settings.
+pub(crate) struct NoNames;
+
+impl Variables for NoNames {
+    fn root(&self, _name: &str) -> Option<&Value> {
+        None
+    }
+
+    fn root_names(&self) -> Vec<&str> {
+        Vec::new()
+    }
+}
+
+/// Evaluates an expression that may refer to nothing. `place` names it in the message ("the default of a variable").
+/// `None` only with an error told.
+pub(crate) fn constant(
+    expression: &Expression,
+    functions: &FunctionContext,
+    place: &str,
+    diagnostics: &mut Diagnostics,
+) -> Option<Value> {
+    let found = references(expression);
+    for reference in &found {
+        diagnostics.push(
+            Diagnostic::error("not-constant", reference.span, format!("{place} cannot refer to anything"))
+                .label(format!("refers to `{}`", reference.root))
+                .help("write the value itself; a text stands in quotes"),
+        );
+    }
+    if !found.is_empty() {
+        return None;
+    }
+    let mut own = Diagnostics::new();
+    let value = evaluate(expression, &Scope { variables: &NoNames, functions }, &mut own);
+    let failed = own.has_errors();
+    diagnostics.extend(own);
+    (!failed).then_some(value)
+}
+
+/// A constant text.
+pub(crate) fn constant_text(
+    expression: &Expression,
+    functions: &FunctionContext,
+    place: &str,
+    diagnostics: &mut Diagnostics,
+) -> Option<String> {
+    let value = constant(expression, functions, place, diagnostics)?;
+    match value.data {
+        Data::String(text) => Some(text),
+        Data::Null(_) => None,
+        _ => {
+            let title = format!("{place} must be a string, and this is {}", value.type_of().friendly());
+            diagnostics.push(Diagnostic::error("wrong-type", expression.span, title));
+            None
+        }
+    }
+}
+
+/// A constant truth value.
+pub(crate) fn constant_bool(
+    expression: &Expression,
+    functions: &FunctionContext,
+    place: &str,
+    diagnostics: &mut Diagnostics,
+) -> Option<bool> {
+    let value = constant(expression, functions, place, diagnostics)?;
+    let converted = kiln_language::convert::convert(&value, &kiln_language::value::Type::Bool);
+    let truth = converted.ok().and_then(|value| value.as_bool());
+    if truth.is_none() {
+        let title = format!("{place} must be `true` or `false`");
+        diagnostics.push(Diagnostic::error("wrong-type", expression.span, title));
+    }
+    truth
+}

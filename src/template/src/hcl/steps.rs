@@ -1,0 +1,276 @@
+//! Provisioners and post-processors of a build: what the template itself reads from them.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use kiln_core::{
+    ComponentSpec, Diagnostic, Diagnostics, PostProcessorSpec, Span, StepSpec, duration,
+};
+use kiln_language::convert::convert;
+use kiln_language::syntax::{Attribute, Name};
+use kiln_language::value::{Type, Value};
+
+use super::component::{HclComponent, Layer, Place, Shared};
+use super::dynamic::ExpandedBlock;
+use super::scope::{Bindings, Overlay, Values};
+use super::to_config::literal_elements;
+
+/// Arguments of a provisioner that are the template's.
+pub(crate) const STEP_ARGUMENTS: [&str; 8] =
+    ["name", "only", "except", "pause_before", "max_retries", "timeout", "override", "continue_on_error"];
+
+/// Arguments of a post-processor that are the template's.
+pub(crate) const POST_PROCESSOR_ARGUMENTS: [&str; 4] = ["name", "only", "except", "keep_input_artifact"];
+
+/// The build whose steps are read.
+pub(crate) struct BuildContext<'a> {
+    pub(crate) shared: &'a Arc<Shared>,
+    pub(crate) place: &'a Place,
+    /// `type.name` of every source of the build block: what `only` and `except` may name.
+    pub(crate) known_sources: &'a [String],
+    /// Local names of the same, for `override`.
+    pub(crate) local_names: &'a [String],
+}
+
+impl BuildContext<'_> {
+    fn source_name(&self) -> String {
+        format!("{}.{}", self.place.source_kind, self.place.source_name)
+    }
+
+    fn component(&self, block: &ExpandedBlock<'_>, kind: Name, skip: &'static [&'static str]) -> ComponentSpec {
+        let name = Arguments::new(block, &self.shared.values, &mut Diagnostics::new()).text("name").map(|(text, _)| text);
+        let overrides = block.body.attribute("override").filter(|_| skip.contains(&"override"));
+        ComponentSpec {
+            kind: kind.text,
+            kind_span: kind.span,
+            span: block.header,
+            name,
+            config: Arc::new(HclComponent {
+                shared: Arc::clone(self.shared),
+                place: self.place.clone(),
+                is_source: false,
+                layers: vec![Layer {
+                    body: Arc::new(block.body.clone()),
+                    header: block.header,
+                    skip,
+                    bindings: block.bindings.clone(),
+                }],
+                overrides: overrides.map(|attribute| (attribute.value.clone(), block.bindings.clone())),
+            }),
+        }
+    }
+}
+
+/// The label that names a component's kind.
+pub(crate) fn kind_label(block: &ExpandedBlock<'_>, diagnostics: &mut Diagnostics) -> Option<Name> {
+    let kind = &block.kind.text;
+    match block.labels.as_slice() {
+        [label] => Some(label.clone()),
+        [] => {
+            let title = format!("a `{kind}` block needs its type as label");
+            diagnostics.push(
+                Diagnostic::error("missing-label", block.header, title)
+                    .help(format!("write `{kind} \"TYPE\" {{ ... }}`")),
+            );
+            None
+        }
+        [_, extra, ..] => {
+            let title = format!("a `{kind}` block takes one label, its type");
+            diagnostics.push(
+                Diagnostic::error("extra-label", extra.span, title)
+                    .label("one label too many")
+                    .help("a name of its own goes inside: `name = \"...\"`"),
+            );
+            None
+        }
+    }
+}
+
+/// Reads a provisioner; `None` where it does not run for this source, or with an error told.
+pub(crate) fn read_step(
+    block: &ExpandedBlock<'_>,
+    context: &BuildContext<'_>,
+    diagnostics: &mut Diagnostics,
+) -> Option<StepSpec> {
+    let kind = kind_label(block, diagnostics)?;
+    let mut arguments = Arguments::new(block, &context.shared.values, diagnostics);
+    let runs = arguments.runs_for(context);
+    arguments.text("name");
+    let pause_before = arguments.duration("pause_before").unwrap_or_default();
+    let timeout = arguments.duration("timeout").filter(|timeout| !timeout.is_zero());
+    let max_retries = arguments.count("max_retries").unwrap_or_default();
+    let continue_on_error = arguments.truth("continue_on_error").unwrap_or_default();
+    arguments.check_override(context.local_names);
+    let component = context.component(block, kind, &STEP_ARGUMENTS);
+    runs.then_some(StepSpec { component, pause_before, max_retries, timeout, continue_on_error })
+}
+
+/// Reads a post-processor, as [`read_step`].
+pub(crate) fn read_post_processor(
+    block: &ExpandedBlock<'_>,
+    context: &BuildContext<'_>,
+    diagnostics: &mut Diagnostics,
+) -> Option<PostProcessorSpec> {
+    let kind = kind_label(block, diagnostics)?;
+    let mut arguments = Arguments::new(block, &context.shared.values, diagnostics);
+    let runs = arguments.runs_for(context);
+    arguments.text("name");
+    let keep_input = arguments.truth("keep_input_artifact");
+    let component = context.component(block, kind, &POST_PROCESSOR_ARGUMENTS);
+    runs.then_some(PostProcessorSpec { component, keep_input })
+}
+
+/// Reads the template's own arguments of a block.
+pub(crate) struct Arguments<'a> {
+    block: &'a ExpandedBlock<'a>,
+    values: &'a Values,
+    bindings: &'a Bindings,
+    diagnostics: &'a mut Diagnostics,
+}
+
+impl<'a> Arguments<'a> {
+    pub(crate) fn new(
+        block: &'a ExpandedBlock<'a>,
+        values: &'a Values,
+        diagnostics: &'a mut Diagnostics,
+    ) -> Arguments<'a> {
+        Arguments { block, values, bindings: &block.bindings, diagnostics }
+    }
+
+    /// The value of an argument, of a type; `None` where it is absent or null, or with an error told.
+    fn value(&mut self, name: &str, kind: &Type) -> Option<(&'a Attribute, Value)> {
+        let attribute = self.block.body.attribute(name)?;
+        let value = Overlay { values: self.values, bindings: self.bindings }.evaluate(&attribute.value, self.diagnostics);
+        let span = attribute.value.span;
+        if !value.is_wholly_known() {
+            // An unknown value without a reference to the machine follows from a mistake told elsewhere.
+            if kiln_language::evaluate::references(&attribute.value).iter().any(|found| found.root == "build") {
+                let title = format!("`{name}` cannot depend on the machine: it is needed before one runs");
+                self.diagnostics.push(Diagnostic::error("unknown-value", span, title));
+            }
+            return None;
+        }
+        if value.is_null() {
+            return None;
+        }
+        match convert(&value, kind) {
+            Ok(value) => Some((attribute, value)),
+            Err(error) => {
+                let title = format!("`{name}` must be {}: {error}", kind.friendly());
+                self.diagnostics.push(Diagnostic::error("wrong-type", span, title));
+                None
+            }
+        }
+    }
+
+    /// A text with its place.
+    pub(crate) fn text(&mut self, name: &str) -> Option<(String, Span)> {
+        let (attribute, value) = self.value(name, &Type::String)?;
+        Some((value.as_str()?.to_owned(), attribute.value.span))
+    }
+
+    /// Texts with the place of each.
+    pub(crate) fn texts(&mut self, name: &str) -> Option<Vec<(String, Span)>> {
+        let (attribute, value) = self.value(name, &Type::list(Type::String))?;
+        let elements = value.as_elements()?;
+        let written = literal_elements(Some(&attribute.value)).filter(|written| written.len() == elements.len());
+        let spans = (0..elements.len()).map(|index| match written {
+            Some(written) => written[index].span,
+            None => attribute.value.span,
+        });
+        Some(elements.iter().map(|element| element.as_str().unwrap_or_default().to_owned()).zip(spans).collect())
+    }
+
+    fn truth(&mut self, name: &str) -> Option<bool> {
+        self.value(name, &Type::Bool)?.1.as_bool()
+    }
+
+    fn count(&mut self, name: &str) -> Option<u32> {
+        let (attribute, value) = self.value(name, &Type::Number)?;
+        let count = value.as_i64().and_then(|count| u32::try_from(count).ok());
+        if count.is_none() {
+            let title = format!("`{name}` must be a whole number from 0 on");
+            self.diagnostics.push(Diagnostic::error("wrong-value", attribute.value.span, title));
+        }
+        count
+    }
+
+    fn duration(&mut self, name: &str) -> Option<Duration> {
+        let (text, span) = self.text(name)?;
+        match duration::parse(&text) {
+            Ok(duration) => Some(duration),
+            Err(error) => {
+                self.diagnostics.push(Diagnostic::error("wrong-duration", span, format!("`{name}`: {error}")));
+                None
+            }
+        }
+    }
+
+    /// `only` and `except`: exact names of sources, `type.name`.
+    fn runs_for(&mut self, context: &BuildContext<'_>) -> bool {
+        let own = context.source_name();
+        let (only, except) = (self.texts("only"), self.texts("except"));
+        if let (Some(_), Some(except)) = (self.block.body.attribute("only"), self.block.body.attribute("except")) {
+            let only = self.block.body.attribute("only").map_or(self.block.header, |only| only.name.span);
+            self.diagnostics.push(
+                Diagnostic::error("only-and-except", except.name.span, "`only` and `except` exclude each other")
+                    .also(only, "`only` is here"),
+            );
+            return true;
+        }
+        for (name, span) in only.iter().chain(&except).flatten() {
+            if !context.known_sources.contains(name) {
+                let known = context.known_sources.iter().map(String::as_str);
+                let title = format!("this build has no source `{name}`");
+                self.diagnostics.push(
+                    Diagnostic::error("unknown-source", *span, title).did_you_mean_quoted(*span, name, known),
+                );
+            }
+        }
+        let has = |list: &[(String, Span)]| list.iter().any(|(name, _)| *name == own);
+        only.is_none_or(|only| only.is_empty() || has(&only)) && except.is_none_or(|except| !has(&except))
+    }
+
+    /// Warns of a source in `override` that the build does not have. Packer passes over it in silence.
+    fn check_override(&mut self, local_names: &[String]) {
+        use kiln_language::syntax::ExpressionKind::{Object, String as Text};
+        let Some(attribute) = self.block.body.attribute("override") else { return };
+        let Object(entries) = &attribute.value.kind else { return };
+        for (key, _) in entries {
+            if let Text(name) = &key.kind
+                && !local_names.contains(name)
+            {
+                let known = local_names.iter().map(String::as_str);
+                let title = format!("`override` is for a source `{name}`, which this build does not have");
+                self.diagnostics
+                    .push(Diagnostic::warning("unknown-source", key.span, title).did_you_mean(key.span, name, known));
+            }
+        }
+    }
+}
+
+/// [`Diagnostic::did_you_mean`] for a name in quotes.
+pub(crate) trait Quoted {
+    /// Offers the nearest name as a replacement for the quoted text at `span`.
+    fn did_you_mean_quoted<'a>(
+        self,
+        span: Span,
+        name: &str,
+        known: impl IntoIterator<Item = &'a str> + Clone,
+    ) -> Diagnostic;
+}
+
+impl Quoted for Diagnostic {
+    fn did_you_mean_quoted<'a>(
+        self,
+        span: Span,
+        name: &str,
+        known: impl IntoIterator<Item = &'a str> + Clone,
+    ) -> Diagnostic {
+        let mut diagnostic = self.did_you_mean(span, name, known);
+        if let Some(fix) = &mut diagnostic.fix {
+            fix.replacement = format!("\"{}\"", fix.replacement);
+        }
+        diagnostic
+    }
+}

@@ -1,0 +1,1 @@
+//! Whole templates, from text to plan.

@@ -1,0 +1,127 @@
+//! Go template actions in texts: rendering them, and pointing at them when they fail.
+
+use std::collections::BTreeMap;
+
+use kiln_core::config::Value;
+use kiln_core::{Diagnostic, Diagnostics, SourceMap, Span};
+use kiln_gotemplate::{Rendered, Scope};
+
+/// Longest text that a note shows, in characters.
+const SHOWN: usize = 200;
+
+/// Renders the texts of one component.
+pub(crate) struct TextRenderer<'a> {
+    pub(crate) scope: Scope<'a>,
+    pub(crate) sources: &'a SourceMap,
+}
+
+impl TextRenderer<'_> {
+    /// A text with its actions rendered; the text as it is where that fails, with the mistake told.
+    pub(crate) fn render(&self, text: &str, span: Span, sensitive: bool, diagnostics: &mut Diagnostics) -> Value {
+        if !text.contains("{{") {
+            return Value::String(text.to_owned());
+        }
+        match kiln_gotemplate::render(text, &self.scope, &BTreeMap::new()) {
+            Ok(Rendered::Text(text)) => Value::String(text),
+            Ok(Rendered::Unknown) => Value::Unknown,
+            Err(error) => {
+                let place = error.range.clone().and_then(|range| place_in(self.sources.text(span), text, range));
+                let exact = place.map(|range| {
+                    let start = span.range().start;
+                    Span::new(span.source, start + range.start..start + range.end)
+                });
+                let mut diagnostic =
+                    Diagnostic::error("go-template", exact.unwrap_or(span), format!("a template action fails: {error}"));
+                if let Some(suggestion) = &error.suggestion {
+                    diagnostic = diagnostic.help(format!("did you mean `{suggestion}`?"));
+                }
+                if exact.is_none() && !sensitive {
+                    let shown: String = text.chars().take(SHOWN).collect();
+                    diagnostic = diagnostic.note(format!("the text is: {shown}"));
+                }
+                diagnostics.push(diagnostic);
+                Value::String(text.to_owned())
+            }
+        }
+    }
+}
+
+/// Where in the written expression a range of the evaluated text stands, if it stands there at all.
+fn place_in(written: &str, text: &str, range: std::ops::Range<usize>) -> Option<std::ops::Range<usize>> {
+    if let Some((decoded, offsets)) = decode_quoted(written)
+        && decoded == text
+    {
+        return Some(*offsets.get(range.start)?..*offsets.get(range.end)?);
+    }
+    // A heredoc, or a text with interpolations: the same piece, counted by its occurrences.
+    let piece = text.get(range.clone()).filter(|piece| !piece.is_empty())?;
+    let before = text.get(..range.start)?.matches(piece).count();
+    let (start, _) = written.match_indices(piece).nth(before)?;
+    Some(start..start + piece.len())
+}
+
+/// A quoted literal's text, and for each of its bytes (and its end) the offset in the literal as written.
+fn decode_quoted(written: &str) -> Option<(String, Vec<usize>)> {
+    let inner = written.strip_prefix('"')?.strip_suffix('"')?;
+    let mut decoded = String::new();
+    let mut offsets = Vec::new();
+    let mut rest = inner;
+    while let Some(first) = rest.chars().next() {
+        let at = 1 + inner.len() - rest.len();
+        let (character, length) = match first {
+            '\\' => unescape(rest)?,
+            // `$${` and `%%{` stand for the two characters behind.
+            '$' | '%' if rest[1..].starts_with(first) && rest[2..].starts_with('{') => (first, 2),
+            _ => (first, first.len_utf8()),
+        };
+        decoded.push(character);
+        offsets.resize(decoded.len(), at);
+        rest = &rest[length..];
+    }
+    offsets.push(1 + inner.len());
+    Some((decoded, offsets))
+}
+
+/// The character of an escape at the start of `rest`, and the escape's length in bytes.
+fn unescape(rest: &str) -> Option<(char, usize)> {
+    let code = |digits: usize| {
+        let number = u32::from_str_radix(rest.get(2..2 + digits)?, 16).ok()?;
+        Some((char::from_u32(number)?, 2 + digits))
+    };
+    match rest.as_bytes().get(1)? {
+        b'n' => Some(('\n', 2)),
+        b'r' => Some(('\r', 2)),
+        b't' => Some(('\t', 2)),
+        b'"' => Some(('"', 2)),
+        b'\\' => Some(('\\', 2)),
+        b'u' => code(4),
+        b'U' => code(8),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_piece_is_found_behind_escapes() {
+        let written = r#""a\tü {{isotime \"2006\"}}""#;
+        let text = "a\tü {{isotime \"2006\"}}";
+        let start = text.find("{{").unwrap();
+        let found = place_in(written, text, start..text.len()).unwrap();
+        assert_eq!(&written[found], r#"{{isotime \"2006\"}}"#);
+    }
+
+    #[test]
+    fn a_piece_is_found_beside_interpolations_and_counted() {
+        let written = r#""{{ x }} ${var.a} {{ x }}""#;
+        let text = "{{ x }} value {{ x }}";
+        assert_eq!(place_in(written, text, 14..21), Some(18..25));
+    }
+
+    #[test]
+    fn a_text_from_elsewhere_has_no_place() {
+        assert_eq!(place_in("var.command", "{{ x }}", 0..7), None);
+    }
+}

@@ -1,0 +1,400 @@
+//! Input variables: their declarations, which assignment wins, and their values.
+
+use std::collections::BTreeMap;
+
+use kiln_core::plan::VariableSummary;
+use kiln_core::{Diagnostic, Diagnostics, SourceMap, Span, redact};
+use kiln_language::convert::convert;
+use kiln_language::evaluate::{Scope, references, type_of};
+use kiln_language::functions::FunctionContext;
+use kiln_language::syntax::{self, Block, Expression, Name};
+use kiln_language::value::{Type, Value};
+use kiln_language::print;
+
+use super::blocks::{check_items, labels};
+use super::scope::{NoNames, Values, constant, constant_bool, constant_text};
+use super::var_files::{Assigned, Assignment};
+
+/// A `variable` block, or a line of a `variables` block.
+#[derive(Debug)]
+pub(crate) struct VariableDeclaration {
+    pub(crate) name: Name,
+    /// Where messages about it as a whole point.
+    pub(crate) header: Span,
+    kind: Option<Expression>,
+    default: Option<Expression>,
+    description: Option<Expression>,
+    sensitive: Option<Expression>,
+    validations: Vec<Validation>,
+}
+
+#[derive(Debug)]
+struct Validation {
+    condition: Expression,
+    message: Expression,
+}
+
+impl VariableDeclaration {
+    /// Reads a `variable` block.
+    pub(crate) fn read(block: Block, diagnostics: &mut Diagnostics) -> Option<VariableDeclaration> {
+        let [name] = labels(&block, ["its name"], diagnostics)?;
+        let title = "a `variable` block";
+        check_items(
+            &block.body,
+            title,
+            &["type", "default", "description", "sensitive"],
+            &["validation"],
+            diagnostics,
+        );
+        let attribute = |name: &str| block.body.attribute(name).map(|attribute| attribute.value.clone());
+        let validations =
+            block.body.blocks().filter(|inner| inner.kind.text == "validation").filter_map(|inner| {
+                Validation::read(inner, diagnostics)
+            });
+        Some(VariableDeclaration {
+            validations: validations.collect(),
+            kind: attribute("type"),
+            default: attribute("default"),
+            description: attribute("description"),
+            sensitive: attribute("sensitive"),
+            header: block.header,
+            name,
+        })
+    }
+
+    /// Reads a `variables` block: `name = default`.
+    pub(crate) fn read_short(block: Block, diagnostics: &mut Diagnostics) -> Vec<VariableDeclaration> {
+        if labels(&block, [], diagnostics).is_none() {
+            return Vec::new();
+        }
+        for inner in block.body.blocks() {
+            let title = "a `variables` block takes `name = default` lines only";
+            diagnostics.push(
+                Diagnostic::error("unknown-block", inner.kind.span, title)
+                    .help("declare a variable with a type in a block of its own: `variable \"name\" { ... }`"),
+            );
+        }
+        let attributes = block.body.attributes();
+        attributes
+            .map(|attribute| VariableDeclaration {
+                name: attribute.name.clone(),
+                header: attribute.name.span,
+                kind: None,
+                default: Some(attribute.value.clone()),
+                description: None,
+                sensitive: None,
+                validations: Vec::new(),
+            })
+            .collect()
+    }
+}
+
+impl Validation {
+    fn read(block: &Block, diagnostics: &mut Diagnostics) -> Option<Validation> {
+        labels(block, [], diagnostics)?;
+        check_items(&block.body, "a `validation` block", &["condition", "error_message"], &[], diagnostics);
+        let mut attribute = |name: &str| {
+            let found = block.body.attribute(name).map(|attribute| attribute.value.clone());
+            if found.is_none() {
+                let title = format!("a `validation` block needs `{name}`");
+                diagnostics.push(Diagnostic::error("missing-argument", block.header, title));
+            }
+            found
+        };
+        let (condition, message) = (attribute("condition"), attribute("error_message"));
+        Some(Validation { condition: condition?, message: message? })
+    }
+}
+
+/// All variables with their values.
+#[derive(Debug, Default)]
+pub(crate) struct Resolved {
+    /// For `inspect`, by name.
+    pub(crate) summaries: Vec<VariableSummary>,
+    /// Texts of sensitive values.
+    pub(crate) secrets: Vec<String>,
+}
+
+/// Gives every declared variable its value in `values`: the last of `assignments`, or its default. `allow_unset` makes a
+/// variable without either unknown instead of a mistake.
+pub(crate) fn resolve(
+    declarations: &[VariableDeclaration],
+    assignments: Vec<Assignment>,
+    allow_unset: bool,
+    values: &mut Values,
+    sources: &mut SourceMap,
+    diagnostics: &mut Diagnostics,
+) -> Resolved {
+    for declaration in declarations {
+        values.declare("var", &declaration.name);
+    }
+    // The last of a name wins.
+    let mut winners: BTreeMap<String, Assignment> =
+        assignments.into_iter().map(|assignment| (assignment.name.clone(), assignment)).collect();
+    let mut resolved = Resolved::default();
+    let functions = values.functions.clone();
+    let mut seen = Vec::new();
+    for declaration in declarations {
+        let name = &declaration.name.text;
+        if seen.contains(&name) {
+            continue;
+        }
+        seen.push(name);
+        let mut resolver = Resolver { declaration, functions: &functions, sources, diagnostics, secrets: Vec::new() };
+        let (value, is_sensitive) = resolver.value(winners.remove(name), allow_unset);
+        let description = resolver.description();
+        resolved.secrets.append(&mut resolver.secrets);
+        collect_secrets(&value, false, &mut resolved.secrets);
+        resolved.summaries.push(VariableSummary {
+            name: name.clone(),
+            value: print::to_hcl(&value),
+            description,
+            sensitive: is_sensitive,
+            required: declaration.default.is_none(),
+        });
+        values.set("var", name, value);
+    }
+    resolved.summaries.sort_by(|left, right| left.name.cmp(&right.name));
+    resolved
+}
+
+struct Resolver<'a> {
+    declaration: &'a VariableDeclaration,
+    functions: &'a FunctionContext,
+    sources: &'a mut SourceMap,
+    diagnostics: &'a mut Diagnostics,
+    secrets: Vec<String>,
+}
+
+impl Resolver<'_> {
+    fn value(&mut self, winner: Option<Assignment>, allow_unset: bool) -> (Value, bool) {
+        let declaration = self.declaration;
+        let is_sensitive = declaration.sensitive.as_ref().is_some_and(|expression| {
+            // A mark that cannot be read is taken as set: rather hide too much.
+            constant_bool(expression, self.functions, "`sensitive` of a variable", self.diagnostics).unwrap_or(true)
+        });
+        let empty = Scope { variables: &NoNames, functions: self.functions };
+        let declared = declaration.kind.as_ref().map(|kind| {
+            let found = type_of(kind, &empty, self.diagnostics);
+            (found.unwrap_or(Type::Any), kind.span)
+        });
+        let default = self.default(declared.as_ref());
+        let kind = match (&declared, &default) {
+            (Some((kind, _)), _) => kind.clone(),
+            (None, Some(default)) => shape_of(default),
+            (None, None) => Type::Any,
+        };
+        let value = match winner {
+            Some(winner) => self.assigned(winner, &kind, is_sensitive),
+            None => match default {
+                Some(default) => Some((default, declaration.default.as_ref().map_or(declaration.header, |it| it.span))),
+                None => {
+                    if declaration.default.is_none() && !allow_unset {
+                        self.report_unset();
+                    }
+                    None
+                }
+            },
+        };
+        let Some((value, span)) = value else { return (Value::unknown(kind).marked(is_sensitive), is_sensitive) };
+        let value = value.marked(is_sensitive);
+        self.validate(&value, span);
+        (value, is_sensitive)
+    }
+
+    fn description(&mut self) -> Option<String> {
+        let expression = self.declaration.description.as_ref()?;
+        constant_text(expression, self.functions, "`description` of a variable", self.diagnostics)
+    }
+
+    fn default(&mut self, declared: Option<&(Type, Span)>) -> Option<Value> {
+        let expression = self.declaration.default.as_ref()?;
+        let functions = FunctionContext { allow_env: true, ..self.functions.clone() };
+        let value = constant(expression, &functions, "the default of a variable", self.diagnostics)?;
+        let Some((kind, span)) = declared else { return Some(value) };
+        match convert(&value, kind) {
+            Ok(value) => Some(value),
+            Err(error) => {
+                let title = format!("the default of `{}` does not fit its type: {error}", self.declaration.name.text);
+                self.diagnostics.push(
+                    Diagnostic::error("wrong-type", expression.span, title)
+                        .also(*span, format!("the type is `{kind}`")),
+                );
+                None
+            }
+        }
+    }
+
+    /// The value of the winning assignment, and its place.
+    fn assigned(&mut self, winner: Assignment, kind: &Type, is_sensitive: bool) -> Option<(Value, Span)> {
+        let (value, span) = match winner.value {
+            Assigned::Text { text, origin } => self.text(&text, &origin, kind, is_sensitive)?,
+            Assigned::Expression(expression) => {
+                let span = expression.span;
+                (constant(&expression, self.functions, "a value in a var file", self.diagnostics)?, span)
+            }
+            Assigned::Value(value, span) => (value, span),
+        };
+        // Without a type, a list or map as default only says "some list", "some map".
+        let fits_loosely = self.declaration.kind.is_none()
+            && match kind {
+                Type::List(_) => value.as_elements().is_some(),
+                Type::Map(_) => value.as_entries().is_some(),
+                _ => false,
+            };
+        if fits_loosely {
+            return Some((value, span));
+        }
+        match convert(&value, kind) {
+            Ok(value) => Some((value, span)),
+            Err(error) => {
+                if is_sensitive {
+                    collect_secrets(&value, true, &mut self.secrets);
+                }
+                let name = &self.declaration.name;
+                let declared = match &self.declaration.kind {
+                    Some(kind) => format!("declared as `{}` here", self.sources.text(kind.span)),
+                    None => format!("its default makes it `{kind}`"),
+                };
+                let title = format!("the value of `{}` does not fit its type: {error}", name.text);
+                self.diagnostics
+                    .push(Diagnostic::error("wrong-type", span, title).also(self.declaration.header, declared));
+                None
+            }
+        }
+    }
+
+    /// A text from the command line or the environment: as it is for texts, numbers, bools and where nothing is said,
+    /// else an HCL expression. The text gets a place of its own, masked where it is sensitive.
+    fn text(&mut self, text: &str, origin: &str, kind: &Type, is_sensitive: bool) -> Option<(Value, Span)> {
+        if kind.is_primitive() || *kind == Type::Any {
+            let shown = if is_sensitive { redact::MASK } else { text };
+            let source = self.sources.add(origin, None, shown);
+            let value = if matches!(kind, Type::Number | Type::Bool) { text.trim() } else { text };
+            return Some((Value::string(value), Span::new(source, 0..shown.len())));
+        }
+        // Places in the masked text stay those of the real one.
+        let masked = || text.chars().flat_map(|c| std::iter::repeat_n(if c == '\n' { '\n' } else { '*' }, c.len_utf8()));
+        let shown: String = if is_sensitive { masked().collect() } else { text.to_owned() };
+        let source = self.sources.add(origin, None, shown);
+        let span = Span::new(source, 0..text.len());
+        let mut own = Diagnostics::new();
+        let value = syntax::parse_expression(source, text, &mut own)
+            .filter(|_| !own.has_errors())
+            .and_then(|expression| constant(&expression, self.functions, "a variable's value", &mut own));
+        let failed = own.has_errors();
+        let header = self.declaration.header;
+        let note = format!("`{}` is of type `{kind}`, so its value is read as an HCL expression, e.g. `{}`", self.declaration.name.text, example(kind));
+        self.diagnostics.extend(own.into_iter().map(|diagnostic| {
+            let diagnostic = diagnostic.also(header, "declared here");
+            diagnostic.note(note.as_str())
+        }));
+        if failed && is_sensitive {
+            self.secrets.push(text.to_owned());
+        }
+        Some((value?, span)).filter(|_| !failed)
+    }
+
+    fn report_unset(&mut self) {
+        let name = &self.declaration.name.text;
+        self.diagnostics.push(
+            Diagnostic::error("unset-variable", self.declaration.header, format!("the variable `{name}` has no value"))
+                .label("has no default")
+                .help(format!(
+                    "give it one with `-var {name}=...`, in a file for `-var-file`, or in the environment as \
+                     `KILN_VAR_{name}` or `PKR_VAR_{name}`"
+                )),
+        );
+    }
+
+    fn validate(&mut self, value: &Value, span: Span) {
+        for validation in &self.declaration.validations {
+            let Some(message) = self.validation_message(&validation.message) else { continue };
+            let name = &self.declaration.name.text;
+            let foreign: Vec<_> = references(&validation.condition)
+                .into_iter()
+                .filter(|found| found.root != "var" || found.path.first().is_none_or(|first| first.text != *name))
+                .collect();
+            for found in &foreign {
+                let title = format!("the condition of `{name}` may refer to `var.{name}` only");
+                self.diagnostics.push(Diagnostic::error("foreign-reference", found.span, title));
+            }
+            if !foreign.is_empty() {
+                continue;
+            }
+            let mut own = Values::new(self.functions.clone(), "");
+            own.roots.clear();
+            own.set("var", name, value.clone());
+            let mut found = Diagnostics::new();
+            let verdict = kiln_language::evaluate::evaluate(&validation.condition, &own.scope(), &mut found);
+            let failed = found.has_errors();
+            self.diagnostics.extend(found);
+            if failed || verdict.is_unknown() {
+                continue;
+            }
+            match convert(&verdict, &Type::Bool).ok().and_then(|verdict| verdict.as_bool()) {
+                Some(true) => {}
+                Some(false) => self.diagnostics.push(
+                    Diagnostic::error("invalid-value", span, format!("the value of `{name}` is not valid"))
+                        .label(message)
+                        .also(validation.condition.span, "this condition does not hold"),
+                ),
+                None => self.diagnostics.push(Diagnostic::error(
+                    "wrong-type",
+                    validation.condition.span,
+                    format!("a condition must be `true` or `false`, and this is {}", verdict.type_of().friendly()),
+                )),
+            }
+        }
+    }
+
+    /// The message, which must be a sentence (Packer's rule).
+    fn validation_message(&mut self, expression: &Expression) -> Option<String> {
+        let message = constant_text(expression, self.functions, "`error_message`", self.diagnostics)?;
+        let is_sentence = message.chars().next().is_some_and(char::is_uppercase) && message.ends_with(['.', '?', '!']);
+        if !is_sentence {
+            self.diagnostics.push(
+                Diagnostic::error("not-a-sentence", expression.span, "`error_message` must be a full sentence")
+                    .help("start with a capital letter and end with `.`, `?` or `!`"),
+            );
+            return None;
+        }
+        Some(message)
+    }
+}
+
+/// The type that an untyped variable's default gives it. A tuple or object only says "a list" or "a map" of some kind:
+/// an assignment may be longer than the default.
+fn shape_of(default: &Value) -> Type {
+    match default.type_of() {
+        Type::Tuple(_) => Type::list(Type::Any),
+        Type::Object(_) => Type::map(Type::Any),
+        kind => kind,
+    }
+}
+
+fn example(kind: &Type) -> &'static str {
+    match kind {
+        Type::Map(_) | Type::Object(_) => "{ name = \"value\" }",
+        _ => "[\"a\", \"b\"]",
+    }
+}
+
+/// Adds every sensitive text in a value to `secrets`, and numbers long enough to be told from any other.
+pub(crate) fn collect_secrets(value: &Value, is_sensitive: bool, secrets: &mut Vec<String>) {
+    const SHORTEST_NUMBER: usize = 4;
+    let is_sensitive = is_sensitive || value.sensitive;
+    if is_sensitive {
+        match value.as_str() {
+            Some("") => {}
+            Some(text) => secrets.push(text.to_owned()),
+            None => {
+                let number = value.as_number().and_then(|_| value.to_text());
+                secrets.extend(number.filter(|text| text.len() >= SHORTEST_NUMBER));
+            }
+        }
+    }
+    for child in value.children() {
+        collect_secrets(child, is_sensitive, secrets);
+    }
+}

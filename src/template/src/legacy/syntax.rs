@@ -1,0 +1,196 @@
+//! What is wrong with a text that is not JSON, where, and how to mend it.
+
+use jsonc_parser::ParseStringErrorKind;
+use jsonc_parser::common::Ranged;
+use jsonc_parser::errors::{ParseError, ParseErrorKind};
+use kiln_core::{Diagnostic, SourceId, Span};
+
+/// Where the quote stands that has no partner on its line, and the diagnostic for it.
+pub(super) type Unclosed = (usize, Box<Diagnostic>);
+
+/// Checks what the parser lets pass: a byte order mark, raw control characters in strings, blanks that JSON does not
+/// know. A string that its line does not close is handed back, since something before it may be the cause.
+pub(super) fn check_text(text: &str, source: SourceId) -> Result<Option<Unclosed>, Box<Diagnostic>> {
+    if text.starts_with('\u{feff}') {
+        let mark = Span::new(source, 0..'\u{feff}'.len_utf8());
+        return Err(Box::new(
+            Diagnostic::error("byte-order-mark", mark, "the file starts with a byte order mark, which JSON does not allow")
+                .help("save it as UTF-8 without BOM, for example with `sed -i '1s/^\\xEF\\xBB\\xBF//' FILE`"),
+        ));
+    }
+    let mut string_start: Option<usize> = None;
+    let mut is_escaped = false;
+    for (position, character) in text.char_indices() {
+        match (string_start, character) {
+            (Some(_), _) if is_escaped => is_escaped = false,
+            (Some(_), '\\') => is_escaped = true,
+            (Some(_), '"') => string_start = None,
+            (Some(start), '\n' | '\r') => return Ok(Some((start, Box::new(unclosed(text, source, start, position))))),
+            (Some(_), '\u{0}'..='\u{1f}') => return Err(Box::new(control_character(source, position, character))),
+            (None, '"') => string_start = Some(position),
+            (None, other) if other != ' ' && !matches!(other, '\t' | '\n' | '\r') && other.is_whitespace() => {
+                let span = Span::new(source, position..position + other.len_utf8());
+                return Err(Box::new(
+                    Diagnostic::error("json-syntax", span, format!("U+{:04X} is no blank in JSON", u32::from(other)))
+                        .fix(span, " ", "write a plain blank"),
+                ));
+            }
+            _ => {}
+        }
+    }
+    Ok(string_start.map(|start| (start, Box::new(unclosed(text, source, start, text.len())))))
+}
+
+fn unclosed(text: &str, source: SourceId, start: usize, line_end: usize) -> Diagnostic {
+    let line = &text[start..line_end];
+    let content = line.trim_end_matches([' ', '\t', ',', '}', ']']);
+    let end = start + content.len();
+    let insertion = Span::new(source, end..end);
+    Diagnostic::error("json-syntax", Span::new(source, start..line_end), "this string is not closed on its line")
+        .label("opened here")
+        .fix(insertion, "\"", "close it (write a line break in a string as `\\n`)")
+}
+
+fn control_character(source: SourceId, position: usize, character: char) -> Diagnostic {
+    let span = Span::new(source, position..position + character.len_utf8());
+    let (name, written) = match character {
+        '\t' => ("a tab".to_owned(), "\\t".to_owned()),
+        other => (
+            format!("the control character U+{:04X}", u32::from(other)),
+            format!("\\u{:04x}", u32::from(other)),
+        ),
+    };
+    Diagnostic::error("json-syntax", span, format!("{name} must not stand raw in a string"))
+        .fix(span, written.clone(), format!("write `{written}`"))
+}
+
+/// The parser's error in our words.
+pub(super) fn diagnose(text: &str, source: SourceId, error: &ParseError) -> Diagnostic {
+    let start = error.start().min(text.len());
+    let end = error.end().clamp(start, text.len());
+    let place = Place { text, source, start, end };
+    match error.kind() {
+        ParseErrorKind::CommentsNotAllowed | ParseErrorKind::UnterminatedCommentBlock => place
+            .error("JSON has no comments")
+            .help("at the root, a key that starts with `_` holds a comment: `\"_comment\": \"...\"`"),
+        ParseErrorKind::TrailingCommasNotAllowed => {
+            let comma = Span::new(source, start..end);
+            place.error("a comma after the last item").label("nothing follows it").fix(comma, "", "remove it")
+        }
+        ParseErrorKind::ExpectedComma => {
+            let point = Span::new(source, start..start);
+            let mut diagnostic = place.error("a comma is missing").label("after this").fix(point, ",", "add it");
+            // An empty range is drawn at the next line's start where it ends a line; mark the last character instead.
+            if let Some(primary) = &mut diagnostic.primary {
+                primary.span = Span::new(source, place.last_character_start()..start);
+            }
+            diagnostic
+        }
+        ParseErrorKind::SingleQuotedStringsNotAllowed => place.single_quoted(),
+        ParseErrorKind::ExpectedStringObjectProperty | ParseErrorKind::UnexpectedWord => place.word(error.kind()),
+        ParseErrorKind::ExpectedColonAfterObjectKey => {
+            place.error("a key must be followed by `:` and a value").label("expected `:`")
+        }
+        ParseErrorKind::ExpectedObjectValue => place.error("the value of this key is missing"),
+        ParseErrorKind::UnterminatedObject => place.unterminated("object", '}'),
+        ParseErrorKind::UnterminatedArray => place.unterminated("list", ']'),
+        ParseErrorKind::UnexpectedCloseBrace => place.error("`}` where a value is expected"),
+        ParseErrorKind::UnexpectedCloseBracket => place.error("`]` where a value is expected"),
+        ParseErrorKind::UnexpectedComma => place.error("`,` where a value is expected").help("two commas in a row?"),
+        ParseErrorKind::UnexpectedColon => place.error("`:` where a value is expected").help("is the key's quote missing?"),
+        ParseErrorKind::MultipleRootJsonValues => place.error("text after the end of the template"),
+        ParseErrorKind::UnexpectedTokenInObject => {
+            place.error(format!("{} where a key in double quotes is expected", place.what()))
+        }
+        ParseErrorKind::NestingDepthExceeded => place.error("more than 512 nested levels"),
+        ParseErrorKind::String(kind) => place.string(kind),
+        ParseErrorKind::UnexpectedToken if text[start..].starts_with('#') => place
+            .error("JSON has no comments")
+            .help("at the root, a key that starts with `_` holds a comment: `\"_comment\": \"...\"`"),
+        ParseErrorKind::UnexpectedToken if text[start..].starts_with(['“', '”', '„']) => {
+            place.error("typographic quotes do not quote in JSON").help("write `\"`")
+        }
+        ParseErrorKind::UnexpectedToken => place.error(format!("unexpected {}", place.what())),
+        _ => place.error("this is not a number in JSON").help("write digits, for example `-1`, `0.5` or `1e3`"),
+    }
+}
+
+struct Place<'a> {
+    text: &'a str,
+    source: SourceId,
+    start: usize,
+    end: usize,
+}
+
+impl Place<'_> {
+    fn error(&self, title: impl Into<String>) -> Diagnostic {
+        Diagnostic::error("json-syntax", Span::new(self.source, self.start..self.end), title)
+    }
+
+    fn what(&self) -> String {
+        self.text[self.start..].chars().next().map_or_else(|| "the end of the file".to_owned(), |c| format!("`{c}`"))
+    }
+
+    fn last_character_start(&self) -> usize {
+        self.text[..self.start].char_indices().next_back().map_or(self.start, |(position, _)| position)
+    }
+
+    fn single_quoted(&self) -> Diagnostic {
+        let line = self.text[self.start..].lines().next().unwrap_or_default();
+        let diagnostic = self.error("strings stand in double quotes in JSON");
+        match line[1.min(line.len())..].find('\'') {
+            Some(length) => {
+                let span = Span::new(self.source, self.start..self.start + length + 2);
+                let content = line[1..=length].replace('"', "\\\"");
+                diagnostic.fix(span, format!("\"{content}\""), "write")
+            }
+            None => diagnostic.help("write `\"` in place of `'`"),
+        }
+    }
+
+    fn word(&self, kind: &ParseErrorKind) -> Diagnostic {
+        let word = &self.text[self.start..self.end];
+        let span = Span::new(self.source, self.start..self.end);
+        if matches!(kind, ParseErrorKind::ExpectedStringObjectProperty) {
+            return self.error(format!("the key `{word}` must stand in double quotes")).fix(
+                span,
+                format!("\"{word}\""),
+                "write",
+            );
+        }
+        let lower = word.to_lowercase();
+        match lower.as_str() {
+            "true" | "false" | "null" => {
+                self.error(format!("`{word}` is written in lower case in JSON")).fix(span, lower, "write")
+            }
+            "none" | "nil" | "undefined" => self.error(format!("`{word}` is no value in JSON")).fix(span, "null", "write"),
+            _ => self.error(format!("the string `{word}` must stand in double quotes")).fix(
+                span,
+                format!("\"{word}\""),
+                "write",
+            ),
+        }
+    }
+
+    fn unterminated(&self, what: &str, closer: char) -> Diagnostic {
+        let opening = Span::new(self.source, self.start..(self.start + 1).min(self.text.len()));
+        Diagnostic::error("json-syntax", opening, format!("this {what} is not closed"))
+            .label("opened here")
+            .help(format!("the file ends before its `{closer}`"))
+    }
+
+    fn string(&self, kind: &ParseStringErrorKind) -> Diagnostic {
+        match kind {
+            ParseStringErrorKind::UnterminatedStringLiteral => self.error("this string is not closed"),
+            ParseStringErrorKind::ExpectedFourHexDigits | ParseStringErrorKind::InvalidUnicodeEscapeSequence(_) => {
+                self.error("`\\u` takes four hexadecimal digits")
+            }
+            _ => {
+                let slash = Span::new(self.source, self.start..self.start);
+                self.error("this is no escape in a JSON string")
+                    .help("JSON knows `\\\"`, `\\\\`, `\\/`, `\\b`, `\\f`, `\\n`, `\\r`, `\\t` and `\\uXXXX`")
+                    .fix(slash, "\\", "for a backslash, write it twice")
+            }
+        }
+    }
+}

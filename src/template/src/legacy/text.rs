@@ -1,0 +1,122 @@
+//! Go template actions in the template's strings: rendered, and what is wrong told inside the string.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use kiln_core::{Diagnostic, Diagnostics, Facts, Span, TextScope};
+use kiln_gotemplate::{RenderError, Rendered, Scope, render_with_report};
+
+use super::json;
+use super::references::references;
+use super::variables::Variables;
+
+/// What a text may use that its place decides.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Place<'a> {
+    pub(super) build_name: Option<&'a str>,
+    pub(super) build_type: Option<&'a str>,
+    pub(super) facts: Option<&'a Facts>,
+}
+
+/// A rendered text.
+pub(super) struct Text {
+    /// `None` where it depends on something not known yet.
+    pub(super) text: Option<String>,
+    pub(super) is_sensitive: bool,
+}
+
+/// What all texts of one template share.
+#[derive(Debug)]
+pub(super) struct Texts {
+    /// The template itself, to point into.
+    source: Arc<str>,
+    pub(super) scope: Arc<TextScope>,
+    unresolved: BTreeSet<String>,
+    sensitive: BTreeSet<String>,
+    secrets: Vec<String>,
+}
+
+impl Texts {
+    pub(super) fn new(source: Arc<str>, scope: Arc<TextScope>, variables: &Variables) -> Texts {
+        Texts {
+            source,
+            scope,
+            unresolved: variables.unresolved.clone(),
+            sensitive: variables.sensitive.clone(),
+            secrets: variables.secrets.clone(),
+        }
+    }
+
+    /// Renders the text of a string literal. `None` with a diagnostic where that is impossible.
+    pub(super) fn render(
+        &self,
+        text: &str,
+        literal: Span,
+        place: Place<'_>,
+        diagnostics: &mut Diagnostics,
+    ) -> Option<Text> {
+        if !text.contains("{{") {
+            return Some(self.marked(text, Some(text.to_owned())));
+        }
+        if self.is_unresolved(text) {
+            return Some(self.marked(text, None));
+        }
+        let scope = Scope {
+            text: &self.scope,
+            build_name: place.build_name,
+            build_type: place.build_type,
+            build: place.facts.and_then(|facts| facts.build.as_ref()),
+            allow_env: false,
+        };
+        match render_with_report(text, &scope, &BTreeMap::new()) {
+            Ok(report) => {
+                for field in report.missing_fields {
+                    let span = field.range.map_or(literal, |range| json::inside(&self.source, literal, range));
+                    diagnostics.push(
+                        Diagnostic::warning("no-value", span, format!("`{}` has no value here", field.path))
+                            .label("becomes `<no value>`"),
+                    );
+                }
+                Some(self.marked(
+                    text,
+                    match report.rendered {
+                        Rendered::Text(rendered) => Some(rendered),
+                        Rendered::Unknown => None,
+                    },
+                ))
+            }
+            Err(error) => {
+                let span = error.range.clone().map_or(literal, |range| json::inside(&self.source, literal, range));
+                diagnostics.push(render_mistake(&error, span));
+                None
+            }
+        }
+    }
+
+    /// A text whose actions the component renders later.
+    pub(super) fn deferred(&self, text: &str) -> Text {
+        self.marked(text, (!self.is_unresolved(text)).then(|| text.to_owned()))
+    }
+
+    fn is_unresolved(&self, text: &str) -> bool {
+        !self.unresolved.is_empty()
+            && references(text).iter().any(|reference| self.unresolved.contains(&reference.name))
+    }
+
+    /// A text is sensitive when it uses a sensitive variable, or shows the value of one however it came there.
+    fn marked(&self, written: &str, text: Option<String>) -> Text {
+        let is_sensitive = !self.sensitive.is_empty()
+            && (text.as_ref().is_some_and(|text| self.secrets.iter().any(|secret| text.contains(secret.as_str())))
+                || references(written).iter().any(|reference| self.sensitive.contains(&reference.name)));
+        Text { text, is_sensitive }
+    }
+}
+
+/// A rendering error at its place.
+pub(super) fn render_mistake(error: &RenderError, span: Span) -> Diagnostic {
+    let mistake = Diagnostic::error("text-template", span, error.message.as_str());
+    match &error.suggestion {
+        Some(name) => mistake.fix(span, name.as_str(), format!("did you mean `{name}`?")),
+        None => mistake,
+    }
+}
