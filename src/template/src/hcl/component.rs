@@ -117,7 +117,7 @@ impl ComponentConfig for HclComponent {
             },
             sources: &self.shared.sources,
         };
-        let mut evaluation = Evaluation { values: &self.shared.values, renderer, diagnostics };
+        let mut evaluation = Evaluation { values: &self.shared.values, renderer: &renderer, diagnostics };
         let header = self.layers.first().map_or_else(|| Span::new(kiln_core::SourceId(0), 0..0), |layer| layer.header);
         let mut merged = Body::empty(header, false);
         for layer in &self.layers {
@@ -175,11 +175,11 @@ fn report_machine_values(found: &[Reference], diagnostics: &mut Diagnostics) {
 
 struct Evaluation<'a> {
     values: &'a Values,
-    renderer: TextRenderer<'a>,
+    renderer: &'a TextRenderer<'a>,
     diagnostics: &'a mut Diagnostics,
 }
 
-impl Evaluation<'_> {
+impl<'a> Evaluation<'a> {
     fn body(
         &mut self,
         body: &syntax::Body,
@@ -215,8 +215,8 @@ impl Evaluation<'_> {
     }
 
     /// Texts of deferred fields are the component's to render, and those of unknown ones are a mistake anyway.
-    fn renderer_for(&self, field: Option<&Field>) -> Option<&TextRenderer<'_>> {
-        field.filter(|field| !field.deferred).map(|_| &self.renderer)
+    fn renderer_for(&self, field: Option<&Field>) -> Option<&'a TextRenderer<'a>> {
+        field.filter(|field| !field.deferred).map(|_| self.renderer)
     }
 
     /// `override = { source_name = { argument = value } }`: the arguments given for this source replace the body's.

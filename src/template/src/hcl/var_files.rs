@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use jsonc_parser::ast;
+use jsonc_parser::common::Ranged;
 use kiln_core::{Diagnostic, Diagnostics, Severity, SourceId, SourceMap, Span, suggest};
 use kiln_language::syntax::{self, Expression, Item, Name};
 use kiln_language::value::{Value, parse_number};
@@ -178,7 +179,6 @@ impl JsonReader {
     }
 
     fn value(&self, value: &ast::Value<'_>) -> (Value, Span) {
-        use jsonc_parser::common::Ranged;
         let span = self.span(value.range());
         let value = match value {
             ast::Value::NullKeyword(_) => Value::null(),
