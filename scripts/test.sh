@@ -4,7 +4,7 @@
 . "$(dirname "$0")/lib.sh"
 cd "$ROOT"
 
-if [ -f "$STATE/registry.env" ] || engine_answers >/dev/null; then started=; else started=yes; fi
+if [ -f "$STATE/registry.env" ]; then started=; else started=yes; fi
 environment=$("$ROOT/scripts/services.sh" start)
 trap '[ -z "$started" ] || "$ROOT/scripts/services.sh" stop' EXIT INT TERM
 for assignment in $environment; do export "${assignment?}"; done
