@@ -1,8 +1,16 @@
 //! What communicators share: output as lines, trees as tar streams, and the communicator of this host.
 //!
-//! Owns: the pieces every transport needs, and the conformance suite that each communicator must pass (in
-//! `kiln-testkit`). Must not know: any builder or provisioner.
+//! Owns: the pieces every transport needs, and the [`conformance`] suite that each communicator must pass. Must not know:
+//! any builder or provisioner.
 
+#[doc(hidden)]
+pub mod conformance;
 pub mod lines;
+pub mod local;
 pub mod local_script;
+pub mod place;
 pub mod script;
+pub mod tar;
+pub mod unpack;
+
+pub use local::LocalCommunicator;
