@@ -95,7 +95,7 @@ pub(super) fn parse(
     match (parsed, unclosed) {
         // The quote that has no partner is often the last of an odd number; whatever is wrong before it is the cause.
         (Err(error), Some((start, diagnostic))) => {
-            let is_earlier = error.start() < start;
+            let is_earlier = error.range().start < start;
             diagnostics.push(if is_earlier { syntax::diagnose(text, source, &error) } else { *diagnostic });
             None
         }

@@ -1,7 +1,6 @@
 //! What is wrong with a text that is not JSON, where, and how to mend it.
 
 use jsonc_parser::ParseStringErrorKind;
-use jsonc_parser::common::Ranged;
 use jsonc_parser::errors::{ParseError, ParseErrorKind};
 use kiln_core::{Diagnostic, SourceId, Span};
 
@@ -66,8 +65,8 @@ fn control_character(source: SourceId, position: usize, character: char) -> Diag
 
 /// The parser's error in our words.
 pub(super) fn diagnose(text: &str, source: SourceId, error: &ParseError) -> Diagnostic {
-    let start = error.start().min(text.len());
-    let end = error.end().clamp(start, text.len());
+    let start = error.range().start.min(text.len());
+    let end = error.range().end.clamp(start, text.len());
     let place = Place { text, source, start, end };
     match error.kind() {
         ParseErrorKind::CommentsNotAllowed | ParseErrorKind::UnterminatedCommentBlock => place
