@@ -150,7 +150,14 @@ fn elements_of_one_type(value: &Value, element: &Type) -> Result<(Type, Vec<Valu
 }
 
 fn common_type<'a>(values: impl Iterator<Item = &'a Value>, declared: &Type) -> Result<Type, ConvertError> {
-    let kinds: Vec<Type> = values.map(Value::type_of).collect();
+    let mut kinds = Vec::new();
+    for value in values {
+        // What a value of unknown type will be is not for the others to decide.
+        if value.has_unknown_type() {
+            return Ok(Type::Any);
+        }
+        kinds.push(value.type_of());
+    }
     if kinds.is_empty() {
         return Ok(declared.clone());
     }

@@ -81,6 +81,24 @@ pub enum Data {
     Object(BTreeMap<String, Value>),
 }
 
+impl Data {
+    /// What a sentence calls it: `null`, `a string`, `a list of number`.
+    pub fn kind_name(&self) -> String {
+        match self {
+            Data::Null(_) => "null".to_owned(),
+            Data::Unknown(kind) => kind.friendly(),
+            Data::Bool(_) => "a bool".to_owned(),
+            Data::Number(_) => "a number".to_owned(),
+            Data::String(_) => "a string".to_owned(),
+            Data::List(element, _) => Type::list(element.clone()).friendly(),
+            Data::Set(element, _) => Type::set(element.clone()).friendly(),
+            Data::Map(element, _) => Type::map(element.clone()).friendly(),
+            Data::Tuple(_) => "a tuple".to_owned(),
+            Data::Object(_) => "an object".to_owned(),
+        }
+    }
+}
+
 impl From<Data> for Value {
     fn from(data: Data) -> Value {
         Value { data, sensitive: false }
@@ -227,6 +245,11 @@ impl Value {
     /// Whether no part of it is unknown.
     pub fn is_wholly_known(&self) -> bool {
         !self.any(&Value::is_unknown)
+    }
+
+    /// Whether any part of it is unknown and its type is not known either.
+    pub fn has_unknown_type(&self) -> bool {
+        self.any(&|value| matches!(&value.data, Data::Unknown(kind) if kind.has_any()))
     }
 
     /// Whether any part of it is sensitive.

@@ -163,6 +163,8 @@ pub enum SplatStep {
     Attribute(Name),
     /// `[key]`.
     Index(Expression),
+    /// A further star: the steps apply to each element of the element.
+    Splat(Vec<SplatStep>),
 }
 
 /// `-`, `!`.

@@ -1,0 +1,265 @@
+//! Calls of functions, and the functions that need more than the values of their arguments.
+
+use std::collections::BTreeMap;
+
+use kiln_core::{Diagnostic, Diagnostics, SourceMap, Span};
+
+use super::{Evaluator, Scope, Variables, failed};
+use crate::convert::convert;
+use crate::functions::{Function, Parameter, function, function_names};
+use crate::syntax::{Expression, Name, parse_template};
+use crate::value::{Data, Type, Value};
+
+/// An argument's value and the place it was written at.
+type Argument = (Value, Span);
+
+impl Evaluator<'_> {
+    pub(super) fn call(&mut self, name: &Name, arguments: &[Expression], expand_last: bool, span: Span) -> Value {
+        match name.text.as_str() {
+            "try" => return self.call_try(arguments, span),
+            "can" => return self.call_can(arguments, span),
+            "convert" => return self.call_convert(arguments, span),
+            _ => {}
+        }
+        let (Some(arguments), sensitive) = self.arguments(arguments, expand_last) else { return failed() };
+        if name.text == "templatefile" {
+            return self.call_template_file(&arguments, span).marked(sensitive);
+        }
+        let Some(function) = function(&name.text) else { return self.unknown_function(name) };
+        let Some(values) = self.check_arguments(function, &arguments, span) else { return failed() };
+        if !values.iter().all(Value::is_wholly_known) {
+            return Value::unknown(function.result.clone()).marked(sensitive);
+        }
+        match (function.call)(&values, self.scope.functions) {
+            Ok(value) => value.marked(sensitive),
+            Err(error) => {
+                let place = error.argument.and_then(|index| arguments.get(index)).map(|(_, span)| *span);
+                let title = format!("`{}` failed: {}", name.text, error.message);
+                self.report(Diagnostic::error("function-failed", place.unwrap_or(span), title))
+            }
+        }
+    }
+
+    fn unknown_function(&mut self, name: &Name) -> Value {
+        let known = function_names();
+        let mut diagnostic =
+            Diagnostic::error("unknown-function", name.span, format!("there is no function `{}`", name.text));
+        if let Some(nearest) = kiln_core::suggest::nearest(&name.text, known) {
+            diagnostic = diagnostic.fix(name.span, nearest, format!("did you mean `{nearest}`?"));
+        }
+        self.report(diagnostic)
+    }
+
+    /// The values of all arguments, the last one expanded where `...` asks for it, and whether any is sensitive. No
+    /// values when it is not known how many there are.
+    fn arguments(&mut self, expressions: &[Expression], expand_last: bool) -> (Option<Vec<Argument>>, bool) {
+        let mut arguments: Vec<Argument> =
+            expressions.iter().map(|expression| (self.evaluate(expression), expression.span)).collect();
+        let sensitive = arguments.iter().any(|(value, _)| value.any_sensitive());
+        if expand_last && let Some((last, span)) = arguments.pop() {
+            match last.data {
+                Data::List(_, elements) | Data::Set(_, elements) | Data::Tuple(elements) => {
+                    arguments.extend(elements.into_iter().map(|element| (element, span)));
+                }
+                Data::Unknown(Type::Tuple(kinds)) => {
+                    arguments.extend(kinds.into_iter().map(|kind| (Value::unknown(kind), span)));
+                }
+                Data::Unknown(Type::Any | Type::List(_) | Type::Set(_)) => return (None, sensitive),
+                data => {
+                    let kind = data.kind_name();
+                    self.report(
+                        Diagnostic::error("wrong-type", span, format!("`...` cannot expand {kind}"))
+                            .help("it takes a list, a set or a tuple"),
+                    );
+                    return (None, sensitive);
+                }
+            }
+        }
+        (Some(arguments), sensitive)
+    }
+
+    /// Checks count, null and types.
+    fn check_arguments(&mut self, function: &Function, arguments: &[Argument], span: Span) -> Option<Vec<Value>> {
+        let least = function.parameters.len();
+        if arguments.len() < least || (arguments.len() > least && function.variadic.is_none()) {
+            let diagnostic = wrong_count(function, arguments, span);
+            self.report(diagnostic);
+            return None;
+        }
+        let parameters = function.parameters.iter().chain(std::iter::repeat(function.variadic.as_ref()).flatten());
+        let mut values = Vec::new();
+        let mut is_fine = true;
+        for ((value, place), parameter) in arguments.iter().zip(parameters) {
+            let what = format!("the argument `{}` of `{}`", parameter.name, function.name);
+            if value.is_null() && !parameter.nullable {
+                self.report(Diagnostic::error("null-value", *place, format!("{what} must not be null")));
+                is_fine = false;
+                continue;
+            }
+            match self.converted(value, &parameter.kind, *place, &what) {
+                Some(value) => values.push(value),
+                None => is_fine = false,
+            }
+        }
+        is_fine.then_some(values)
+    }
+
+    /// The first argument that evaluates without a mistake.
+    fn call_try(&mut self, arguments: &[Expression], span: Span) -> Value {
+        let mut last = None;
+        for argument in arguments {
+            let (value, mistakes) = self.evaluate_apart(argument);
+            if !mistakes.has_errors() {
+                self.diagnostics.extend(mistakes);
+                return value;
+            }
+            last = Some((argument.span, mistakes));
+        }
+        let Some((place, mistakes)) = last else {
+            return self.report(Diagnostic::error("wrong-count", span, "`try` needs at least one argument"));
+        };
+        let mut diagnostic = Diagnostic::error("function-failed", span, "no argument of `try` can be evaluated");
+        if let Some(reason) = mistakes.items.iter().find(|item| item.is_error()) {
+            let at = reason.primary.as_ref().map_or(place, |label| label.span);
+            diagnostic = diagnostic.also(at, format!("the last one: {}", reason.title));
+        }
+        self.report(diagnostic)
+    }
+
+    /// Whether the argument evaluates without a mistake.
+    fn call_can(&mut self, arguments: &[Expression], span: Span) -> Value {
+        let [argument] = arguments else {
+            return self.report(Diagnostic::error("wrong-count", span, "`can` takes one argument"));
+        };
+        let (value, mistakes) = self.evaluate_apart(argument);
+        if !mistakes.has_errors() && !value.is_wholly_known() {
+            return Value::unknown(Type::Bool).marked(value.any_sensitive());
+        }
+        Value::bool(!mistakes.has_errors()).marked(value.any_sensitive())
+    }
+
+    /// `convert(value, type)`: the second argument is a type, not a value.
+    fn call_convert(&mut self, arguments: &[Expression], span: Span) -> Value {
+        let [argument, kind] = arguments else {
+            let diagnostic = Diagnostic::error("wrong-count", span, "`convert` takes a value and a type")
+                .help("for example: `convert(var.ports, list(number))`");
+            return self.report(diagnostic);
+        };
+        let value = self.evaluate(argument);
+        let Some(kind) = self.type_expression(kind) else { return failed() };
+        match convert(&value, &kind) {
+            Ok(value) => value,
+            Err(error) => {
+                let title = format!("this cannot be converted to `{kind}`");
+                self.report(Diagnostic::error("wrong-type", argument.span, title).label(error.to_string()))
+            }
+        }
+    }
+
+    /// `templatefile(path, variables)`: the file's text as a template, with names of its own only.
+    fn call_template_file(&mut self, arguments: &[Argument], span: Span) -> Value {
+        let [(path, path_span), (variables, variables_span)] = arguments else {
+            let diagnostic = Diagnostic::error("wrong-count", span, "`templatefile` takes a path and variables")
+                .help("for example: `templatefile(\"motd.tpl\", { name = var.name })`");
+            return self.report(diagnostic);
+        };
+        if self.in_template_file {
+            let title = "a template file cannot call `templatefile`";
+            return self.report(Diagnostic::error("function-failed", span, title));
+        }
+        if path.is_unknown() || variables.is_unknown() {
+            return Value::unknown(Type::Any);
+        }
+        let Some(path) = path.as_str() else {
+            return self.report(Diagnostic::error("wrong-type", *path_span, "the path is no text"));
+        };
+        let Some(entries) = variables.as_entries() else {
+            let title = format!("the variables are {}, not an object", variables.data.kind_name());
+            return self.report(Diagnostic::error("wrong-type", *variables_span, title));
+        };
+        let file = self.scope.functions.template_dir.join(path);
+        let text = match std::fs::read_to_string(&file) {
+            Ok(text) => text,
+            Err(error) => {
+                let title = format!("cannot read the template file `{}`: {error}", file.display());
+                let diagnostic = Diagnostic::error("unreadable-file", *path_span, title)
+                    .note("the path is relative to the template's directory");
+                return self.report(diagnostic);
+            }
+        };
+        let variables = FileVariables(entries);
+        self.template_file(path, &text, &variables, span)
+    }
+
+    fn template_file(&mut self, path: &str, text: &str, variables: &FileVariables<'_>, span: Span) -> Value {
+        let mut sources = SourceMap::new();
+        let source = sources.add(path, None, text);
+        let mut mistakes = Diagnostics::new();
+        let value = match parse_template(source, text, &mut mistakes) {
+            Some(expression) if !mistakes.has_errors() => {
+                let scope = Scope { variables, functions: self.scope.functions };
+                let mut inner = Evaluator {
+                    scope: &scope,
+                    bound: Vec::new(),
+                    in_template_file: true,
+                    diagnostics: &mut mistakes,
+                };
+                inner.evaluate(&expression)
+            }
+            _ => failed(),
+        };
+        self.diagnostics.extend(mistakes.into_iter().map(|mistake| at_call(mistake, &sources, path, span)));
+        value
+    }
+}
+
+/// What a template file may refer to.
+struct FileVariables<'a>(&'a BTreeMap<String, Value>);
+
+impl Variables for FileVariables<'_> {
+    fn root(&self, name: &str) -> Option<&Value> {
+        self.0.get(name)
+    }
+
+    fn root_names(&self) -> Vec<&str> {
+        self.0.keys().map(String::as_str).collect()
+    }
+}
+
+/// A mistake in a template file, told at the call: the file is no source of its own.
+fn at_call(mistake: Diagnostic, sources: &SourceMap, path: &str, call: Span) -> Diagnostic {
+    let mut outer = Diagnostic::new(mistake.severity, mistake.code, Some(call), mistake.title);
+    outer = outer.label(format!("`{path}` is rendered here"));
+    if let Some(label) = &mistake.primary {
+        let place = sources.place(label.span);
+        let number = sources.line_column(label.span).0;
+        let line = sources.get(label.span.source).and_then(|file| file.text.lines().nth(number.saturating_sub(1)));
+        outer = outer.note(format!("{place}: {}", line.unwrap_or_default().trim()));
+        if !label.text.is_empty() {
+            outer = outer.note(label.text.clone());
+        }
+    }
+    outer.notes.extend(mistake.notes);
+    outer.help = mistake.help.or(mistake.fix.map(|fix| fix.text));
+    outer
+}
+
+fn wrong_count(function: &Function, arguments: &[Argument], span: Span) -> Diagnostic {
+    let names = |parameters: &[Parameter]| {
+        let mut names: Vec<String> = parameters.iter().map(|parameter| parameter.name.to_owned()).collect();
+        names.extend(function.variadic.as_ref().map(|parameter| format!("{}...", parameter.name)));
+        names.join(", ")
+    };
+    let least = function.parameters.len();
+    let bound = if function.variadic.is_some() { "at least " } else { "" };
+    let plural = if least == 1 { "" } else { "s" };
+    let given = arguments.len();
+    let title = format!("`{}` takes {bound}{least} argument{plural}, not {given}", function.name);
+    let place = arguments.get(least).filter(|_| function.variadic.is_none()).map_or(span, |(_, span)| *span);
+    let diagnostic = Diagnostic::error("wrong-count", place, title)
+        .help(format!("call it as `{}({})`", function.name, names(&function.parameters)));
+    match function.parameters.get(given) {
+        Some(missing) => diagnostic.label(format!("`{}` is missing", missing.name)),
+        None => diagnostic.label("one too many"),
+    }
+}
