@@ -14,12 +14,22 @@
 //! # }
 //! ```
 
+mod bollard_engine;
+mod client;
+mod containers;
+mod context;
 pub mod engine;
 pub mod error;
 #[doc(hidden)]
 pub mod fake;
+mod ignore;
+mod images;
+pub mod undo;
+
 /// The Engine API's own shapes.
 pub use bollard::models;
 
+pub use client::{BollardEngine, DEFAULT_HOST};
 pub use engine::{Engine, ImageInfo};
 pub use error::EngineError;
+pub use undo::{ContainerUndo, DockerUndoer, ImageUndo, TagUndo};

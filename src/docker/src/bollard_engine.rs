@@ -1,0 +1,124 @@
+//! [`Engine`] on bollard. The calls themselves stand in `images` and `containers`.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use async_trait::async_trait;
+use kiln_core::{Command, OutputSink};
+use kiln_registry::Credentials;
+
+use crate::client::BollardEngine;
+use crate::engine::{
+    BuildRequest, ByteStream, CommitSpec, ContainerInfo, ContainerSpec, Created, Engine, EngineVersion, ImageFilter,
+    ImageInfo, ImportOptions, OnLine, OnProgress, PathStat, Pushed,
+};
+use crate::error::EngineError;
+
+#[async_trait]
+impl Engine for BollardEngine {
+    fn address(&self) -> &str {
+        self.address_text()
+    }
+
+    async fn version(&self) -> Result<EngineVersion, EngineError> {
+        Ok(self.connection().await?.version.clone())
+    }
+
+    async fn inspect_image(&self, reference: &str) -> Result<Option<ImageInfo>, EngineError> {
+        self.inspect_image_call(reference).await
+    }
+
+    async fn tag(&self, image: &str, repository: &str, tag: &str) -> Result<(), EngineError> {
+        self.tag_call(image, repository, tag).await
+    }
+
+    async fn remove_image(&self, reference: &str, force: bool) -> Result<bool, EngineError> {
+        self.remove_image_call(reference, force).await
+    }
+
+    async fn push(
+        &self,
+        reference: &str,
+        platform: Option<&str>,
+        credentials: Option<&Credentials>,
+        on_progress: OnProgress<'_>,
+    ) -> Result<Pushed, EngineError> {
+        self.push_call(reference, platform, credentials, on_progress).await
+    }
+
+    async fn pull(
+        &self,
+        reference: &str,
+        platform: Option<&str>,
+        credentials: Option<&Credentials>,
+        on_progress: OnProgress<'_>,
+    ) -> Result<(), EngineError> {
+        self.pull_call(reference, platform, credentials, on_progress).await
+    }
+
+    async fn save(&self, references: &[String], to: &Path) -> Result<(), EngineError> {
+        self.save_call(references, to).await
+    }
+
+    async fn import(&self, tar: &Path, options: &ImportOptions) -> Result<String, EngineError> {
+        self.import_call(tar, options).await
+    }
+
+    async fn build_image(&self, request: &BuildRequest, on_line: OnLine<'_>) -> Result<String, EngineError> {
+        self.build_call(request, on_line).await
+    }
+
+    async fn find_images(&self, filter: &ImageFilter) -> Result<Vec<String>, EngineError> {
+        self.find_images_call(filter).await
+    }
+
+    async fn create_container(&self, spec: &ContainerSpec) -> Result<Created, EngineError> {
+        self.create_container_call(spec).await
+    }
+
+    async fn start_container(&self, container: &str) -> Result<(), EngineError> {
+        self.start_container_call(container).await
+    }
+
+    async fn inspect_container(&self, container: &str) -> Result<Option<ContainerInfo>, EngineError> {
+        self.inspect_container_call(container).await
+    }
+
+    async fn find_containers(&self, labels: &BTreeMap<String, String>) -> Result<Vec<String>, EngineError> {
+        self.find_containers_call(labels).await
+    }
+
+    async fn remove_container(&self, container: &str) -> Result<bool, EngineError> {
+        self.remove_container_call(container).await
+    }
+
+    async fn exec(
+        &self,
+        container: &str,
+        command: &Command,
+        input: Option<ByteStream>,
+        sink: &mut dyn OutputSink,
+    ) -> Result<i64, EngineError> {
+        self.exec_call(container, command, input, sink).await
+    }
+
+    async fn put_archive(&self, container: &str, directory: &str, tar: ByteStream) -> Result<(), EngineError> {
+        self.put_archive_call(container, directory, tar).await
+    }
+
+    async fn get_archive(&self, container: &str, path: &str) -> Result<ByteStream, EngineError> {
+        self.get_archive_call(container, path).await
+    }
+
+    async fn stat_path(&self, container: &str, path: &str) -> Result<Option<PathStat>, EngineError> {
+        self.stat_path_call(container, path).await
+    }
+
+    async fn commit(&self, spec: &CommitSpec) -> Result<String, EngineError> {
+        self.commit_call(spec).await
+    }
+
+    async fn export(&self, container: &str, to: &Path) -> Result<u64, EngineError> {
+        self.export_call(container, to).await
+    }
+}

@@ -1,0 +1,270 @@
+//! Containers: the calls behind [`crate::Engine`] that concern them.
+
+use std::collections::{BTreeMap, HashMap};
+use std::path::Path;
+use std::time::Duration;
+
+use bollard::body_try_stream;
+use bollard::container::LogOutput;
+use bollard::exec::{StartExecOptions, StartExecResults};
+use bollard::models;
+use bollard::query_parameters::{
+    CommitContainerOptions, ContainerArchiveInfoOptions, CreateContainerOptions, DownloadFromContainerOptions,
+    ListContainersOptions, RemoveContainerOptions, UploadToContainerOptions,
+};
+use futures_util::{StreamExt, TryStreamExt};
+use kiln_core::{Command, OutputSink, Stream};
+use tokio::io::AsyncWriteExt;
+
+use crate::client::{BollardEngine, failed};
+use crate::engine::{ByteStream, CommitSpec, ContainerInfo, ContainerSpec, Created, PathStat};
+use crate::error::EngineError;
+use crate::images::write_stream;
+
+/// Bytes of output that one read may take.
+const OUTPUT_BUFFER: usize = 64 * 1024;
+
+/// Bounds on the wait between two looks at a command whose output ended before it did.
+const FIRST_LOOK: Duration = Duration::from_millis(1);
+const LAST_LOOK: Duration = Duration::from_millis(250);
+
+/// Go's file mode bits, as the engine tells them.
+const MODE_DIRECTORY: u32 = 1 << 31;
+const MODE_SYMLINK: u32 = 1 << 27;
+
+fn container_info(container: models::ContainerInspectResponse) -> ContainerInfo {
+    let state = container.state.unwrap_or_default();
+    let networks = container.network_settings.and_then(|settings| settings.networks).unwrap_or_default();
+    let mut addresses: Vec<_> =
+        networks.into_iter().filter_map(|(name, network)| Some((name, network.ip_address?))).collect();
+    addresses.sort();
+    let mounts = container.mounts.unwrap_or_default().into_iter();
+    let tmpfs = container.host_config.as_ref().and_then(|config| config.tmpfs.clone()).unwrap_or_default();
+    let mut mounts: Vec<(String, String)> = mounts
+        .filter_map(|mount| Some((mount.destination?, mount.typ.map(|kind| kind.to_string()).unwrap_or_default())))
+        .chain(tmpfs.into_keys().map(|path| (path, "tmpfs".to_owned())))
+        .collect();
+    mounts.sort();
+    ContainerInfo {
+        id: container.id.unwrap_or_default(),
+        name: container.name.unwrap_or_default().trim_start_matches('/').to_owned(),
+        image: container.image.unwrap_or_default(),
+        is_running: state.running.unwrap_or(false),
+        exit_code: if state.running == Some(true) { None } else { state.exit_code },
+        address: addresses.into_iter().map(|(_, address)| address).find(|address| !address.is_empty()),
+        labels: container.config.and_then(|config| config.labels).unwrap_or_default().into_iter().collect(),
+        mounts,
+    }
+}
+
+impl BollardEngine {
+    pub(crate) async fn create_container_call(&self, spec: &ContainerSpec) -> Result<Created, EngineError> {
+        let options = CreateContainerOptions {
+            name: Some(spec.name.clone()),
+            platform: spec.platform.clone().unwrap_or_default(),
+        };
+        let action = format!("create container {}", spec.name);
+        let what = format!("image {}", spec.config.image.as_deref().unwrap_or_default());
+        let docker = self.unbounded().await?;
+        let created = docker.create_container(Some(options), spec.config.clone()).await;
+        let created = created.map_err(failed(&action, &what))?;
+        Ok(Created { id: created.id, warnings: created.warnings })
+    }
+
+    pub(crate) async fn start_container_call(&self, container: &str) -> Result<(), EngineError> {
+        let (action, what) = (format!("start container {container}"), format!("container {container}"));
+        self.unbounded().await?.start_container(container, None).await.map_err(failed(&action, &what))
+    }
+
+    pub(crate) async fn inspect_container_call(&self, container: &str) -> Result<Option<ContainerInfo>, EngineError> {
+        let action = format!("inspect container {container}");
+        match self.short().await?.inspect_container(container, None).await.map_err(failed(&action, container)) {
+            Ok(found) => Ok(Some(container_info(found))),
+            Err(error) if error.is_not_found() => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    pub(crate) async fn find_containers_call(
+        &self,
+        labels: &BTreeMap<String, String>,
+    ) -> Result<Vec<String>, EngineError> {
+        let labels: Vec<String> = labels.iter().map(|(name, value)| format!("{name}={value}")).collect();
+        let filters = HashMap::from([("label".to_owned(), labels)]);
+        let options = ListContainersOptions { all: true, filters: Some(filters), ..ListContainersOptions::default() };
+        let found = self.short().await?.list_containers(Some(options)).await;
+        let found = found.map_err(failed("list containers", "container"))?;
+        Ok(found.into_iter().filter_map(|container| container.id).collect())
+    }
+
+    pub(crate) async fn remove_container_call(&self, container: &str) -> Result<bool, EngineError> {
+        let action = format!("remove container {container}");
+        let options = RemoveContainerOptions { v: true, force: true, link: false };
+        match self
+            .unbounded()
+            .await?
+            .remove_container(container, Some(options))
+            .await
+            .map_err(failed(&action, container))
+        {
+            Ok(()) => Ok(true),
+            Err(error) if error.is_not_found() => Ok(false),
+            // Somebody else removes it already; it is as good as gone.
+            Err(EngineError::Refused { status: Some(409), message, .. }) if message.contains("already in progress") => {
+                Ok(true)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    pub(crate) async fn exec_call(
+        &self,
+        container: &str,
+        command: &Command,
+        input: Option<ByteStream>,
+        sink: &mut dyn OutputSink,
+    ) -> Result<i64, EngineError> {
+        let what = format!("container {container}");
+        let failed = failed("run a command", &what);
+        let environment = command.environment.iter().map(|(name, value)| format!("{name}={value}")).collect();
+        let config = models::ExecConfig {
+            attach_stdin: Some(input.is_some()),
+            attach_stdout: Some(true),
+            attach_stderr: Some(true),
+            tty: Some(command.pty),
+            env: Some(environment),
+            cmd: Some(command.argv.clone()),
+            user: command.user.clone(),
+            working_dir: command.directory.clone(),
+            ..models::ExecConfig::default()
+        };
+        let docker = self.short().await?;
+        let id = docker.create_exec(container, config).await.map_err(&failed)?.id;
+        let options = StartExecOptions { detach: false, tty: command.pty, output_capacity: Some(OUTPUT_BUFFER) };
+        let started = docker.start_exec(&id, Some(options)).await.map_err(&failed)?;
+        let StartExecResults::Attached { mut output, input: mut pipe } = started else {
+            return Err(EngineError::Refused {
+                action: "run a command".to_owned(),
+                message: "the engine did not attach to it".to_owned(),
+                status: None,
+            });
+        };
+        let feed = async {
+            let Some(mut input) = input else { return Ok(()) };
+            while let Some(chunk) = input.next().await {
+                // A command that does not read to the end is no error; input that cannot be read is one.
+                if pipe.write_all(&chunk?).await.is_err() {
+                    return Ok(());
+                }
+            }
+            let _ = pipe.shutdown().await;
+            std::io::Result::Ok(())
+        };
+        let drain = async {
+            while let Some(chunk) = output.try_next().await? {
+                match chunk {
+                    LogOutput::StdErr { message } => sink.write(Stream::Stderr, &message),
+                    other => sink.write(Stream::Stdout, &other.into_bytes()),
+                }
+            }
+            Ok(())
+        };
+        let (fed, drained) = {
+            tokio::pin!(feed, drain);
+            tokio::select! {
+                drained = &mut drain => (Ok(()), drained),
+                fed = &mut feed => match fed {
+                    Ok(()) => (Ok(()), drain.await),
+                    Err(error) => (Err(error), Ok(())),
+                },
+            }
+        };
+        fed.map_err(|source| EngineError::Connection {
+            action: "read a command's input".to_owned(),
+            source: source.into(),
+        })?;
+        drained.map_err(&failed)?;
+        self.exit_status(&id, &what).await
+    }
+
+    /// The output may end before the command does (it closed it), and the engine has no call that waits for its end.
+    async fn exit_status(&self, id: &str, what: &str) -> Result<i64, EngineError> {
+        let mut wait = FIRST_LOOK;
+        loop {
+            let docker = self.short().await?;
+            let seen = docker.inspect_exec(id).await.map_err(failed("look at a command", what))?;
+            if let (Some(false), Some(code)) = (seen.running, seen.exit_code) {
+                return Ok(code);
+            }
+            tokio::time::sleep(wait).await;
+            wait = (wait * 2).min(LAST_LOOK);
+        }
+    }
+
+    pub(crate) async fn put_archive_call(
+        &self,
+        container: &str,
+        directory: &str,
+        tar: ByteStream,
+    ) -> Result<(), EngineError> {
+        let options = UploadToContainerOptions {
+            path: directory.to_owned(),
+            // A directory and a file never replace each other: a link like /lib would be lost.
+            no_overwrite_dir_non_dir: Some("1".to_owned()),
+            copy_uidgid: None,
+        };
+        let (action, what) = (format!("copy files into {directory}"), format!("{directory} in container {container}"));
+        let docker = self.unbounded().await?;
+        let sent = docker.upload_to_container(container, Some(options), body_try_stream(tar)).await;
+        sent.map_err(failed(&action, &what))
+    }
+
+    pub(crate) async fn get_archive_call(&self, container: &str, path: &str) -> Result<ByteStream, EngineError> {
+        let (action, what) = (format!("copy {path}"), format!("{path} in container {container}"));
+        let options = DownloadFromContainerOptions { path: path.to_owned() };
+        let mut stream = self.unbounded().await?.download_from_container(container, Some(options));
+        // The first chunk tells whether there is anything at all.
+        let first = stream.try_next().await.map_err(failed(&action, &what))?;
+        let rest = stream.map_err(std::io::Error::other);
+        Ok(Box::pin(futures_util::stream::iter(first.map(Ok)).chain(rest)))
+    }
+
+    pub(crate) async fn stat_path_call(&self, container: &str, path: &str) -> Result<Option<PathStat>, EngineError> {
+        let (action, what) = (format!("look at {path}"), format!("{path} in container {container}"));
+        let options = ContainerArchiveInfoOptions { path: path.to_owned() };
+        let docker = self.short().await?;
+        match docker.get_container_archive_info(container, Some(options)).await.map_err(failed(&action, &what)) {
+            Ok(stat) => {
+                let is_link = stat.file_mode & MODE_SYMLINK != 0 && !stat.link_target.is_empty();
+                Ok(Some(PathStat {
+                    is_directory: stat.file_mode & MODE_DIRECTORY != 0,
+                    link_target: is_link.then_some(stat.link_target),
+                    size: u64::try_from(stat.size).unwrap_or(0),
+                }))
+            }
+            Err(error) if error.is_not_found() => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    pub(crate) async fn commit_call(&self, spec: &CommitSpec) -> Result<String, EngineError> {
+        let options = CommitContainerOptions {
+            container: Some(spec.container.clone()),
+            comment: spec.comment.clone(),
+            author: spec.author.clone(),
+            pause: true,
+            changes: (!spec.changes.is_empty()).then(|| spec.changes.join("\n")),
+            ..CommitContainerOptions::default()
+        };
+        let what = format!("container {}", spec.container);
+        let docker = self.unbounded().await?;
+        let committed = docker.commit_container(options, spec.config.clone()).await;
+        Ok(committed.map_err(failed("commit", &what))?.id)
+    }
+
+    pub(crate) async fn export_call(&self, container: &str, to: &Path) -> Result<u64, EngineError> {
+        let (action, what) = (format!("export container {container}"), format!("container {container}"));
+        let stream = self.unbounded().await?.export_container(container);
+        write_stream(stream, to, failed(&action, &what)).await
+    }
+}

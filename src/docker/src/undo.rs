@@ -1,0 +1,246 @@
+//! Undoing what a run left in an engine, from the journal alone.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use kiln_core::{Failure, Undo, UndoOutcome, Undoer};
+use serde::{Deserialize, Serialize};
+
+use crate::client::BollardEngine;
+use crate::engine::{Engine, ImageFilter};
+use crate::error::EngineError;
+
+/// Bound on undoing one thing.
+const TIMEOUT: Duration = Duration::from_secs(120);
+
+/// What undoing a container needs.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ContainerUndo {
+    /// The engine's address.
+    pub engine: String,
+    /// The container's name.
+    pub name: String,
+}
+
+/// What undoing an image needs: its id, or what is known of it before it exists.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ImageUndo {
+    /// The engine's address.
+    pub engine: String,
+    /// The image, once it is known.
+    pub id: Option<String>,
+    /// Labels that it will bear (`kiln.run` and `kiln.build`).
+    #[serde(default)]
+    pub labels: BTreeMap<String, String>,
+    /// Without labels: the image it is made from.
+    #[serde(default)]
+    pub parent: Option<String>,
+    /// Without labels: its comment.
+    #[serde(default)]
+    pub comment: Option<String>,
+    /// Not older than this, in seconds since the epoch.
+    #[serde(default)]
+    pub created_since: Option<i64>,
+}
+
+/// What undoing a name needs.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TagUndo {
+    /// The engine's address.
+    pub engine: String,
+    /// `repository:tag`.
+    pub reference: String,
+    /// The image that bore the name before, if one did.
+    pub previous: Option<String>,
+}
+
+fn undo(kind: &str, data: &impl Serialize, description: String) -> Undo {
+    // Plain strings and maps of strings always serialise.
+    let data = serde_json::to_value(data).unwrap_or_default();
+    Undo { kind: kind.to_owned(), data, description }
+}
+
+impl ContainerUndo {
+    /// As a journal's entry.
+    pub fn entry(&self) -> Undo {
+        undo("docker.container", self, format!("container {}", self.name))
+    }
+}
+
+impl ImageUndo {
+    /// As a journal's entry.
+    pub fn entry(&self) -> Undo {
+        let what = match (&self.id, self.labels.get("kiln.build")) {
+            (Some(id), _) => id.clone(),
+            (None, Some(build)) => format!("committed by build {build}"),
+            (None, None) => "committed by the build".to_owned(),
+        };
+        undo("docker.image", self, format!("image {what}"))
+    }
+}
+
+impl TagUndo {
+    /// As a journal's entry.
+    pub fn entry(&self) -> Undo {
+        undo("docker.tag", self, format!("image name {}", self.reference))
+    }
+}
+
+/// Finds the engine of an address.
+type Connect = dyn Fn(&str) -> Result<Arc<dyn Engine>, EngineError> + Send + Sync;
+
+/// Undoes `docker.container`, `docker.image` and `docker.tag`.
+pub struct DockerUndoer {
+    connect: Box<Connect>,
+}
+
+impl DockerUndoer {
+    /// Reaches engines as [`BollardEngine::connect`] does; `environment` gives the TLS certificates.
+    pub fn new(environment: BTreeMap<String, String>) -> DockerUndoer {
+        DockerUndoer::with(move |address| {
+            BollardEngine::connect(Some(address), &environment).map(|engine| Arc::new(engine) as Arc<dyn Engine>)
+        })
+    }
+
+    /// Reaches engines by this function.
+    pub fn with(
+        connect: impl Fn(&str) -> Result<Arc<dyn Engine>, EngineError> + Send + Sync + 'static,
+    ) -> DockerUndoer {
+        DockerUndoer { connect: Box::new(connect) }
+    }
+
+    async fn run(&self, undo: &Undo) -> Result<UndoOutcome, Failure> {
+        let is_gone = match undo.kind.as_str() {
+            "docker.container" => {
+                let data: ContainerUndo = read(undo)?;
+                (self.connect)(&data.engine)?.remove_container(&data.name).await?
+            }
+            "docker.image" => {
+                let data: ImageUndo = read(undo)?;
+                remove_images(&*(self.connect)(&data.engine)?, &data).await?
+            }
+            "docker.tag" => {
+                let data: TagUndo = read(undo)?;
+                restore_tag(&*(self.connect)(&data.engine)?, &data).await?
+            }
+            other => {
+                return Err(Failure::new(kiln_core::FailureClass::Bug, format!("`{other}` is no kind of Docker's")));
+            }
+        };
+        Ok(if is_gone { UndoOutcome::Removed } else { UndoOutcome::AlreadyGone })
+    }
+}
+
+fn read<'a, T: Deserialize<'a>>(undo: &'a Undo) -> Result<T, Failure> {
+    T::deserialize(&undo.data).map_err(Failure::build)
+}
+
+async fn remove_images(engine: &dyn Engine, data: &ImageUndo) -> Result<bool, EngineError> {
+    let ids = match &data.id {
+        Some(id) => vec![id.clone()],
+        // Without anything to know it by, every image would fit.
+        None if data.labels.is_empty() && (data.parent.is_none() || data.comment.is_none()) => Vec::new(),
+        None => {
+            let filter = ImageFilter {
+                labels: data.labels.clone(),
+                parent: data.parent.clone(),
+                comment: data.comment.clone(),
+                created_since: data.created_since,
+            };
+            engine.find_images(&filter).await?
+        }
+    };
+    let mut has_removed = false;
+    for id in ids {
+        // Forced: the build's own names must not keep it.
+        has_removed |= engine.remove_image(&id, true).await?;
+    }
+    Ok(has_removed)
+}
+
+async fn restore_tag(engine: &dyn Engine, data: &TagUndo) -> Result<bool, EngineError> {
+    let current = engine.inspect_image(&data.reference).await?;
+    match &data.previous {
+        Some(previous) if current.as_ref().is_some_and(|image| image.id == *previous) => Ok(false),
+        Some(previous) if engine.inspect_image(previous).await?.is_some() => {
+            let (repository, tag) = data.reference.rsplit_once(':').unwrap_or((&data.reference, "latest"));
+            engine.tag(previous, repository, tag).await?;
+            Ok(true)
+        }
+        _ => engine.remove_image(&data.reference, false).await,
+    }
+}
+
+#[async_trait]
+impl Undoer for DockerUndoer {
+    fn kinds(&self) -> &'static [&'static str] {
+        &["docker.container", "docker.image", "docker.tag"]
+    }
+
+    async fn undo(&self, undo: &Undo) -> Result<UndoOutcome, Failure> {
+        tokio::time::timeout(TIMEOUT, self.run(undo)).await.unwrap_or_else(|_| {
+            let text = format!("the engine did not remove {} within {} seconds", undo.description, TIMEOUT.as_secs());
+            Err(Failure::environment(text))
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::{ContainerSpec, ImageInfo};
+    use crate::fake::FakeEngine;
+
+    fn undoer(engine: &Arc<FakeEngine>) -> DockerUndoer {
+        let engine = Arc::clone(engine);
+        DockerUndoer::with(move |_| Ok(engine.clone()))
+    }
+
+    fn address() -> String {
+        "fake://engine".to_owned()
+    }
+
+    #[tokio::test]
+    async fn a_container_goes_once() {
+        let engine = Arc::new(FakeEngine::new());
+        engine.add_image("debian");
+        let mut spec = ContainerSpec { name: "kiln-1".into(), ..ContainerSpec::default() };
+        spec.config.image = Some("debian".into());
+        engine.create_container(&spec).await.unwrap();
+        let entry = ContainerUndo { engine: address(), name: "kiln-1".into() }.entry();
+        assert_eq!(entry.description, "container kiln-1");
+        assert_eq!(undoer(&engine).undo(&entry).await.unwrap(), UndoOutcome::Removed);
+        assert_eq!(undoer(&engine).undo(&entry).await.unwrap(), UndoOutcome::AlreadyGone);
+    }
+
+    #[tokio::test]
+    async fn an_image_goes_by_its_labels_and_never_by_nothing() {
+        let engine = Arc::new(FakeEngine::new());
+        let labels = BTreeMap::from([("kiln.run".to_owned(), "r1".to_owned())]);
+        engine.add_image_with("", ImageInfo { labels: labels.clone(), ..ImageInfo::default() });
+        let other = engine.add_image("other");
+        let nothing = ImageUndo { engine: address(), ..ImageUndo::default() };
+        assert_eq!(undoer(&engine).undo(&nothing.entry()).await.unwrap(), UndoOutcome::AlreadyGone);
+        let entry = ImageUndo { labels, ..nothing }.entry();
+        assert_eq!(undoer(&engine).undo(&entry).await.unwrap(), UndoOutcome::Removed);
+        let left: Vec<String> = engine.images().into_iter().map(|image| image.id).collect();
+        assert_eq!(left, [other]);
+    }
+
+    #[tokio::test]
+    async fn a_name_goes_back_to_whom_it_was_taken_from() {
+        let engine = Arc::new(FakeEngine::new());
+        let old = engine.add_image("app:1");
+        let new = engine.add_image("scratch:1");
+        engine.tag(&new, "app", "1").await.unwrap();
+        let entry = TagUndo { engine: address(), reference: "app:1".into(), previous: Some(old.clone()) }.entry();
+        assert_eq!(undoer(&engine).undo(&entry).await.unwrap(), UndoOutcome::Removed);
+        assert_eq!(engine.inspect_image("app:1").await.unwrap().unwrap().id, old);
+        assert_eq!(undoer(&engine).undo(&entry).await.unwrap(), UndoOutcome::AlreadyGone);
+        let entry = TagUndo { engine: address(), reference: "scratch:1".into(), previous: None }.entry();
+        assert_eq!(undoer(&engine).undo(&entry).await.unwrap(), UndoOutcome::Removed);
+        assert!(engine.inspect_image("scratch:1").await.unwrap().is_none());
+    }
+}
