@@ -67,11 +67,8 @@ pub(crate) fn collect(files: Vec<Body>, diagnostics: &mut Diagnostics) -> Declar
 
 fn stray_attribute(attribute: &Attribute) -> Diagnostic {
     let name = &attribute.name;
-    let diagnostic = Diagnostic::error(
-        "stray-argument",
-        name.span,
-        format!("`{}` stands outside of any block", name.text),
-    );
+    let diagnostic =
+        Diagnostic::error("stray-argument", name.span, format!("`{}` stands outside of any block", name.text));
     if TOP_LEVEL.contains(&name.text.as_str()) {
         return diagnostic.help(format!("`{0}` is a block: write `{0} {{ ... }}`, without `=`", name.text));
     }
@@ -158,7 +155,11 @@ pub(crate) fn labels<const N: usize>(
             _ => format!("a `{kind}` block takes {N} labels: {}", meanings.join(" and ")),
         };
         let diagnostic = Diagnostic::error("extra-label", extra.span, takes).label("one label too many");
-        diagnostics.push(if kind == "build" { diagnostic.help("give a build its name inside: `name = \"...\"`") } else { diagnostic });
+        diagnostics.push(if kind == "build" {
+            diagnostic.help("give a build its name inside: `name = \"...\"`")
+        } else {
+            diagnostic
+        });
         return None;
     }
     let given: Result<[Name; N], _> = block.labels.clone().try_into();
@@ -236,7 +237,8 @@ fn report_twice(body: &Body, diagnostics: &mut Diagnostics) {
     for attribute in body.attributes() {
         if let Some(first) = first.get(attribute.name.text.as_str()) {
             let title = format!("`{}` is set twice", attribute.name.text);
-            diagnostics.push(Diagnostic::error("duplicate-argument", attribute.name.span, title).also(*first, "first here"));
+            diagnostics
+                .push(Diagnostic::error("duplicate-argument", attribute.name.span, title).also(*first, "first here"));
         } else {
             first.insert(&attribute.name.text, attribute.name.span);
         }

@@ -164,9 +164,8 @@ impl<'a> BuildReader<'a> {
             let name = &attribute.name;
             if let Some(first) = declaration.body.attribute(&name.text) {
                 let title = format!("`{}` is set by the source already; a build can only add to a source", name.text);
-                self.diagnostics.push(
-                    Diagnostic::error("duplicate-argument", name.span, title).also(first.name.span, "set here"),
-                );
+                self.diagnostics
+                    .push(Diagnostic::error("duplicate-argument", name.span, title).also(first.name.span, "set here"));
             }
         }
         Some(SourceUse {
@@ -189,9 +188,8 @@ impl<'a> BuildReader<'a> {
             [kind, name] | [_, kind, name] => (*kind, *name),
             _ => {
                 let title = format!("`{reference}` does not name a source");
-                self.diagnostics.push(
-                    Diagnostic::error("wrong-reference", span, title).help("write `source.TYPE.NAME`"),
-                );
+                self.diagnostics
+                    .push(Diagnostic::error("wrong-reference", span, title).help("write `source.TYPE.NAME`"));
                 return None;
             }
         };
@@ -222,11 +220,7 @@ impl<'a> BuildReader<'a> {
         local_names: &[String],
     ) -> BuildSpec {
         let declaration = &used.declaration;
-        let place = Place {
-            source_kind: declaration.kind.text.clone(),
-            source_name: used.name.clone(),
-            build_name,
-        };
+        let place = Place { source_kind: declaration.kind.text.clone(), source_name: used.name.clone(), build_name };
         let own = Layer {
             body: Arc::clone(&declaration.body),
             header: declaration.header,
@@ -272,9 +266,10 @@ impl<'a> BuildReader<'a> {
     fn report_machine_dependence(&mut self, block: &Block) {
         let Some(for_each) = block.body.attribute("for_each") else { return };
         let found = kiln_language::evaluate::references(&for_each.value);
-        for reference in found.iter().filter(|found| {
-            found.root == "build" && found.path.first().is_none_or(|name| name.text != "name")
-        }) {
+        for reference in found
+            .iter()
+            .filter(|found| found.root == "build" && found.path.first().is_none_or(|name| name.text != "name"))
+        {
             let title = "how many steps there are cannot depend on the machine";
             self.diagnostics.push(Diagnostic::error("unknown-value", reference.span, title));
         }
@@ -309,7 +304,13 @@ impl<'a> BuildReader<'a> {
             let chain = if block.kind.text == "post-processor" {
                 self.chain(vec![block], context)
             } else {
-                check_items(block.body, "a `post-processors` block", &[], &["post-processor", "dynamic"], self.diagnostics);
+                check_items(
+                    block.body,
+                    "a `post-processors` block",
+                    &[],
+                    &["post-processor", "dynamic"],
+                    self.diagnostics,
+                );
                 // The body lives as long as the template; only the expansion's names are new.
                 let inner = self.blocks(&["post-processor"], context.place, block.body, &block.bindings);
                 self.chain(inner, context)

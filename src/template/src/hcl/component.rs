@@ -267,8 +267,7 @@ fn block_schema(schema: &Schema, kind: &str) -> Option<&'static Schema> {
 }
 
 fn block_from_map(kind: &str, kind_span: Span, entries: IndexMap<String, Node>, span: Span) -> Block {
-    let attributes =
-        entries.into_iter().map(|(name, node)| (name, Attribute { name_span: node.span, node })).collect();
+    let attributes = entries.into_iter().map(|(name, node)| (name, Attribute { name_span: node.span, node })).collect();
     let body = Body { attributes, blocks: Vec::new(), span, weak: false };
     Block { kind: kind.to_owned(), kind_span, labels: Vec::new(), body }
 }

@@ -101,11 +101,7 @@ fn iterator_name(block: &Block, kind: &Name, diagnostics: &mut Diagnostics) -> S
 }
 
 /// Key and value of each element; one unknown pair for an unknown collection; `None` with an error told.
-fn elements(
-    collection: &Value,
-    expression: &Expression,
-    diagnostics: &mut Diagnostics,
-) -> Option<Vec<(Value, Value)>> {
+fn elements(collection: &Value, expression: &Expression, diagnostics: &mut Diagnostics) -> Option<Vec<(Value, Value)>> {
     let mark = collection.sensitive;
     let pairs = match &collection.data {
         Data::Unknown(_) => vec![(Value::unknown(Type::Any), Value::unknown(Type::Any))],

@@ -45,8 +45,9 @@ pub fn load(options: &LoadOptions, sources: &mut SourceMap, diagnostics: &mut Di
         if path.to_string_lossy().ends_with(".pkr.json") {
             let title = "templates in HCL's JSON syntax (`*.pkr.json`) are not supported yet";
             let span = Span::new(file.source, 0..0);
-            diagnostics
-                .push(Diagnostic::error("unsupported", span, title).help("write it in HCL: `*.pkr.hcl` or `*.kiln.hcl`"));
+            diagnostics.push(
+                Diagnostic::error("unsupported", span, title).help("write it in HCL: `*.pkr.hcl` or `*.kiln.hcl`"),
+            );
             continue;
         }
         bodies.push(syntax::parse_body(file.source, &file.text, diagnostics));
@@ -101,13 +102,9 @@ fn evaluate(
     resolved.secrets.sort();
     resolved.secrets.dedup();
     plan.secrets.clone_from(&resolved.secrets);
-    plan.text_scope = Arc::new(TextScope {
-        user_variables: None,
-        template_dir: options.template_dir(),
-        started: options.started,
-    });
-    let shared =
-        Arc::new(Shared { values, sources: sources.clone(), text_scope: Arc::clone(&plan.text_scope) });
+    plan.text_scope =
+        Arc::new(TextScope { user_variables: None, template_dir: options.template_dir(), started: options.started });
+    let shared = Arc::new(Shared { values, sources: sources.clone(), text_scope: Arc::clone(&plan.text_scope) });
     let selection = Selection::new(&options.only, &options.except, diagnostics);
     let builds = builds::read(declarations, &shared, &selection, diagnostics);
     selection.finish(&builds.names, builds.specs.len(), diagnostics);

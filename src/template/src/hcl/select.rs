@@ -51,8 +51,11 @@ impl Selection {
             [] => "the template has no builds".to_owned(),
             _ => format!("the builds are {}", suggest::enumerate(builds.iter().map(String::as_str))),
         };
-        for (flag, pattern) in
-            self.only.iter().map(|pattern| ("-only", pattern)).chain(self.except.iter().map(|pattern| ("-except", pattern)))
+        for (flag, pattern) in self
+            .only
+            .iter()
+            .map(|pattern| ("-only", pattern))
+            .chain(self.except.iter().map(|pattern| ("-except", pattern)))
         {
             if !pattern.has_matched.get() {
                 let title = format!("`{flag}={}` matches nothing", pattern.text);

@@ -17,7 +17,9 @@ pub(crate) fn check_version(blocks: &[Block], functions: &FunctionContext, diagn
     let mut fits = true;
     for attribute in blocks.iter().filter_map(|block| block.body.attribute("required_version")) {
         let span = attribute.value.span;
-        let Some(text) = constant_text(&attribute.value, functions, "`required_version`", diagnostics) else { continue };
+        let Some(text) = constant_text(&attribute.value, functions, "`required_version`", diagnostics) else {
+            continue;
+        };
         match fits_constraints(PACKER_VERSION, &text) {
             Ok(true) => {}
             Ok(false) => {

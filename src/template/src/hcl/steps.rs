@@ -3,9 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use kiln_core::{
-    ComponentSpec, Diagnostic, Diagnostics, PostProcessorSpec, Span, StepSpec, duration,
-};
+use kiln_core::{ComponentSpec, Diagnostic, Diagnostics, PostProcessorSpec, Span, StepSpec, duration};
 use kiln_language::convert::convert;
 use kiln_language::syntax::{Attribute, Name};
 use kiln_language::value::{Type, Value};
@@ -38,7 +36,8 @@ impl BuildContext<'_> {
     }
 
     fn component(&self, block: &ExpandedBlock<'_>, kind: Name, skip: &'static [&'static str]) -> ComponentSpec {
-        let name = Arguments::new(block, &self.shared.values, &mut Diagnostics::new()).text("name").map(|(text, _)| text);
+        let name =
+            Arguments::new(block, &self.shared.values, &mut Diagnostics::new()).text("name").map(|(text, _)| text);
         let overrides = block.body.attribute("override").filter(|_| skip.contains(&"override"));
         ComponentSpec {
             kind: kind.text,
@@ -140,7 +139,8 @@ impl<'a> Arguments<'a> {
     /// The value of an argument, of a type; `None` where it is absent or null, or with an error told.
     fn value(&mut self, name: &str, kind: &Type) -> Option<(&'a Attribute, Value)> {
         let attribute = self.block.body.attribute(name)?;
-        let value = Overlay { values: self.values, bindings: self.bindings }.evaluate(&attribute.value, self.diagnostics);
+        let value =
+            Overlay { values: self.values, bindings: self.bindings }.evaluate(&attribute.value, self.diagnostics);
         let span = attribute.value.span;
         if !value.is_wholly_known() {
             // An unknown value without a reference to the machine follows from a mistake told elsewhere.
@@ -222,9 +222,8 @@ impl<'a> Arguments<'a> {
             if !context.known_sources.contains(name) {
                 let known = context.known_sources.iter().map(String::as_str);
                 let title = format!("this build has no source `{name}`");
-                self.diagnostics.push(
-                    Diagnostic::error("unknown-source", *span, title).did_you_mean_quoted(*span, name, known),
-                );
+                self.diagnostics
+                    .push(Diagnostic::error("unknown-source", *span, title).did_you_mean_quoted(*span, name, known));
             }
         }
         let has = |list: &[(String, Span)]| list.iter().any(|(name, _)| *name == own);

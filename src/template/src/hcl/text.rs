@@ -30,8 +30,11 @@ impl TextRenderer<'_> {
                     let start = span.range().start;
                     Span::new(span.source, start + range.start..start + range.end)
                 });
-                let mut diagnostic =
-                    Diagnostic::error("go-template", exact.unwrap_or(span), format!("a template action fails: {error}"));
+                let mut diagnostic = Diagnostic::error(
+                    "go-template",
+                    exact.unwrap_or(span),
+                    format!("a template action fails: {error}"),
+                );
                 if let Some(suggestion) = &error.suggestion {
                     diagnostic = diagnostic.help(format!("did you mean `{suggestion}`?"));
                 }

@@ -160,7 +160,11 @@ fn read_json(file: &TemplateText, diagnostics: &mut Diagnostics) -> Vec<(Name, A
         },
         Err(error) => {
             let span = reader.span(error.range());
-            diagnostics.push(Diagnostic::error("json-syntax", span, format!("this is not valid JSON: {}", error.kind())));
+            diagnostics.push(Diagnostic::error(
+                "json-syntax",
+                span,
+                format!("this is not valid JSON: {}", error.kind()),
+            ));
             Vec::new()
         }
     }

@@ -7,9 +7,9 @@ use kiln_core::{Diagnostic, Diagnostics, SourceMap, Span, redact};
 use kiln_language::convert::convert;
 use kiln_language::evaluate::{Scope, references, type_of};
 use kiln_language::functions::FunctionContext;
+use kiln_language::print;
 use kiln_language::syntax::{self, Block, Expression, Name};
 use kiln_language::value::{Type, Value};
-use kiln_language::print;
 
 use super::blocks::{check_items, labels};
 use super::scope::{NoNames, Values, constant, constant_bool, constant_text};
@@ -39,18 +39,13 @@ impl VariableDeclaration {
     pub(crate) fn read(block: Block, diagnostics: &mut Diagnostics) -> Option<VariableDeclaration> {
         let [name] = labels(&block, ["its name"], diagnostics)?;
         let title = "a `variable` block";
-        check_items(
-            &block.body,
-            title,
-            &["type", "default", "description", "sensitive"],
-            &["validation"],
-            diagnostics,
-        );
+        check_items(&block.body, title, &["type", "default", "description", "sensitive"], &["validation"], diagnostics);
         let attribute = |name: &str| block.body.attribute(name).map(|attribute| attribute.value.clone());
-        let validations =
-            block.body.blocks().filter(|inner| inner.kind.text == "validation").filter_map(|inner| {
-                Validation::read(inner, diagnostics)
-            });
+        let validations = block
+            .body
+            .blocks()
+            .filter(|inner| inner.kind.text == "validation")
+            .filter_map(|inner| Validation::read(inner, diagnostics));
         Some(VariableDeclaration {
             validations: validations.collect(),
             kind: attribute("type"),
@@ -274,7 +269,8 @@ impl Resolver<'_> {
             return Some((Value::string(value), Span::new(source, 0..shown.len())));
         }
         // Places in the masked text stay those of the real one.
-        let masked = || text.chars().flat_map(|c| std::iter::repeat_n(if c == '\n' { '\n' } else { '*' }, c.len_utf8()));
+        let masked =
+            || text.chars().flat_map(|c| std::iter::repeat_n(if c == '\n' { '\n' } else { '*' }, c.len_utf8()));
         let shown: String = if is_sensitive { masked().collect() } else { text.to_owned() };
         let source = self.sources.add(origin, None, shown);
         let span = Span::new(source, 0..text.len());
@@ -284,7 +280,11 @@ impl Resolver<'_> {
             .and_then(|expression| constant(&expression, self.functions, "a variable's value", &mut own));
         let failed = own.has_errors();
         let header = self.declaration.header;
-        let note = format!("`{}` is of type `{kind}`, so its value is read as an HCL expression, e.g. `{}`", self.declaration.name.text, example(kind));
+        let note = format!(
+            "`{}` is of type `{kind}`, so its value is read as an HCL expression, e.g. `{}`",
+            self.declaration.name.text,
+            example(kind)
+        );
         self.diagnostics.extend(own.into_iter().map(|diagnostic| {
             let diagnostic = diagnostic.also(header, "declared here");
             diagnostic.note(note.as_str())

@@ -1,1 +1,0 @@
-//! Whole templates, from text to plan.
