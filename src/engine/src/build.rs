@@ -78,7 +78,16 @@ impl BuildRun {
             facts: Arc::new(Facts::default()),
             text_scope: Arc::clone(&shared.text_scope),
         };
-        BuildRun { launching: Scope::new(&shared.journal), prepared, shared, events, tail, context, stepping, last_lines: Mutex::default() }
+        BuildRun {
+            launching: Scope::new(&shared.journal),
+            prepared,
+            shared,
+            events,
+            tail,
+            context,
+            stepping,
+            last_lines: Mutex::default(),
+        }
     }
 
     /// Runs it to its end; everything it made is removed, handed over, or left as the user wished.
@@ -151,8 +160,9 @@ impl BuildRun {
                 Ok(launched) => return Ok(launched),
                 Err(failure) => failure,
             };
-            let failure = wrap(failure, |source| BuildError::Launch { kind: kind.clone(), place: place.clone(), source })
-                .at(self.prepared.source_span);
+            let failure =
+                wrap(failure, |source| BuildError::Launch { kind: kind.clone(), place: place.clone(), source })
+                    .at(self.prepared.source_span);
             match self.decide(&failure).await {
                 // What the failed try may have left.
                 Decision::Retry => self.undo_scope(&self.launching).await,
@@ -281,7 +291,8 @@ impl BuildRun {
     async fn settle(&self, ended: &Ended) {
         let name = &*self.prepared.name;
         let journal = &self.shared.journal;
-        let kept: Vec<EntryId> = ended.kept.iter().flat_map(|scope| scope.open_entries()).map(|entry| entry.id).collect();
+        let kept: Vec<EntryId> =
+            ended.kept.iter().flat_map(|scope| scope.open_entries()).map(|entry| entry.id).collect();
         let rest = || {
             let mut open = journal.open_entries(Some(name));
             open.retain(|entry| !kept.contains(&entry.id));

@@ -88,7 +88,10 @@ fn run_cleanup(header: RunHeader, state: RunState) -> RunCleanup {
 }
 
 fn living(header: RunHeader, events: &Events) -> RunCleanup {
-    events.message(format!("run {} ({}, process {}) is still going; left alone", header.run, header.template, header.pid));
+    events.message(format!(
+        "run {} ({}, process {}) is still going; left alone",
+        header.run, header.template, header.pid
+    ));
     run_cleanup(header, RunState::Living)
 }
 

@@ -165,16 +165,19 @@ pub(crate) fn unknown_kind(
         format!("{title}s that kiln has: {}", suggest::enumerate(known.iter().copied()))
     };
     if sort.packers().contains(&kind) {
-        return Diagnostic::new(severity, "kind-not-supported", Some(span), format!("kiln has no {title} `{kind}` yet"))
-            .label(format!("Packer's plug-ins have this {title}, kiln does not"))
-            .note(list);
+        return Diagnostic::new(
+            severity,
+            "kind-not-supported",
+            Some(span),
+            format!("kiln has no {title} `{kind}` yet"),
+        )
+        .label(format!("Packer's plug-ins have this {title}, kiln does not"))
+        .note(list);
     }
     let diagnostic =
         Diagnostic::new(severity, "unknown-kind", Some(span), format!("there is no {title} `{kind}`")).note(list);
     match suggest::nearest(kind, known.iter().copied()) {
-        Some(nearest) => {
-            diagnostic.fix(inside_quotes(span, sources), nearest, format!("did you mean `{nearest}`?"))
-        }
+        Some(nearest) => diagnostic.fix(inside_quotes(span, sources), nearest, format!("did you mean `{nearest}`?")),
         None => diagnostic,
     }
 }

@@ -106,8 +106,7 @@ pub(crate) async fn bounded<T>(
         }
     };
     tokio::pin!(limit);
-    let too_long =
-        |limit| Err(Failure::build(EngineError::TookTooLong { what: what.to_owned(), limit }));
+    let too_long = |limit| Err(Failure::build(EngineError::TookTooLong { what: what.to_owned(), limit }));
     tokio::select! {
         biased;
         result = &mut work => return result,
@@ -130,8 +129,7 @@ async fn catch<T>(work: impl Future<Output = Result<T, Failure>>) -> Result<T, F
 /// A panic as a failure.
 pub(crate) fn bug(panic: &(dyn Any + Send)) -> Failure {
     let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
-    let message =
-        text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_else(|| "it panicked".to_owned());
+    let message = text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_else(|| "it panicked".to_owned());
     Failure::new(FailureClass::Bug, EngineError::Panicked { message })
         .hint("this is a mistake in kiln itself; please report it with the template and the output")
 }

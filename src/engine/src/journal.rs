@@ -176,8 +176,12 @@ impl FileJournal {
             .map_err(|source| failed("lock")(&unborn, source.into()))?;
         let state = State { file, length: 0, next: 1, open: BTreeMap::new(), closed: false, damaged: 0 };
         let journal = FileJournal { path, state: Mutex::new(state) };
-        journal.append(&mut journal.state(), &Record::Run(header.clone()))?;
-        std::fs::rename(&unborn, &journal.path).map_err(|source| failed("create")(&journal.path, source))?;
+        // Unlike a rename, a link never takes the name of another run's journal.
+        let named = journal.append(&mut journal.state(), &Record::Run(header.clone())).and_then(|()| {
+            std::fs::hard_link(&unborn, &journal.path).map_err(|source| failed("create")(&journal.path, source))
+        });
+        std::fs::remove_file(&unborn).map_err(|source| failed("remove")(&unborn, source))?;
+        named?;
         sync_directory(&directory)?;
         Ok(journal)
     }

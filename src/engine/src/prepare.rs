@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use kiln_core::{
-    Body, Builder, ComponentSpec, Decoded, Diagnostic, Diagnostics, Facts, Failure, FailureClass, Kinds, Node,
-    Plan, PostProcessor, PostProcessorKind, PostProcessorSpec, PrepareContext, Provisioner, ProvisionerKind, Schema,
+    Body, Builder, ComponentSpec, Decoded, Diagnostic, Diagnostics, Facts, Failure, FailureClass, Kinds, Node, Plan,
+    PostProcessor, PostProcessorKind, PostProcessorSpec, PrepareContext, Provisioner, ProvisionerKind, Schema,
     SourceMap, Span, StepSpec, TextScope, Value,
 };
 

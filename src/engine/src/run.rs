@@ -196,7 +196,8 @@ pub async fn run(prepared: PreparedRun, settings: RunSettings, surroundings: Sur
     events.emit(EventKind::RunStarted { run: run.to_string(), builds });
     report.builds = schedule(prepared.builds, &shared).await;
     report.journal = close(&shared, &events).await;
-    report.is_cancelled = cancel.is_cancelled() && report.builds.iter().any(|build| build.outcome != Outcome::Succeeded);
+    report.is_cancelled =
+        cancel.is_cancelled() && report.builds.iter().any(|build| build.outcome != Outcome::Succeeded);
     report.duration = started.elapsed();
     let succeeded = report.builds.iter().filter(|build| build.outcome == Outcome::Succeeded).count();
     let failed = report.builds.len() - succeeded;
@@ -221,8 +222,7 @@ async fn open(
         Ok(journal)
     })
     .await??;
-    let options =
-        RunOptions { force: settings.force, debug: settings.debug, revision: settings.revision.clone() };
+    let options = RunOptions { force: settings.force, debug: settings.debug, revision: settings.revision.clone() };
     Ok(Arc::new(Shared {
         kinds: surroundings.kinds,
         reporter: surroundings.reporter,

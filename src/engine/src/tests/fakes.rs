@@ -1,0 +1,426 @@
+//! A world of named things that fake components make and remove.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use kiln_core::{
+    Artifact, ArtifactOwner, BuildContext, Builder, BuilderKind, Communicator, Content, Decoded, Diagnostic,
+    Diagnostics, EntryId, Failure, Field, Image, Journal, Kinds, Launched, Machine, PostProcessor, PostProcessorKind,
+    PrepareContext, Processed, Provisioner, ProvisionerKind, Schema, Stream, Undo, UndoOutcome, Undoer,
+};
+use kiln_testkit::ScriptedCommunicator;
+use serde::Deserialize;
+use tokio_util::sync::CancellationToken;
+
+/// How a call goes.
+#[derive(Clone)]
+pub(super) enum Act {
+    Fail(&'static str),
+    Lack(&'static str),
+    Panic,
+    Sleep(Duration),
+    /// Waits until it is cancelled.
+    Wait,
+    /// Waits for ever, whatever it is told.
+    Deaf,
+    /// The user presses Ctrl-C, then this.
+    Interrupt(Box<Act>),
+    /// The user presses Ctrl-C twice, then this.
+    Hurry(Box<Act>),
+    Print(&'static str, Box<Act>),
+    Succeed,
+}
+
+#[derive(Default)]
+pub(super) struct World {
+    things: Mutex<BTreeSet<String>>,
+    log: Mutex<Vec<String>>,
+    acts: Mutex<BTreeMap<String, VecDeque<Act>>>,
+    running: Mutex<(usize, usize)>,
+    pub(super) cancel: CancellationToken,
+    pub(super) hurry: CancellationToken,
+}
+
+impl World {
+    /// What the next call of this name does; later ones succeed. Names: `launch`, `step NAME`, `seal`, `destroy`,
+    /// `post NAME`, `discard THING`, `undo THING`.
+    pub(super) fn on(&self, call: &str, act: Act) {
+        self.acts.lock().unwrap().entry(call.to_owned()).or_default().push_back(act);
+    }
+
+    pub(super) fn log(&self) -> Vec<String> {
+        self.log.lock().unwrap().clone()
+    }
+
+    pub(super) fn things(&self) -> Vec<String> {
+        self.things.lock().unwrap().iter().cloned().collect()
+    }
+
+    pub(super) fn make(&self, name: &str) {
+        self.things.lock().unwrap().insert(name.to_owned());
+    }
+
+    /// The most steps that ran at one time.
+    pub(super) fn most_at_once(&self) -> usize {
+        self.running.lock().unwrap().1
+    }
+
+    fn running(&self) -> MutexGuard<'_, (usize, usize)> {
+        self.running.lock().unwrap()
+    }
+
+    async fn call(&self, call: &str, context: Option<&BuildContext>) -> Result<(), Failure> {
+        self.log.lock().unwrap().push(call.to_owned());
+        let act = self.acts.lock().unwrap().get_mut(call).and_then(VecDeque::pop_front).unwrap_or(Act::Succeed);
+        self.act(act, context).await
+    }
+
+    async fn act(&self, act: Act, context: Option<&BuildContext>) -> Result<(), Failure> {
+        match act {
+            Act::Succeed => Ok(()),
+            Act::Fail(message) => Err(Failure::build(message)),
+            Act::Lack(message) => Err(Failure::environment(message).hint("start it")),
+            Act::Panic => panic!("slipped"),
+            Act::Sleep(time) => {
+                tokio::time::sleep(time).await;
+                Ok(())
+            }
+            Act::Wait => {
+                context.unwrap().cancel.cancelled().await;
+                Err(Failure::build("connection closed"))
+            }
+            Act::Deaf => std::future::pending().await,
+            Act::Interrupt(then) => {
+                self.cancel.cancel();
+                Box::pin(self.act(*then, context)).await
+            }
+            Act::Hurry(then) => {
+                self.cancel.cancel();
+                self.hurry.cancel();
+                Box::pin(self.act(*then, context)).await
+            }
+            Act::Print(line, then) => {
+                context.unwrap().events.output(Stream::Stdout, line);
+                Box::pin(self.act(*then, context)).await
+            }
+        }
+    }
+
+    /// Journal first, then the thing.
+    fn create(&self, name: &str, context: &BuildContext) -> EntryId {
+        let undo =
+            Undo { kind: "fake.thing".into(), data: serde_json::json!({ "name": name }), description: name.to_owned() };
+        let entry = context.journal.record(&context.build, undo).unwrap();
+        self.make(name);
+        entry
+    }
+
+    fn remove(&self, name: &str) -> bool {
+        self.things.lock().unwrap().remove(name)
+    }
+}
+
+pub(super) fn kinds(world: &Arc<World>) -> Kinds {
+    let mut kinds = Kinds::new();
+    kinds.add_builder(Arc::new(FakeBuilderKind(world.clone())));
+    kinds.add_provisioner(Arc::new(FakeStepKind(world.clone())));
+    kinds.add_post_processor(Arc::new(FakePostKind(world.clone())));
+    kinds.add_undoer(Arc::new(FakeUndoer(world.clone())));
+    kinds
+}
+
+struct FakeBuilderKind(Arc<World>);
+
+static BUILDER: Schema = Schema {
+    kind: "fake",
+    title: "a `fake` source",
+    doc: "",
+    fields: &[Field::string("image", "The base."), Field::bool("direct", "Gives an artifact at once.")],
+    example: "",
+};
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct BuilderArguments {
+    direct: bool,
+}
+
+impl BuilderKind for FakeBuilderKind {
+    fn schema(&self) -> &'static Schema {
+        &BUILDER
+    }
+
+    fn prepare(
+        &self,
+        config: &Decoded,
+        context: &PrepareContext,
+        diagnostics: &mut Diagnostics,
+    ) -> Option<Arc<dyn Builder>> {
+        if config.values().get("image").and_then(|image| image.as_str()) == Some("") {
+            diagnostics.push(Diagnostic::error("fake", config.span("image"), "`image` is empty"));
+            return None;
+        }
+        let arguments: BuilderArguments = config.read().unwrap();
+        let (world, name) = (self.0.clone(), context.build.to_string());
+        Some(Arc::new(FakeBuilder { world, name, is_direct: arguments.direct }))
+    }
+}
+
+struct FakeBuilder {
+    world: Arc<World>,
+    name: String,
+    is_direct: bool,
+}
+
+#[async_trait]
+impl Builder for FakeBuilder {
+    async fn launch(&self, context: &BuildContext) -> Result<Launched, Failure> {
+        if self.is_direct {
+            let name = format!("image-{}", self.name);
+            self.world.create(&name, context);
+            self.world.call("launch", Some(context)).await?;
+            return Ok(Launched::Artifact(artifact(&self.world, &name)));
+        }
+        let thing = format!("machine-{}", self.name);
+        let entry = self.world.create(&thing, context);
+        if let Err(failure) = self.world.call("launch", Some(context)).await {
+            // The contract: on failure, what it started is gone again.
+            self.world.remove(&thing);
+            context.journal.strike(entry)?;
+            return Err(failure);
+        }
+        let communicator = ScriptedCommunicator::new();
+        Ok(Launched::Machine(Box::new(FakeMachine {
+            world: self.world.clone(),
+            name: self.name.clone(),
+            entry,
+            communicator,
+            is_sealed: Mutex::new(false),
+        })))
+    }
+}
+
+struct FakeMachine {
+    world: Arc<World>,
+    name: String,
+    entry: EntryId,
+    communicator: ScriptedCommunicator,
+    is_sealed: Mutex<bool>,
+}
+
+#[async_trait]
+impl Machine for FakeMachine {
+    fn facts(&self) -> BTreeMap<String, String> {
+        let mut facts = BTreeMap::from([
+            ("Host".to_owned(), format!("host-of-{}", self.name)),
+            ("Password".to_owned(), "hunter2hunter2".to_owned()),
+        ]);
+        if *self.is_sealed.lock().unwrap() {
+            facts.insert("ImageSha256".to_owned(), "abc123".to_owned());
+        }
+        facts
+    }
+
+    fn communicator(&self) -> &dyn Communicator {
+        &self.communicator
+    }
+
+    async fn seal(&self, context: &BuildContext) -> Result<Artifact, Failure> {
+        let name = format!("image-{}", self.name);
+        self.world.create(&name, context);
+        self.world.call("seal", Some(context)).await?;
+        *self.is_sealed.lock().unwrap() = true;
+        Ok(artifact(&self.world, &name))
+    }
+
+    async fn destroy(&self, context: &BuildContext) -> Result<(), Failure> {
+        self.world.call("destroy", Some(context)).await?;
+        self.world.remove(&format!("machine-{}", self.name));
+        context.journal.strike(self.entry)
+    }
+
+    fn enter_hint(&self) -> Option<String> {
+        Some(format!("enter {}", self.name))
+    }
+}
+
+struct Owner(Arc<World>);
+
+#[async_trait]
+impl ArtifactOwner for Owner {
+    async fn destroy(&self, artifact: &Artifact, context: &BuildContext) -> Result<(), Failure> {
+        self.0.call(&format!("discard {}", artifact.id), Some(context)).await?;
+        self.0.remove(&artifact.id);
+        Ok(())
+    }
+}
+
+fn artifact(world: &Arc<World>, id: &str) -> Artifact {
+    Artifact {
+        builder_id: "fake".into(),
+        id: id.into(),
+        description: format!("made {id}"),
+        content: Content::Image(Image { id: id.into(), ..Image::default() }),
+        owner: Some(Arc::new(Owner(world.clone()))),
+    }
+}
+
+struct FakeStepKind(Arc<World>);
+
+static STEP: Schema = Schema {
+    kind: "fake-step",
+    title: "a `fake-step` provisioner",
+    doc: "",
+    fields: &[
+        Field::string("name", "What it is called.").required(),
+        Field::string("greeting", "Is said."),
+        Field::bool("litters", "Makes a thing that is never part of the result."),
+    ],
+    example: "",
+};
+
+#[derive(Clone, Default, Deserialize)]
+#[serde(default)]
+struct StepArguments {
+    name: String,
+    greeting: Option<String>,
+    litters: bool,
+}
+
+impl ProvisionerKind for FakeStepKind {
+    fn schema(&self) -> &'static Schema {
+        &STEP
+    }
+
+    fn prepare(
+        &self,
+        config: &Decoded,
+        _context: &PrepareContext,
+        diagnostics: &mut Diagnostics,
+    ) -> Option<Arc<dyn Provisioner>> {
+        let arguments: StepArguments = config.read().unwrap();
+        if arguments.greeting.as_deref().is_some_and(|greeting| greeting.starts_with("host-of-wrong")) {
+            diagnostics.push(Diagnostic::error("fake", config.span("greeting"), "`greeting` greets the wrong one"));
+            return None;
+        }
+        Some(Arc::new(FakeStep { world: self.0.clone(), arguments }))
+    }
+}
+
+struct FakeStep {
+    world: Arc<World>,
+    arguments: StepArguments,
+}
+
+struct Running<'a>(&'a World);
+
+impl Drop for Running<'_> {
+    fn drop(&mut self) {
+        self.0.running().0 -= 1;
+    }
+}
+
+#[async_trait]
+impl Provisioner for FakeStep {
+    fn title(&self) -> String {
+        self.arguments.greeting.clone().unwrap_or_else(|| self.arguments.name.clone())
+    }
+
+    async fn provision(&self, _machine: &dyn Machine, context: &BuildContext) -> Result<(), Failure> {
+        {
+            let mut running = self.world.running();
+            running.0 += 1;
+            running.1 = running.1.max(running.0);
+        }
+        let _running = Running(&self.world);
+        if self.arguments.litters {
+            self.world.create(&format!("litter-{}", self.arguments.name), context);
+        }
+        if let Some(greeting) = &self.arguments.greeting {
+            context.events.message(format!("hello {greeting}"));
+        }
+        self.world.call(&format!("step {}", self.arguments.name), Some(context)).await
+    }
+}
+
+struct FakePostKind(Arc<World>);
+
+static POST: Schema = Schema {
+    kind: "fake-post",
+    title: "a `fake-post` post-processor",
+    doc: "",
+    fields: &[
+        Field::string("name", "What it is called.").required(),
+        Field::string("makes", "The thing it makes; absent: it passes its input on."),
+        Field::string("says", "Is said."),
+        Field::bool("keeps", "Its default for the input."),
+        Field::bool("insists", "Keeps the input whatever the template says."),
+    ],
+    example: "",
+};
+
+#[derive(Clone, Default, Deserialize)]
+#[serde(default)]
+struct PostArguments {
+    name: String,
+    makes: Option<String>,
+    says: Option<String>,
+    keeps: bool,
+    insists: bool,
+}
+
+impl PostProcessorKind for FakePostKind {
+    fn schema(&self) -> &'static Schema {
+        &POST
+    }
+
+    fn prepare(
+        &self,
+        config: &Decoded,
+        _context: &PrepareContext,
+        _diagnostics: &mut Diagnostics,
+    ) -> Option<Arc<dyn PostProcessor>> {
+        Some(Arc::new(FakePost { world: self.0.clone(), arguments: config.read().unwrap() }))
+    }
+}
+
+struct FakePost {
+    world: Arc<World>,
+    arguments: PostArguments,
+}
+
+#[async_trait]
+impl PostProcessor for FakePost {
+    async fn process(&self, input: &Artifact, context: &BuildContext) -> Result<Processed, Failure> {
+        if let Some(says) = &self.arguments.says {
+            context.events.message(says);
+        }
+        let made = match &self.arguments.makes {
+            Some(name) => {
+                self.world.create(name, context);
+                artifact(&self.world, name)
+            }
+            None => input.clone(),
+        };
+        self.world.call(&format!("post {}", self.arguments.name), Some(context)).await?;
+        let PostArguments { keeps, insists, .. } = self.arguments;
+        Ok(Processed { artifact: made, keep_input: keeps, force_keep: insists })
+    }
+}
+
+struct FakeUndoer(Arc<World>);
+
+#[async_trait]
+impl Undoer for FakeUndoer {
+    fn kinds(&self) -> &'static [&'static str] {
+        &["fake.thing"]
+    }
+
+    async fn undo(&self, undo: &Undo) -> Result<UndoOutcome, Failure> {
+        let name = undo.data["name"].as_str().unwrap();
+        self.0.call(&format!("undo {name}"), None).await?;
+        Ok(if self.0.remove(name) { UndoOutcome::Removed } else { UndoOutcome::AlreadyGone })
+    }
+}
