@@ -8,6 +8,7 @@ use std::process::{Command, Output, Stdio};
 use crate::wrapper::{STARTED, argv};
 
 /// The shells that are here, as the words that stand for `/bin/sh`.
+#[expect(clippy::print_stderr, reason = "what is not tested is said")]
 fn shells() -> Vec<Vec<&'static str>> {
     let mut shells = vec![vec!["/bin/sh"]];
     for (path, words) in [
