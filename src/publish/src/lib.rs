@@ -1,1 +1,50 @@
-//! Placeholder.
+//! Post-processors: what happens to an artifact after a build.
+//!
+//! Owns: naming, pushing, saving and importing images, the manifest, checksums, archives, scripts on this host. Must not
+//! know: how a Docker engine is reached (it is given one), where a template came from, any builder or provisioner.
+//!
+//! Each kind stands in a file of its own; [`register`] puts them all into the table of kinds.
+
+mod artifice;
+mod checksum;
+mod compress;
+mod docker_import;
+mod docker_push;
+mod docker_save;
+mod docker_tag;
+mod error;
+mod file_lock;
+mod manifest;
+mod output;
+mod prepare;
+mod settings;
+mod shell_local;
+
+use std::sync::Arc;
+
+use kiln_core::Kinds;
+
+pub use error::PublishError;
+pub use output::TempFileUndoer;
+pub use settings::{EngineProvider, GivenEngine, PublishSettings};
+
+/// Adds all post-processors, and the undoer of their unfinished files.
+pub fn register(kinds: &mut Kinds, settings: PublishSettings) {
+    let engine = &settings.engine;
+    kinds.add_post_processor(Arc::new(artifice::ArtificeKind));
+    kinds.add_post_processor(Arc::new(checksum::ChecksumKind));
+    kinds.add_post_processor(Arc::new(compress::CompressKind));
+    kinds.add_post_processor(Arc::new(docker_import::DockerImportKind { engine: Arc::clone(engine) }));
+    kinds.add_post_processor(Arc::new(docker_save::DockerSaveKind { engine: Arc::clone(engine) }));
+    kinds.add_post_processor(Arc::new(docker_tag::DockerTagKind { engine: Arc::clone(engine) }));
+    kinds.add_post_processor(Arc::new(manifest::ManifestKind));
+    kinds.add_post_processor(Arc::new(docker_push::DockerPushKind {
+        engine: Arc::clone(engine),
+        credentials: settings.credentials,
+    }));
+    kinds.add_post_processor(Arc::new(shell_local::ShellLocalKind));
+    kinds.add_undoer(Arc::new(TempFileUndoer));
+}
+
+#[cfg(test)]
+mod test_support;

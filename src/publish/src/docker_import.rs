@@ -1,0 +1,199 @@
+//! `docker-import`: an image from a root file system's tar.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use kiln_core::{
+    Artifact, BuildContext, Content, Decoded, Diagnostic, Diagnostics, Failure, Field, Image, PostProcessor,
+    PostProcessorKind, PrepareContext, Processed, Schema,
+};
+use kiln_docker::engine::ImportOptions;
+use kiln_registry::Reference;
+use serde::Deserialize;
+
+use crate::docker_tag::{NameOwner, record_name};
+use crate::error::PublishError;
+use crate::prepare;
+use crate::settings::EngineProvider;
+
+const KIND: &str = "docker-import";
+
+static SCHEMA: Schema = Schema {
+    kind: KIND,
+    title: "a `docker-import` post-processor",
+    doc: "Makes an image from the artifact's one file, a tar of a root file system (`export_path`, or artifice). The file is removed unless `keep_input_artifact` is set.",
+    fields: &[
+        Field::string("repository", "The repository to name the image with.").required(),
+        Field::string("tag", "The tag; `latest` without one."),
+        Field::strings("changes", "Dockerfile instructions for the image, e.g. `USER worker`."),
+        Field::string("platform", "The image's platform, e.g. `linux/arm64`; that of the engine without one."),
+        Field::string("docker_path", "Taken for Packer's sake, without effect."),
+    ],
+    example: "post-processor \"docker-import\" {\n  repository = \"group/image\"\n  tag        = \"1.2\"\n  changes    = [\"CMD /bin/bash\"]\n}",
+};
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct Arguments {
+    repository: String,
+    tag: Option<String>,
+    changes: Vec<String>,
+    platform: Option<String>,
+}
+
+/// The kind.
+pub(crate) struct DockerImportKind {
+    pub(crate) engine: Arc<dyn EngineProvider>,
+}
+
+struct DockerImport {
+    engine: Arc<dyn EngineProvider>,
+    /// As written, for the artifact's id.
+    written: String,
+    /// Familiar, without tag.
+    repository: String,
+    tag: Option<String>,
+    changes: Vec<String>,
+    platform: Option<String>,
+}
+
+impl PostProcessorKind for DockerImportKind {
+    fn schema(&self) -> &'static Schema {
+        &SCHEMA
+    }
+
+    fn prepare(
+        &self,
+        config: &Decoded,
+        _context: &PrepareContext,
+        diagnostics: &mut Diagnostics,
+    ) -> Option<Arc<dyn PostProcessor>> {
+        let arguments: Arguments = prepare::read(config, diagnostics)?;
+        prepare::warn_unused(config, "docker_path", prepare::DOCKER_PATH_UNUSED, diagnostics);
+        let repository = prepare::repository(config, &arguments.repository, diagnostics);
+        let mut is_right = repository.is_some() || config.is_unknown("repository");
+        let tag = arguments.tag.filter(|tag| !tag.is_empty());
+        if let Some(tag) = &tag
+            && let Err(error) = Reference::parse(&format!("any:{tag}"))
+        {
+            diagnostics.push(Diagnostic::error("wrong-tag", config.span("tag"), error.to_string()));
+            is_right = false;
+        }
+        if !is_right {
+            return None;
+        }
+        Some(Arc::new(DockerImport {
+            engine: Arc::clone(&self.engine),
+            written: arguments.repository,
+            repository: repository.map(|reference| reference.familiar_name()).unwrap_or_default(),
+            tag,
+            changes: arguments.changes,
+            platform: arguments.platform.filter(|platform| !platform.is_empty()),
+        }))
+    }
+}
+
+#[async_trait]
+impl PostProcessor for DockerImport {
+    async fn process(&self, artifact: &Artifact, context: &BuildContext) -> Result<Processed, Failure> {
+        let file = match artifact.files() {
+            [file] => file,
+            [] => {
+                let builder_id = artifact.builder_id.clone();
+                return Err(PublishError::NoFiles { processor: KIND, builder_id }.into());
+            }
+            files => {
+                return Err(PublishError::NotOneFile { processor: KIND.to_owned(), count: files.len() }.into());
+            }
+        };
+        let engine = prepare::unless_cancelled(context, self.engine.engine()).await??;
+        let name = format!("{}:{}", self.repository, self.tag.as_deref().unwrap_or("latest"));
+        let options = ImportOptions {
+            repository: Some(self.repository.clone()),
+            tag: Some(self.tag.clone().unwrap_or_else(|| "latest".to_owned())),
+            changes: self.changes.clone(),
+            platform: self.platform.clone(),
+        };
+        context.events.message(format!("importing {} as {name}", file.display()));
+        let importing = async {
+            // Taking the name away removes the image with it.
+            record_name(engine.as_ref(), &name, context).await?;
+            let imported = engine.import(file, &options).await;
+            imported.map_err(|error| Failure::from(PublishError::engine(format!("import {}", file.display()))(error)))
+        };
+        let id = prepare::unless_cancelled(context, importing).await??;
+        context.events.message(format!("imported {id}"));
+        let written = match &self.tag {
+            Some(tag) => format!("{}:{tag}", self.written),
+            None => self.written.clone(),
+        };
+        Ok(Processed {
+            artifact: Artifact {
+                builder_id: "packer.post-processor.docker-import".to_owned(),
+                description: format!("Imported Docker image: {written}"),
+                id: written,
+                content: Content::Image(Image { id, tags: vec![name.clone()], digest: None }),
+                owner: Some(Arc::new(NameOwner { engine: Arc::clone(&self.engine), names: vec![name] })),
+            },
+            keep_input: false,
+            force_keep: false,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use kiln_docker::Engine;
+    use kiln_docker::fake::FakeEngine;
+    use serde_json::json;
+
+    use super::*;
+    use crate::test_support::{Bench, files_artifact, image_artifact, processor, provider, titles_of};
+
+    #[tokio::test]
+    async fn a_tar_becomes_a_named_image() {
+        let bench = Bench::new();
+        let engine = Arc::new(FakeEngine::new());
+        let old = engine.add_image("group/image:1");
+        let tar = bench.write("root.tar", "tar");
+        let kind = DockerImportKind { engine: provider(&engine) };
+        let arguments = json!({"repository": "docker.io/group/image", "tag": "1", "changes": ["USER a"], "platform": "linux/arm64"});
+        let processed = processor(&kind, arguments).process(&files_artifact(&[&tar]), &bench.context).await.unwrap();
+        let import = format!("import {} group/image:1 [USER a] for linux/arm64", tar.display());
+        assert_eq!(engine.changes(), [import]);
+        let artifact = processed.artifact;
+        assert_eq!(artifact.id, "docker.io/group/image:1");
+        assert_eq!(artifact.builder_id, "packer.post-processor.docker-import");
+        assert_eq!(artifact.image().unwrap().tags, ["group/image:1"]);
+        assert_eq!((processed.keep_input, processed.force_keep), (false, false));
+        let undo = &bench.context.journal.open()[0];
+        assert_eq!(undo.data["previous"], json!(old));
+        artifact.owner.as_ref().unwrap().destroy(&artifact, &bench.context).await.unwrap();
+        assert!(engine.inspect_image("group/image:1").await.unwrap().is_none());
+    }
+
+    #[tokio::test]
+    async fn takes_exactly_one_file() {
+        let bench = Bench::new();
+        let engine = Arc::new(FakeEngine::new());
+        let import = processor(&DockerImportKind { engine: provider(&engine) }, json!({"repository": "a"}));
+        let (one, two) = (bench.write("1", ""), bench.write("2", ""));
+        for (artifact, words) in [
+            (image_artifact("sha256:1", &[]), "docker-import takes files, and this artifact (packer.docker) has none"),
+            (files_artifact(&[&one, &two]), "docker-import takes one file, and this artifact has 2"),
+        ] {
+            let failure = import.process(&artifact, &bench.context).await.err().unwrap();
+            assert_eq!(failure.to_string(), words);
+            assert_eq!(failure.hints.len(), 1);
+        }
+        assert!(engine.calls().is_empty());
+    }
+
+    #[test]
+    fn mistakes_are_told_all_at_once() {
+        let kind = DockerImportKind { engine: provider(&Arc::new(FakeEngine::new())) };
+        let titles = titles_of(&kind, json!({"repository": "a:1", "tag": "b c", "docker_path": "podman"}));
+        assert_eq!(titles.len(), 3, "{titles:?}");
+        assert!(titles[1].contains("names a tag") && titles[2].contains("`b c` is not a tag"), "{titles:?}");
+    }
+}

@@ -1,0 +1,254 @@
+//! `docker-push`: an image under all its names to its registries.
+
+mod hints;
+mod progress;
+mod retry;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use kiln_core::{
+    Artifact, BuildContext, Content, Decoded, Diagnostic, Diagnostics, Failure, Field, Image, PostProcessor,
+    PostProcessorKind, PrepareContext, Processed, Schema, Secret,
+};
+use kiln_docker::Engine;
+use kiln_docker::engine::Pushed;
+use kiln_registry::{CredentialSources, Credentials, Found, Reference, normalize_registry};
+use serde::Deserialize;
+
+use crate::error::PublishError;
+use crate::prepare;
+use crate::settings::EngineProvider;
+use hints::Login;
+use progress::Progress;
+use retry::Backoff;
+
+const KIND: &str = "docker-push";
+
+static SCHEMA: Schema = Schema {
+    kind: KIND,
+    title: "a `docker-push` post-processor",
+    doc: "Pushes an image under each of its names once. Logins come from the block, or else from docker's and podman's configuration and GitLab CI's variables. The image is kept.",
+    fields: &[
+        Field::bool("login", "Use the login of this block, at `login_server` and nowhere else.").default("false"),
+        Field::string("login_server", "The registry of the login; Docker Hub without one."),
+        Field::string("login_username", "The user of the login."),
+        Field::string("login_password", "The password or token of the login. It is not shown anywhere."),
+        Field::string("platform", "Push only this platform of the image, e.g. `linux/arm64`."),
+        Field::bool("ecr_login", "Not available yet: log in with `aws ecr get-login-password` before, or use the credential helper `ecr-login`.")
+            .default("false"),
+        Field::string("aws_access_key", "For `ecr_login`."),
+        Field::string("aws_secret_key", "For `ecr_login`."),
+        Field::string("aws_token", "For `ecr_login`."),
+        Field::string("aws_profile", "For `ecr_login`."),
+        Field::bool("aws_force_use_public_ecr", "For `ecr_login`.").default("false"),
+        Field::string("docker_path", "Taken for Packer's sake, without effect."),
+    ],
+    example: "post-processors {\n  post-processor \"docker-tag\" {\n    repository = \"registry.example.org/group/image\"\n    tags       = [\"1.2\"]\n  }\n  post-processor \"docker-push\" {}\n}",
+};
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct Arguments {
+    login: bool,
+    login_server: String,
+    login_username: String,
+    login_password: Secret,
+    platform: Option<String>,
+    ecr_login: bool,
+}
+
+/// The kind.
+pub(crate) struct DockerPushKind {
+    pub(crate) engine: Arc<dyn EngineProvider>,
+    pub(crate) credentials: CredentialSources,
+}
+
+struct DockerPush {
+    engine: Arc<dyn EngineProvider>,
+    sources: CredentialSources,
+    /// The block's own login and its registry.
+    own: Option<(String, Credentials)>,
+    platform: Option<String>,
+    backoff: Backoff,
+}
+
+impl PostProcessorKind for DockerPushKind {
+    fn schema(&self) -> &'static Schema {
+        &SCHEMA
+    }
+
+    fn prepare(
+        &self,
+        config: &Decoded,
+        _context: &PrepareContext,
+        diagnostics: &mut Diagnostics,
+    ) -> Option<Arc<dyn PostProcessor>> {
+        self.prepare_push(config, diagnostics).map(|push| Arc::new(push) as Arc<dyn PostProcessor>)
+    }
+}
+
+impl DockerPushKind {
+    fn prepare_push(&self, config: &Decoded, diagnostics: &mut Diagnostics) -> Option<DockerPush> {
+        let arguments: Arguments = prepare::read(config, diagnostics)?;
+        prepare::warn_unused(config, "docker_path", prepare::DOCKER_PATH_UNUSED, diagnostics);
+        if arguments.ecr_login {
+            diagnostics.push(
+                Diagnostic::error("not-available", config.span("ecr_login"), "`ecr_login` is not available yet").help(
+                    "log in before with `aws ecr get-login-password | docker login --password-stdin`, or install docker-credential-ecr-login",
+                ),
+            );
+            return None;
+        }
+        check_login(config, &arguments, diagnostics);
+        let has_login = arguments.login && !arguments.login_username.is_empty();
+        let own = has_login.then(|| {
+            let credentials = Credentials {
+                username: arguments.login_username,
+                password: arguments.login_password,
+                identity_token: None,
+            };
+            (normalize_registry(&arguments.login_server), credentials)
+        });
+        Some(DockerPush {
+            engine: Arc::clone(&self.engine),
+            sources: self.credentials.clone(),
+            own,
+            platform: arguments.platform.filter(|platform| !platform.is_empty()),
+            backoff: Backoff::default(),
+        })
+    }
+}
+
+/// Half a login is a mistake; a login that `login` does not switch on does nothing, as in Packer, but is said.
+fn check_login(config: &Decoded, arguments: &Arguments, diagnostics: &mut Diagnostics) {
+    let names = ["login_username", "login_password"];
+    if !arguments.login && !config.is_unknown("login") {
+        if let Some(name) = names.into_iter().find(|name| config.is_set(name)) {
+            let title = format!("`{name}` has no effect without `login = true`");
+            diagnostics.push(Diagnostic::warning("unused-argument", config.span(name), title));
+        }
+        return;
+    }
+    let values = [arguments.login_username.as_str(), arguments.login_password.expose()];
+    let is_empty = |index: usize| values[index].is_empty() && !config.is_unknown(names[index]);
+    if is_empty(0) != is_empty(1) {
+        let (missing, given) = if is_empty(0) { (names[0], names[1]) } else { (names[1], names[0]) };
+        let title = format!("`{given}` is set and `{missing}` is empty; a login needs both");
+        diagnostics.push(
+            Diagnostic::error("missing-argument", config.span(missing), title)
+                .help("a variable of the environment that is not set is the usual reason"),
+        );
+    }
+}
+
+#[async_trait]
+impl PostProcessor for DockerPush {
+    async fn process(&self, artifact: &Artifact, context: &BuildContext) -> Result<Processed, Failure> {
+        let image = artifact.image().ok_or_else(|| PublishError::not_an_image(KIND, artifact))?;
+        if image.tags.is_empty() {
+            return Err(PublishError::NoName { id: image.id.clone() }.into());
+        }
+        if let Some((_, credentials)) = &self.own {
+            context.redactor.add(credentials.password.expose());
+        }
+        let engine = prepare::unless_cancelled(context, self.engine.engine()).await??;
+        let mut logins = BTreeMap::new();
+        let mut digest = image.digest.clone();
+        for (index, name) in image.tags.iter().enumerate() {
+            if image.tags[..index].contains(name) {
+                continue;
+            }
+            let reference =
+                Reference::parse(name).map_err(|source| PublishError::Name { name: name.clone(), source })?;
+            let repository = reference.name();
+            if !logins.contains_key(&repository) {
+                let login = prepare::unless_cancelled(context, self.login(&reference, context)).await??;
+                logins.insert(repository.clone(), login);
+            }
+            let login = &logins[&repository];
+            let pushed = self.push(engine.as_ref(), name, login, context).await.map_err(|error| {
+                let lines = hints::hints(&error, &reference, login, engine.address());
+                lines.into_iter().fold(Failure::from(error), Failure::hint)
+            })?;
+            if let Some(pushed) = pushed.digest {
+                context.events.message(format!("{name}: digest: {pushed}"));
+                digest = Some(pushed);
+            }
+        }
+        let content = Content::Image(Image { digest, ..image.clone() });
+        Ok(Processed { artifact: Artifact { content, ..artifact.clone() }, keep_input: true, force_keep: false })
+    }
+}
+
+impl DockerPush {
+    /// The login for a registry: the block's own, else what is found; and says which.
+    async fn login(&self, reference: &Reference, context: &BuildContext) -> Result<Login, Failure> {
+        let registry = &reference.registry;
+        if let Some((server, credentials)) = &self.own {
+            if server == registry {
+                context.events.message(format!("logging in to {registry} as {}", credentials.username));
+                return Ok(Login { credentials: Some(credentials.clone()), ..Login::default() });
+            }
+            context.events.warn(format!(
+                "the login of this docker-push is for {server} (`login_server`), and the image goes to {registry}"
+            ));
+        }
+        let own_server = self.own.as_ref().map(|(server, _)| server.clone());
+        let found = self.sources.find(&reference.name()).await;
+        let found = found.map_err(|source| PublishError::Credentials { registry: registry.clone(), source })?;
+        let Some(Found { credentials, origin }) = found else {
+            context.events.message(format!("no login found for {registry}; pushing without"));
+            return Ok(Login { own_server, ..Login::default() });
+        };
+        context.redactor.add(credentials.password.expose());
+        if let Some(token) = &credentials.identity_token {
+            context.redactor.add(token.expose());
+        }
+        context.events.message(format!("logging in to {registry} with {origin}"));
+        Ok(Login { credentials: Some(credentials), origin: Some(origin), own_server })
+    }
+
+    /// Pushes one name, again after what may pass by itself.
+    async fn push(
+        &self,
+        engine: &dyn Engine,
+        name: &str,
+        login: &Login,
+        context: &BuildContext,
+    ) -> Result<Pushed, PublishError> {
+        context.events.message(format!("pushing {name}"));
+        let progress = Progress::new(name, context.events.clone());
+        let report = |step| progress.report(step);
+        let mut tries = 0;
+        loop {
+            let push = engine.push(name, self.platform.as_deref(), login.credentials.as_ref(), &report);
+            let pushed = tokio::select! {
+                biased;
+                () = context.cancel.cancelled() => return Err(PublishError::Cancelled),
+                pushed = push => pushed,
+            };
+            let source = match pushed {
+                Ok(pushed) => return Ok(pushed),
+                Err(source) => source,
+            };
+            tries += 1;
+            let wait = self.backoff.wait(tries).filter(|_| retry::is_transient(&source));
+            let Some(wait) = wait else {
+                let after = if tries > 1 { format!(" after {tries} tries") } else { String::new() };
+                return Err(PublishError::Push { reference: name.to_owned(), after, source });
+            };
+            let reason = Failure::build(source).chain();
+            let wait_text = kiln_core::duration::display(wait);
+            context.events.warn(format!("cannot push {name}: {reason}; trying again in {wait_text}"));
+            tokio::select! {
+                () = context.cancel.cancelled() => return Err(PublishError::Cancelled),
+                () = tokio::time::sleep(wait) => {}
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,44 @@
+//! A push's progress as events: an engine tells it hundreds of times a second.
+
+use std::collections::HashMap;
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use kiln_core::Events;
+use kiln_docker::engine::TransferProgress;
+
+/// The shortest time between two events of a layer in the same state.
+const INTERVAL: Duration = Duration::from_millis(100);
+
+/// Passes progress on, layer by layer.
+pub(super) struct Progress {
+    name: String,
+    events: Events,
+    last: Mutex<HashMap<String, (String, Instant)>>,
+}
+
+impl Progress {
+    /// Of the push of this name.
+    pub(super) fn new(name: &str, events: Events) -> Progress {
+        Progress { name: name.to_owned(), events, last: Mutex::default() }
+    }
+
+    /// Passes one step on, unless the layer's last one was just now and in the same state.
+    pub(super) fn report(&self, step: TransferProgress) {
+        let item = if step.item.is_empty() { self.name.clone() } else { step.item };
+        let now = Instant::now();
+        let is_news = {
+            let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+            let is_news = last
+                .get(&item)
+                .is_none_or(|(status, when)| *status != step.status || now.duration_since(*when) >= INTERVAL);
+            if is_news {
+                last.insert(item.clone(), (step.status.clone(), now));
+            }
+            is_news
+        };
+        if is_news {
+            self.events.progress(item, step.status.to_lowercase(), step.current, step.total);
+        }
+    }
+}

@@ -1,0 +1,184 @@
+//! `docker-tag`: names for an image.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use kiln_core::{
+    Artifact, ArtifactOwner, BuildContext, Content, Decoded, Diagnostic, Diagnostics, Failure, Field, FieldType, Image,
+    PostProcessor, PostProcessorKind, PrepareContext, Processed, Schema, Undo,
+};
+use kiln_docker::Engine;
+use kiln_registry::Reference;
+use serde::Deserialize;
+use serde_json::json;
+
+use crate::error::PublishError;
+use crate::prepare;
+use crate::settings::EngineProvider;
+
+const KIND: &str = "docker-tag";
+
+static SCHEMA: Schema = Schema {
+    kind: KIND,
+    title: "a `docker-tag` post-processor",
+    doc: "Gives names to an image. The names of several docker-tags in one chain add up. The image is always kept.",
+    fields: &[
+        Field::string("repository", "The repository, with its registry where that is not Docker Hub.").required(),
+        Field::strings("tags", "The tags; without any, the image is named `latest`."),
+        Field::strings("tag", "As `tags`.").deprecated("write `tags = [\"...\"]`"),
+        Field::new("force", FieldType::Bool, "Taken for Packer's sake: a name always moves to the new image.")
+            .default("false"),
+        Field::string("docker_path", "Taken for Packer's sake, without effect."),
+    ],
+    example: "post-processor \"docker-tag\" {\n  repository = \"registry.example.org/group/image\"\n  tags       = [\"1.2\", \"latest\"]\n}",
+};
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct Arguments {
+    repository: String,
+    tags: Vec<String>,
+    tag: Vec<String>,
+}
+
+/// The kind.
+pub(crate) struct DockerTagKind {
+    pub(crate) engine: Arc<dyn EngineProvider>,
+}
+
+struct DockerTag {
+    engine: Arc<dyn EngineProvider>,
+    /// As written, for the artifact's id.
+    written: String,
+    repository: Reference,
+    tags: Vec<String>,
+}
+
+impl PostProcessorKind for DockerTagKind {
+    fn schema(&self) -> &'static Schema {
+        &SCHEMA
+    }
+
+    fn prepare(
+        &self,
+        config: &Decoded,
+        _context: &PrepareContext,
+        diagnostics: &mut Diagnostics,
+    ) -> Option<Arc<dyn PostProcessor>> {
+        let arguments: Arguments = prepare::read(config, diagnostics)?;
+        prepare::warn_unused(config, "docker_path", prepare::DOCKER_PATH_UNUSED, diagnostics);
+        let is_unknown = config.is_unknown("repository");
+        let repository = prepare::repository(config, &arguments.repository, diagnostics);
+        // Tags are checked whatever the repository is, so that all mistakes are told at once.
+        let any = Reference { registry: String::new(), repository: String::new(), tag: None, digest: None };
+        let mut tags: Vec<String> = Vec::new();
+        let mut is_right = repository.is_some() || is_unknown;
+        for (field, given) in [("tags", &arguments.tags), ("tag", &arguments.tag)] {
+            for (index, text) in given.iter().enumerate() {
+                let path = format!("{field}[{index}]");
+                if config.is_unknown(&path) {
+                    continue;
+                }
+                // Legacy templates write `"tag": "1.2,latest"`.
+                for tag in text.split(',').map(str::trim) {
+                    if let Err(error) = any.with_tag(tag) {
+                        diagnostics.push(Diagnostic::error("wrong-tag", config.span(&path), error.to_string()));
+                        is_right = false;
+                    } else if !tags.iter().any(|known| known == tag) {
+                        tags.push(tag.to_owned());
+                    }
+                }
+            }
+        }
+        if !is_right {
+            return None;
+        }
+        let engine = Arc::clone(&self.engine);
+        let repository = repository.unwrap_or(any);
+        Some(Arc::new(DockerTag { engine, written: arguments.repository, repository, tags }))
+    }
+}
+
+#[async_trait]
+impl PostProcessor for DockerTag {
+    async fn process(&self, artifact: &Artifact, context: &BuildContext) -> Result<Processed, Failure> {
+        let image = artifact.image().ok_or_else(|| PublishError::not_an_image(KIND, artifact))?;
+        let engine = prepare::unless_cancelled(context, self.engine.engine()).await??;
+        let repository = self.repository.familiar_name();
+        let mut names = Vec::new();
+        let wanted = if self.tags.is_empty() { vec!["latest".to_owned()] } else { self.tags.clone() };
+        for tag in &wanted {
+            let name = format!("{repository}:{tag}");
+            let tagging = async {
+                record_name(engine.as_ref(), &name, context).await?;
+                let tagged = engine.tag(&image.id, &repository, tag).await;
+                tagged.map_err(PublishError::engine(format!("name the image {name}")))?;
+                Ok::<(), Failure>(())
+            };
+            prepare::unless_cancelled(context, tagging).await??;
+            context.events.message(format!("named the image {name}"));
+            names.push(name);
+        }
+        let mut all = image.tags.clone();
+        all.extend(names.iter().filter(|name| !image.tags.contains(name)).cloned());
+        Ok(Processed { artifact: self.artifact(image, all, names), keep_input: true, force_keep: true })
+    }
+}
+
+impl DockerTag {
+    fn artifact(&self, image: &Image, all: Vec<String>, own: Vec<String>) -> Artifact {
+        // Packer's ids: the last name as it was written, or the bare repository.
+        let id = match self.tags.last() {
+            Some(tag) => format!("{}:{tag}", self.written),
+            None => self.written.clone(),
+        };
+        let mut description = format!("Imported Docker image: {id}");
+        if !self.tags.is_empty() {
+            description.push_str(&format!(" with tags {}", all.join(" ")));
+        }
+        Artifact {
+            builder_id: "packer.post-processor.docker-tag".to_owned(),
+            id,
+            description,
+            content: Content::Image(Image { tags: all, ..image.clone() }),
+            owner: Some(Arc::new(NameOwner { engine: Arc::clone(&self.engine), names: own })),
+        }
+    }
+}
+
+/// Notes in the journal what bears a name now, before the name moves.
+pub(crate) async fn record_name(engine: &dyn Engine, name: &str, context: &BuildContext) -> Result<(), Failure> {
+    let previous = engine.inspect_image(name).await.map_err(PublishError::engine(format!("look up {name}")))?;
+    let undo = Undo {
+        kind: "docker.tag".to_owned(),
+        data: json!({
+            "host": engine.address(),
+            "reference": name,
+            "previous": previous.map(|image| image.id),
+        }),
+        description: format!("name {name}"),
+    };
+    context.journal.record(&context.build, undo)?;
+    Ok(())
+}
+
+/// Takes names away again; the image goes with its last one.
+pub(crate) struct NameOwner {
+    pub(crate) engine: Arc<dyn EngineProvider>,
+    pub(crate) names: Vec<String>,
+}
+
+#[async_trait]
+impl ArtifactOwner for NameOwner {
+    async fn destroy(&self, _artifact: &Artifact, _context: &BuildContext) -> Result<(), Failure> {
+        let engine = self.engine.engine().await?;
+        for name in &self.names {
+            let removed = engine.remove_image(name, false).await;
+            removed.map_err(PublishError::engine(format!("remove the name {name}")))?;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests;
