@@ -105,15 +105,19 @@ impl Builder {
 }
 
 /// Reads `builders`. Names must differ.
-pub(super) fn builders(root: &JsonObject, root_span: Span, texts: &Texts, diagnostics: &mut Diagnostics) -> Vec<Builder> {
+pub(super) fn builders(
+    root: &JsonObject,
+    root_span: Span,
+    texts: &Texts,
+    diagnostics: &mut Diagnostics,
+) -> Vec<Builder> {
     let items = shape::array(root, "builders", diagnostics);
     if items.is_empty() && root.get("builders").is_none_or(|member| matches!(member.node.value, JsonValue::Array(_))) {
         let brace = Span { end: root_span.start + 1, ..root_span };
         let span = root.get("builders").map_or(brace, |member| member.name_span);
-        diagnostics.push(
-            Diagnostic::error("no-builders", span, "a template needs at least one builder")
-                .help("write for example `\"builders\": [{ \"type\": \"docker\", \"image\": \"debian\", \"commit\": true }]`"),
-        );
+        diagnostics.push(Diagnostic::error("no-builders", span, "a template needs at least one builder").help(
+            "write for example `\"builders\": [{ \"type\": \"docker\", \"image\": \"debian\", \"commit\": true }]`",
+        ));
     }
     let mut builders: Vec<Builder> = Vec::with_capacity(items.len());
     for item in items {

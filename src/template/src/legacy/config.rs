@@ -25,11 +25,8 @@ pub(super) struct LegacyConfig {
 
 impl ComponentConfig for LegacyConfig {
     fn evaluate(&self, schema: &Schema, facts: &Facts, diagnostics: &mut Diagnostics) -> Body {
-        let place = Place {
-            build_name: Some(&self.build_name),
-            build_type: Some(&self.build_type),
-            facts: Some(facts),
-        };
+        let place =
+            Place { build_name: Some(&self.build_name), build_type: Some(&self.build_type), facts: Some(facts) };
         let mut evaluator = Evaluator { texts: &self.texts, place, diagnostics };
         let mut body = Body::empty(self.header, true);
         for (name, member) in self.members.iter().chain(self.overriding.iter().flat_map(|members| members.iter())) {

@@ -95,8 +95,13 @@ pub(super) fn parse(
     match (parsed, unclosed) {
         // The quote that has no partner is often the last of an odd number; whatever is wrong before it is the cause.
         (Err(error), Some((start, diagnostic))) => {
-            let is_earlier = error.range().start < start;
-            diagnostics.push(if is_earlier { syntax::diagnose(text, source, &error) } else { *diagnostic });
+            let error_start = error.range().start;
+            let mistake = match syntax::missing_quote(text, source, error_start, start) {
+                Some(missing) => missing,
+                None if error_start < start => syntax::diagnose(text, source, &error),
+                None => *diagnostic,
+            };
+            diagnostics.push(mistake);
             None
         }
         (Ok(_), Some((_, diagnostic))) => {
@@ -180,7 +185,9 @@ impl Converter<'_> {
                     let first = entry.get().name_span;
                     match self.duplicates {
                         Duplicates::Refuse => self.diagnostics.push(
-                            Diagnostic::error("duplicate-key", name_span, title).label("again here").also(first, "first here"),
+                            Diagnostic::error("duplicate-key", name_span, title)
+                                .label("again here")
+                                .also(first, "first here"),
                         ),
                         Duplicates::LastWins => {
                             self.diagnostics.push(

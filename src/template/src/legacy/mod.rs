@@ -70,8 +70,10 @@ pub fn load(
     check_version(root, diagnostics);
     let uses = uses(root, template);
     let used: BTreeSet<String> = uses.iter().map(|place| place.name.clone()).collect();
-    let variables = variables::load(root, template, &used, options, sources, diagnostics);
+    let mut variables = variables::load(root, template, &used, options, sources, diagnostics);
     check_uses(&uses, &variables, diagnostics);
+    // Told once; a text that uses one is simply unknown from here on.
+    variables.unresolved.extend(used.into_iter().filter(|name| !variables.values.contains_key(name)));
     let plan = plan(root, root_node.span, template, &variables, options, diagnostics);
     Outcome { plan: (!diagnostics.has_errors()).then_some(plan), secrets: variables.secrets, values: None }
 }

@@ -40,8 +40,8 @@ fn warn(option: &str, name: &str, what: &str, known: &[&str], diagnostics: &mut 
     let title = format!("`{option}` names `{name}`, and no {what} is called so");
     let warning = Diagnostic::new(Severity::Warning, "unmatched-name", None, title);
     diagnostics.push(match suggest::nearest(name, known.iter().copied()) {
+        _ if name.contains(['*', '?', '[']) => warning.note("legacy JSON templates take exact names, no patterns"),
         Some(nearest) => warning.help(format!("did you mean `{nearest}`?")),
-        None if name.contains(['*', '?', '[']) => warning.note("legacy JSON templates take exact names, no patterns"),
         None => warning,
     });
 }

@@ -22,11 +22,7 @@ pub(super) fn wrong_type(name: &str, node: &JsonNode, wanted: &str) -> Diagnosti
 }
 
 /// A member that is an object; null counts as absent.
-pub(super) fn object<'a>(
-    owner: &'a JsonObject,
-    name: &str,
-    diagnostics: &mut Diagnostics,
-) -> Option<&'a JsonObject> {
+pub(super) fn object<'a>(owner: &'a JsonObject, name: &str, diagnostics: &mut Diagnostics) -> Option<&'a JsonObject> {
     let member = owner.get(name)?;
     match &member.node.value {
         JsonValue::Object(object) => Some(object),
@@ -73,11 +69,7 @@ pub(super) fn string<'a>(
 }
 
 /// A member that lists strings; one string alone stands for a list of one. `None` where it is absent or null.
-pub(super) fn strings(
-    owner: &JsonObject,
-    name: &str,
-    diagnostics: &mut Diagnostics,
-) -> Option<Vec<(String, Span)>> {
+pub(super) fn strings(owner: &JsonObject, name: &str, diagnostics: &mut Diagnostics) -> Option<Vec<(String, Span)>> {
     let member = owner.get(name)?;
     let items = match &member.node.value {
         JsonValue::Array(items) => items.as_slice(),

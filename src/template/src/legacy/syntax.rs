@@ -13,8 +13,12 @@ pub(super) fn check_text(text: &str, source: SourceId) -> Result<Option<Unclosed
     if text.starts_with('\u{feff}') {
         let mark = Span::new(source, 0..'\u{feff}'.len_utf8());
         return Err(Box::new(
-            Diagnostic::error("byte-order-mark", mark, "the file starts with a byte order mark, which JSON does not allow")
-                .help("save it as UTF-8 without BOM, for example with `sed -i '1s/^\\xEF\\xBB\\xBF//' FILE`"),
+            Diagnostic::error(
+                "byte-order-mark",
+                mark,
+                "the file starts with a byte order mark, which JSON does not allow",
+            )
+            .help("save it as UTF-8 without BOM, for example with `sed -i '1s/^\\xEF\\xBB\\xBF//' FILE`"),
         ));
     }
     let mut string_start: Option<usize> = None;
@@ -54,13 +58,13 @@ fn control_character(source: SourceId, position: usize, character: char) -> Diag
     let span = Span::new(source, position..position + character.len_utf8());
     let (name, written) = match character {
         '\t' => ("a tab".to_owned(), "\\t".to_owned()),
-        other => (
-            format!("the control character U+{:04X}", u32::from(other)),
-            format!("\\u{:04x}", u32::from(other)),
-        ),
+        other => (format!("the control character U+{:04X}", u32::from(other)), format!("\\u{:04x}", u32::from(other))),
     };
-    Diagnostic::error("json-syntax", span, format!("{name} must not stand raw in a string"))
-        .fix(span, written.clone(), format!("write `{written}`"))
+    Diagnostic::error("json-syntax", span, format!("{name} must not stand raw in a string")).fix(
+        span,
+        written.clone(),
+        format!("write `{written}`"),
+    )
 }
 
 /// The parser's error in our words.
@@ -93,11 +97,16 @@ pub(super) fn diagnose(text: &str, source: SourceId, error: &ParseError) -> Diag
         ParseErrorKind::ExpectedObjectValue => place.error("the value of this key is missing"),
         ParseErrorKind::UnterminatedObject => place.unterminated("object", '}'),
         ParseErrorKind::UnterminatedArray => place.unterminated("list", ']'),
-        ParseErrorKind::UnexpectedCloseBrace => place.error("`}` where a value is expected"),
-        ParseErrorKind::UnexpectedCloseBracket => place.error("`]` where a value is expected"),
+        ParseErrorKind::UnexpectedCloseBrace | ParseErrorKind::UnexpectedCloseBracket => place.closer(),
         ParseErrorKind::UnexpectedComma => place.error("`,` where a value is expected").help("two commas in a row?"),
-        ParseErrorKind::UnexpectedColon => place.error("`:` where a value is expected").help("is the key's quote missing?"),
+        ParseErrorKind::UnexpectedColon => {
+            place.error("`:` where a value is expected").help("is the key's quote missing?")
+        }
+        ParseErrorKind::MultipleRootJsonValues if text[start..].starts_with(['}', ']']) => {
+            place.error(format!("{} closes nothing", place.what()))
+        }
         ParseErrorKind::MultipleRootJsonValues => place.error("text after the end of the template"),
+        ParseErrorKind::UnexpectedTokenInObject if text[start..].starts_with(']') => place.closer(),
         ParseErrorKind::UnexpectedTokenInObject => {
             place.error(format!("{} where a key in double quotes is expected", place.what()))
         }
@@ -114,6 +123,49 @@ pub(super) fn diagnose(text: &str, source: SourceId, error: &ParseError) -> Diag
     }
 }
 
+/// A line with an odd number of quotes, in which something went wrong before its last one: the string that ends where the
+/// parser stumbled took the next string's opening quote for its end.
+pub(super) fn missing_quote(text: &str, source: SourceId, error: usize, unpaired: usize) -> Option<Diagnostic> {
+    let line_start = text[..unpaired].rfind('\n').map_or(0, |newline| newline + 1);
+    if !(line_start..unpaired).contains(&error) {
+        return None;
+    }
+    let closing = text[line_start..error].trim_end().strip_suffix('"')?.len() + line_start;
+    let opening = line_start + text[line_start..closing].rfind('"')?;
+    let content = &text[opening + 1..closing];
+    let cut = content.find([',', ':']).map_or(closing, |length| opening + 1 + length);
+    let insertion = Span::new(source, cut..cut);
+    Some(
+        Diagnostic::error("json-syntax", Span::new(source, opening..closing + 1), "a quote is missing on this line")
+            .label("this string is not closed where it should be")
+            .fix(insertion, "\"", "close it"),
+    )
+}
+
+/// The last bracket that is open at the end of a text, with its place.
+fn innermost_open(text: &str) -> Option<(usize, char)> {
+    let mut open = Vec::new();
+    let mut in_string = false;
+    let mut is_escaped = false;
+    for (position, character) in text.char_indices() {
+        match character {
+            _ if is_escaped => is_escaped = false,
+            '\\' if in_string => is_escaped = true,
+            '"' => in_string = !in_string,
+            '{' | '[' if !in_string => open.push((position, character)),
+            '}' | ']' if !in_string => {
+                open.pop();
+            }
+            _ => {}
+        }
+    }
+    open.pop()
+}
+
+fn partner(opener: char) -> char {
+    if opener == '{' { '}' } else { ']' }
+}
+
 struct Place<'a> {
     text: &'a str,
     source: SourceId,
@@ -128,6 +180,20 @@ impl Place<'_> {
 
     fn what(&self) -> String {
         self.text[self.start..].chars().next().map_or_else(|| "the end of the file".to_owned(), |c| format!("`{c}`"))
+    }
+
+    /// A closing bracket that does not fit what is open.
+    fn closer(&self) -> Diagnostic {
+        let what = self.what();
+        match innermost_open(&self.text[..self.start]) {
+            Some((position, opener)) if !self.text[self.start..].starts_with(partner(opener)) => {
+                let opening = Span::new(self.source, position..position + 1);
+                self.error(format!("{what} does not close `{opener}`"))
+                    .label(format!("`{}` is missing before this", partner(opener)))
+                    .also(opening, "not closed")
+            }
+            _ => self.error(format!("{what} where a value is expected")),
+        }
     }
 
     fn last_character_start(&self) -> usize {
@@ -162,7 +228,9 @@ impl Place<'_> {
             "true" | "false" | "null" => {
                 self.error(format!("`{word}` is written in lower case in JSON")).fix(span, lower, "write")
             }
-            "none" | "nil" | "undefined" => self.error(format!("`{word}` is no value in JSON")).fix(span, "null", "write"),
+            "none" | "nil" | "undefined" => {
+                self.error(format!("`{word}` is no value in JSON")).fix(span, "null", "write")
+            }
             _ => self.error(format!("the string `{word}` must stand in double quotes")).fix(
                 span,
                 format!("\"{word}\""),

@@ -268,7 +268,8 @@ impl Collector<'_> {
         }
         let example: Vec<String> = missing.iter().take(3).map(|(name, _)| format!("-var {name}=VALUE")).collect();
         self.diagnostics.push(mistake.help(format!(
-            "set it with `{}`, in a JSON file given with `-var-file`, or by a default such as \"{{{{env `NAME`}}}}\"",
+            "set {} with `{}`, in a JSON file given with `-var-file`, or by a default such as \"{{{{env `NAME`}}}}\"",
+            if others.is_empty() { "it" } else { "them" },
             example.join(" ")
         )));
     }
@@ -288,9 +289,11 @@ impl Collector<'_> {
             in_progress: Vec::new(),
             diagnostics: self.diagnostics,
         };
-        if !self.options.syntax_only {
-            let names: BTreeSet<&String> = self.declared.keys().chain(self.settings.keys()).collect();
-            for name in names {
+        let names: BTreeSet<&String> = self.declared.keys().chain(self.settings.keys()).collect();
+        for name in names {
+            if self.options.syntax_only {
+                resolver.unresolved.insert(name.clone());
+            } else {
                 resolver.resolve(name);
             }
         }
