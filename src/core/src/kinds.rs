@@ -71,6 +71,8 @@ pub trait Machine: Send + Sync {
     fn communicator(&self) -> &dyn Communicator;
 
     /// Turns its present state into an artifact. The machine lives on until [`Machine::destroy`].
+    /// Undos of the artifact go to the journal of this context: those noted with the context of `launch` are taken for the
+    /// machine's and undone with it.
     async fn seal(&self, context: &BuildContext) -> Result<Artifact, Failure>;
 
     /// Removes it and what belongs to it. Always called, safe to repeat.

@@ -28,6 +28,8 @@ const SECRET_FACTS: &[&str] = &["Password", "SSHPrivateKey", "WinRMPassword"];
 pub(crate) struct BuildRun {
     pub(crate) prepared: PreparedBuild,
     pub(crate) shared: Arc<Shared>,
+    /// What the journal calls it.
+    pub(crate) key: Arc<str>,
     pub(crate) events: Events,
     pub(crate) tail: Arc<Tail>,
     /// What components are given, but for facts, journal and cancellation of their stage.
@@ -59,10 +61,10 @@ struct Ended {
 }
 
 impl BuildRun {
-    pub(crate) fn new(prepared: PreparedBuild, index: usize, shared: Arc<Shared>) -> BuildRun {
+    pub(crate) fn new(prepared: PreparedBuild, key: Arc<str>, index: usize, shared: Arc<Shared>) -> BuildRun {
         let tail = Arc::new(Tail::new(Arc::clone(&shared.reporter)));
         let events = Events::new(tail.clone(), Arc::clone(&shared.redactor)).for_build(Arc::clone(&prepared.name));
-        let stepping = Scope::new(&shared.journal);
+        let stepping = Scope::new(&shared.journal, &key);
         let context = BuildContext {
             run: Arc::clone(&shared.settings.run_id),
             build: Arc::clone(&prepared.name),
@@ -79,7 +81,8 @@ impl BuildRun {
             text_scope: Arc::clone(&shared.text_scope),
         };
         BuildRun {
-            launching: Scope::new(&shared.journal),
+            launching: Scope::new(&shared.journal, &key),
+            key,
             prepared,
             shared,
             events,
@@ -226,7 +229,7 @@ impl BuildRun {
                 return Err(Stopped { failure, decision: Decision::CleanUp });
             }
             self.tail.clear();
-            let scope = Scope::new(&self.shared.journal);
+            let scope = Scope::new(&self.shared.journal, &self.key);
             let context = self.stage_context(scope.clone(), Arc::new(self.facts(machine.facts())));
             let failure = match supervise(&self.shared.stop, &context.cancel, None, machine.seal(&context)).await {
                 Ok(artifact) => {
@@ -289,12 +292,12 @@ impl BuildRun {
 
     /// Brings the journal in line with what the build came to, and removes its scratch directory.
     async fn settle(&self, ended: &Ended) {
-        let name = &*self.prepared.name;
+        let key = &*self.key;
         let journal = &self.shared.journal;
         let kept: Vec<EntryId> =
             ended.kept.iter().flat_map(|scope| scope.open_entries()).map(|entry| entry.id).collect();
         let rest = || {
-            let mut open = journal.open_entries(Some(name));
+            let mut open = journal.open_entries(Some(key));
             open.retain(|entry| !kept.contains(&entry.id));
             open
         };
@@ -304,7 +307,7 @@ impl BuildRun {
         let rest = rest();
         // At best in one record: a crash between two would give the user half of what belongs together.
         let handed_over = if rest.is_empty() {
-            journal.hand_over(name)
+            journal.hand_over(key)
         } else {
             kept.iter().try_for_each(|entry| journal.strike(*entry))
         };

@@ -128,7 +128,7 @@ impl BuildRun {
             self.tail.clear();
             self.events.emit(EventKind::PostProcessorStarted { kind: kind.clone(), place: place.clone() });
             let started = Instant::now();
-            let scope = Scope::new(&self.shared.journal);
+            let scope = Scope::new(&self.shared.journal, &self.key);
             let result = self.process_once(post_processor, input, facts, &scope).await;
             let (outcome, seconds) = (outcome(&result), started.elapsed().as_secs_f64());
             self.events.emit(EventKind::PostProcessorFinished { kind: kind.clone(), outcome, seconds });

@@ -1,5 +1,6 @@
 //! A run: all builds of a plan, side by side.
 
+use std::collections::BTreeMap;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -273,8 +274,32 @@ async fn close(shared: &Arc<Shared>, events: &Events) -> Option<PathBuf> {
 }
 
 enum Slot {
-    Started(JoinHandle<BuildReport>, Arc<str>, Arc<str>),
+    Started(JoinHandle<BuildReport>, Identity),
     Never(BuildReport),
+}
+
+/// What is known of a build whose task broke.
+struct Identity {
+    name: Arc<str>,
+    kind: Arc<str>,
+    key: Arc<str>,
+}
+
+/// What the journal calls the builds: their names, numbered where two bear the same (two `build` blocks without a name
+/// may use one source).
+fn journal_keys(builds: &[PreparedBuild]) -> Vec<Arc<str>> {
+    let mut seen: BTreeMap<&str, usize> = BTreeMap::new();
+    let key = |build: &'_ PreparedBuild, count: usize| match count {
+        1 => Arc::clone(&build.name),
+        _ => format!("{} #{count}", build.name).into(),
+    };
+    let mut keys = Vec::with_capacity(builds.len());
+    for build in builds {
+        let count = seen.entry(&build.name).or_default();
+        *count += 1;
+        keys.push(key(build, *count));
+    }
+    keys
 }
 
 /// Starts the builds in the template's order, as many at a time as allowed, and waits for all.
@@ -286,7 +311,8 @@ async fn schedule(builds: Vec<PreparedBuild>, shared: &Arc<Shared>) -> Vec<Build
     };
     let permits = Arc::new(Semaphore::new(limit));
     let mut slots = Vec::with_capacity(builds.len());
-    for (index, build) in builds.into_iter().enumerate() {
+    let keys = journal_keys(&builds);
+    for (index, (build, key)) in builds.into_iter().zip(keys).enumerate() {
         let permit = tokio::select! {
             biased;
             () = shared.stop.cancel.cancelled() => None,
@@ -297,21 +323,22 @@ async fn schedule(builds: Vec<PreparedBuild>, shared: &Arc<Shared>) -> Vec<Build
             continue;
         };
         let (name, kind) = (Arc::clone(&build.name), Arc::clone(&build.builder_kind));
-        let run = BuildRun::new(build, index, Arc::clone(shared));
+        let identity = Identity { name, kind, key: Arc::clone(&key) };
+        let run = BuildRun::new(build, key, index, Arc::clone(shared));
         let task = tokio::spawn(async move {
             let report = run.run().await;
             drop(permit);
             report
         });
-        slots.push(Slot::Started(task, name, kind));
+        slots.push(Slot::Started(task, identity));
     }
     let mut reports = Vec::with_capacity(slots.len());
     for slot in slots {
         reports.push(match slot {
             Slot::Never(report) => report,
-            Slot::Started(task, name, kind) => match task.await {
+            Slot::Started(task, identity) => match task.await {
                 Ok(report) => report,
-                Err(error) => broken(error, name, kind, shared).await,
+                Err(error) => broken(error, identity, shared).await,
             },
         });
     }
@@ -339,14 +366,15 @@ fn never_started(build: &PreparedBuild, shared: &Shared) -> BuildReport {
 }
 
 /// The engine itself panicked in a build's task: the journal still knows what to remove.
-async fn broken(error: tokio::task::JoinError, name: Arc<str>, kind: Arc<str>, shared: &Shared) -> BuildReport {
+async fn broken(error: tokio::task::JoinError, identity: Identity, shared: &Shared) -> BuildReport {
+    let Identity { name, kind, key } = identity;
     let events = build_events(&name, shared);
     let failure = match error.try_into_panic() {
         Ok(panic) => bug(panic.as_ref()),
         Err(error) => Failure::new(FailureClass::Bug, error),
     };
     events.error(&failure);
-    let entries = shared.journal.open_entries(Some(&name));
+    let entries = shared.journal.open_entries(Some(&key));
     undo_entries(&shared.journal, entries, &shared.kinds, &events, &shared.stop.hurry).await;
     let error = Some(failure.chain());
     let outcome = Outcome::Failed;

@@ -9,26 +9,28 @@ use crate::journal::{FileJournal, OpenEntry};
 /// The journal that a stage of a build is given.
 pub(crate) struct Scope {
     journal: Arc<FileJournal>,
+    /// The build as the journal knows it. Two builds may bear one name; their entries must not be mixed up.
+    build: Arc<str>,
     entries: Mutex<Vec<EntryId>>,
 }
 
 impl Scope {
-    pub(crate) fn new(journal: &Arc<FileJournal>) -> Arc<Scope> {
-        Arc::new(Scope { journal: Arc::clone(journal), entries: Mutex::new(Vec::new()) })
+    pub(crate) fn new(journal: &Arc<FileJournal>, build: &Arc<str>) -> Arc<Scope> {
+        Arc::new(Scope { journal: Arc::clone(journal), build: Arc::clone(build), entries: Mutex::new(Vec::new()) })
     }
 
     /// What this stage noted and nobody struck since, the latest first.
     pub(crate) fn open_entries(&self) -> Vec<OpenEntry> {
         let mine = self.entries.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        let mut open = self.journal.open_entries(None);
+        let mut open = self.journal.open_entries(Some(&self.build));
         open.retain(|entry| mine.contains(&entry.id));
         open
     }
 }
 
 impl Journal for Scope {
-    fn record(&self, build: &str, undo: Undo) -> Result<EntryId, Failure> {
-        let id = self.journal.record(build, undo)?;
+    fn record(&self, _build: &str, undo: Undo) -> Result<EntryId, Failure> {
+        let id = self.journal.record(&self.build, undo)?;
         self.entries.lock().unwrap_or_else(PoisonError::into_inner).push(id);
         Ok(id)
     }
@@ -41,7 +43,7 @@ impl Journal for Scope {
         self.journal.strike(entry)
     }
 
-    fn hand_over(&self, build: &str) -> Result<(), Failure> {
-        self.journal.hand_over(build)
+    fn hand_over(&self, _build: &str) -> Result<(), Failure> {
+        self.journal.hand_over(&self.build)
     }
 }

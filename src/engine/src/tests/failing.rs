@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use kiln_core::event::Outcome;
-use kiln_core::{BuildSpec, FailureClass};
+use kiln_core::{BuildSpec, FailureClass, Value};
 
 use super::fakes::Act;
 use super::harness::{Harness, build, line, maker, post, step, step_with, text};
@@ -264,6 +264,23 @@ async fn one_failed_build_does_not_stop_the_others() {
     assert_eq!((report.builds[0].outcome, report.builds[1].outcome), (Outcome::Failed, Outcome::Succeeded));
     assert_eq!(harness.trace().last().unwrap(), "run finished: 1 well, 1 not");
     harness.assert_left(&["image-v"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn builds_of_one_name_do_not_undo_each_others_things() {
+    let litters = |name: &str| step_with(3, vec![("name", text(name)), ("litters", Value::Bool(true))]);
+    let (mut quick, mut slow) = (build("w"), build("w"));
+    quick.steps = vec![litters("quick")];
+    slow.steps = vec![litters("slow"), step("two", 4)];
+    let harness = Harness::new(vec![slow, quick]);
+    harness.world.on("step quick", Act::Fail("exit status 3"));
+    harness.world.on("step two", Act::Sleep(Duration::from_secs(60)));
+    let report = harness.run().await;
+    assert_eq!((report.builds[0].outcome, report.builds[1].outcome), (Outcome::Succeeded, Outcome::Failed));
+    let log = harness.world.log();
+    let position = |call: &str| log.iter().position(|other| other == call).unwrap();
+    assert!(position("undo litter-quick") < position("seal") && position("seal") < position("undo litter-slow"));
+    harness.assert_left(&["image-w"]);
 }
 
 #[tokio::test]

@@ -7,7 +7,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use kiln_core::{
     Artifact, ArtifactOwner, BuildContext, Builder, BuilderKind, Communicator, Content, Decoded, Diagnostic,
-    Diagnostics, EntryId, Failure, Field, Image, Journal, Kinds, Launched, Machine, PostProcessor, PostProcessorKind,
+    Diagnostics, EntryId, Failure, Field, Image, Kinds, Launched, Machine, PostProcessor, PostProcessorKind,
     PrepareContext, Processed, Provisioner, ProvisionerKind, Schema, Stream, Undo, UndoOutcome, Undoer,
 };
 use kiln_testkit::ScriptedCommunicator;
