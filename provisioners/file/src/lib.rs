@@ -128,9 +128,24 @@ impl ProvisionerKind for FileKind {
 
 /// The one of `source`, `sources`, `content` that is set.
 fn chosen_source(config: &Decoded, diagnostics: &mut Diagnostics) -> Option<&'static str> {
-    let set: Vec<&'static str> = SOURCES.into_iter().filter(|name| config.is_set(name)).collect();
+    // An empty text or list counts as absent, as for Packer; alone, an empty `content` is an empty file.
+    let holds = |name: &&str| {
+        config.is_unknown(name)
+            || match config.values().get(*name) {
+                Some(serde_json::Value::String(text)) => !text.is_empty(),
+                Some(serde_json::Value::Array(items)) => !items.is_empty(),
+                _ => false,
+            }
+    };
+    let set: Vec<&'static str> = SOURCES.into_iter().filter(holds).collect();
     match set.as_slice() {
         [name] => Some(name),
+        [] if config.is_set("content") => Some("content"),
+        [] if config.is_set("source") || config.is_set("sources") => {
+            let name = if config.is_set("source") { "source" } else { "sources" };
+            diagnostics.push(Diagnostic::error("empty-value", config.span(name), format!("`{name}` is empty")));
+            None
+        }
         [] => {
             let title = format!("{} needs exactly one of {}", SCHEMA.title, suggest::enumerate(SOURCES));
             diagnostics.push(Diagnostic::error("missing-argument", config.body_span(), title));
@@ -174,9 +189,6 @@ fn check(config: &Decoded, read: &Config, name: &str, is_download: bool, diagnos
         Some(path) if name == "source" => vec![("source".to_owned(), path.as_str())],
         _ => read.sources.iter().enumerate().map(|(at, path)| (format!("sources[{at}]"), path.as_str())).collect(),
     };
-    if paths.is_empty() && !config.is_unknown(name) {
-        diagnostics.push(Diagnostic::error("empty-value", config.span(name), format!("`{name}` is empty")));
-    }
     if paths.len() > 1 && !is_directory && !config.is_unknown("destination") {
         let title =
             "several `sources` go to one `destination`, and without a `/` at its end each file replaces the last";

@@ -175,6 +175,8 @@ fn mistakes_point_and_help() {
         mistakes(json!({ "content": "b", "destination": "/x", "direction": "download" })).contains("only be uploaded")
     );
     assert_eq!(mistakes(json!({ "sources": [], "destination": "/x/" })), "`sources` is empty");
+    assert_eq!(mistakes(json!({ "source": "", "destination": "/x/" })), "`source` is empty");
+    assert_eq!(mistakes(json!({ "source": "", "content": "b", "destination": "/x" })), "", "what is empty is not set");
     let both = [path(&context, "motd"), path(&context, "conf")];
     assert!(mistakes(json!({ "sources": both, "destination": "/x" })).contains("each file replaces the last"));
 

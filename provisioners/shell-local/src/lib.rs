@@ -62,7 +62,7 @@ impl Provisioner for ShellLocal {
     }
 
     async fn provision(&self, _machine: &dyn Machine, context: &BuildContext) -> Result<(), Failure> {
-        self.0.run(&LocalCommunicator::default(), context, &LocalData::default()).await
+        self.0.run(&LocalCommunicator, context, &LocalData::default()).await
     }
 }
 

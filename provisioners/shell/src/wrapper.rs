@@ -10,16 +10,17 @@ pub const NOT_STORED: i64 = 125;
 /// reached (try again) from one that went away under the script (do not run it twice).
 pub const STARTED: &str = "kiln: script started";
 
-/// The wrapper. `$0` is the script's path, which so needs no quoting; it sets no variable, because one that the machine
-/// exports under the same name would change for the script.
-const WRAPPER: &str = r#"(umask 077 && cat >"$0") && chmod 0755 "$0" || { rm -f "$0"; exit 125; }
+/// The wrapper. `$0` is the script's path, which so needs no quoting; it sets no variable outside the subshell, because
+/// one that the machine exports under the same name would change for the script. The template may set `PATH` for the
+/// script, so the wrapper's own programs are also looked for in the usual places.
+const WRAPPER: &str = r#"(PATH="${PATH:-/bin}:/usr/bin:/bin"; umask 077 && cat >"$0" && chmod 0755 "$0") || exit 125
 echo 'kiln: script started' >&2
 "$0" </dev/null
 set -- "$?"
 "#;
 
 /// Removes the script; one that is gone already is fine, for clean-up scripts empty `/tmp`.
-const CLEAN: &str = "rm -f \"$0\"\n";
+const CLEAN: &str = "PATH=\"${PATH:-/bin}:/usr/bin:/bin\"\nrm -f \"$0\"\n";
 
 /// Passes the script's status on.
 const EXIT: &str = "exit \"$1\"\n";

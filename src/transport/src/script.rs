@@ -29,18 +29,22 @@ impl ScriptSource {
     /// Reads the one of `names` (a subset of `inline`, `command`, `script`, `scripts`) that is set; checks that it is one
     /// alone, not empty, and that files are there. A value that is not known yet gives an empty source.
     pub fn read(config: &Decoded, names: &[&str], title: &str, diagnostics: &mut Diagnostics) -> Option<ScriptSource> {
-        let set: Vec<&str> = names.iter().copied().filter(|name| config.is_set(name)).collect();
+        // An empty text or list counts as absent, as for Packer: templates choose between two with a condition.
+        let holds = |name: &&str| config.is_unknown(name) || !texts(config, name).is_empty();
+        let set: Vec<&str> = names.iter().copied().filter(holds).collect();
         let choices = suggest::enumerate(names.iter().copied());
         let name = match set.as_slice() {
             [] => {
-                diagnostics.push(
-                    Diagnostic::error(
+                let diagnostic = match names.iter().find(|name| config.is_set(name)) {
+                    Some(name) => Diagnostic::error("empty-value", config.span(name), format!("`{name}` is empty")),
+                    None => Diagnostic::error(
                         "missing-argument",
                         config.body_span(),
                         format!("{title} needs exactly one of {choices}"),
-                    )
-                    .help("write for example `inline = [\"apt-get update\"]` or `script = \"setup.sh\"`"),
-                );
+                    ),
+                };
+                let help = "write for example `inline = [\"apt-get update\"]` or `script = \"setup.sh\"`";
+                diagnostics.push(diagnostic.help(help));
                 return None;
             }
             [name] => *name,
@@ -57,10 +61,6 @@ impl ScriptSource {
             }
         };
         let values = texts(config, name);
-        if values.is_empty() && !config.is_unknown(name) {
-            diagnostics.push(Diagnostic::error("empty-value", config.span(name), format!("`{name}` is empty")));
-            return None;
-        }
         if matches!(name, "inline" | "command") {
             return Some(ScriptSource::Inline(values));
         }

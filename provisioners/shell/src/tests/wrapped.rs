@@ -65,7 +65,7 @@ async fn the_path_is_where_the_template_wants_it() {
     }
     shell(json!({ "inline": ["x"], "skip_clean": true })).provision(&machine, &context).await.unwrap();
     let execs = machine.communicator.execs();
-    assert!(execs[0].argv[2].contains("\nrm -f") && !execs[3].argv[2].contains("\nrm -f"));
+    assert!(execs[0].argv[2].contains("rm -f") && !execs[3].argv[2].contains("rm -f"));
 }
 
 #[tokio::test]

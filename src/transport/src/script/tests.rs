@@ -44,6 +44,9 @@ fn exactly_one_source_is_taken() {
     let (none, diagnostics) = source(&Arguments::new(json!({ "inline": [] })));
     assert!(none.is_none());
     assert_eq!(titles(&diagnostics), ["`inline` is empty"]);
+    let (one, diagnostics) = source(&Arguments::new(json!({ "inline": ["true"], "script": "", "scripts": [] })));
+    assert_eq!(one, Some(ScriptSource::Inline(vec!["true".into()])), "what is empty is not set");
+    assert!(diagnostics.is_empty());
 }
 
 #[test]
