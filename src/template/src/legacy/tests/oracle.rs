@@ -159,6 +159,7 @@ const VALUES: &[(&str, &str, Pairs, Pairs)] = &[
     ("empty", r#"{ "a": "", "b": "{{user `a`}}" }"#, &[], &[("a", ""), ("b", "")]),
 ];
 
+#[allow(clippy::print_stderr)]
 fn packer() -> Option<Command> {
     let wanted = std::env::var_os("KILN_TEST_PACKER").is_some_and(|value| value == "1");
     let version = Command::new("packer").arg("version").env("CHECKPOINT_DISABLE", "1").output();
