@@ -90,9 +90,8 @@ impl Declarations {
             "data" => self.data.extend(DataDeclaration::read(block, diagnostics)),
             "source" => self.add_source(block, diagnostics),
             "build" => {
-                if labels(&block, [], diagnostics).is_some() {
-                    self.builds.push(block);
-                }
+                labels(&block, [], diagnostics);
+                self.builds.push(block);
             }
             "hcp_packer_registry" => diagnostics.push(registry_is_ignored(block.kind.span)),
             // Accepted by Packer, which never used it.

@@ -4,15 +4,16 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use kiln_core::{BuildSpec, ComponentSpec, Diagnostic, Diagnostics, PostProcessorSpec, Span, StepSpec};
-use kiln_language::evaluate::Reference;
-use kiln_language::syntax::{self, Block, Body, Item};
+use kiln_language::evaluate::{Reference, Variables, references};
+use kiln_language::syntax::{Block, Body, Item};
 
-use super::blocks::{Declarations, SourceDeclaration, check_items, registry_is_ignored, unknown_block};
+use super::blocks::{Declarations, SourceDeclaration, check_items, registry_is_ignored};
 use super::component::{HclComponent, Layer, Place, Shared, collect_references};
 use super::dynamic::{ExpandedBlock, expand_block};
 use super::scope::Bindings;
 use super::select::Selection;
 use super::steps::{Arguments, BuildContext, Quoted, read_post_processor, read_step};
+use super::to_config::literal_elements;
 
 const BUILD_ARGUMENTS: [&str; 3] = ["name", "description", "sources"];
 const BUILD_BLOCKS: [&str; 7] = [
@@ -123,7 +124,9 @@ impl<'a> BuildReader<'a> {
     /// The sources of `sources = [...]`, then those of `source` blocks.
     fn source_uses(&mut self) -> Vec<SourceUse> {
         let whole = self.whole();
-        let listed = Arguments::new(&whole, &self.shared.values, self.diagnostics).texts("sources");
+        let is_quoted = !self.report_unquoted_sources();
+        let listed =
+            is_quoted.then(|| Arguments::new(&whole, &self.shared.values, self.diagnostics).texts("sources")).flatten();
         let mut uses: Vec<SourceUse> = listed
             .unwrap_or_default()
             .into_iter()
@@ -140,13 +143,38 @@ impl<'a> BuildReader<'a> {
                 uses.extend(self.source_block(&block));
             }
         }
-        if !has_block && body.attribute("sources").is_none() {
+        // Written, but in the wrong form: that was told already.
+        let is_misplaced =
+            body.blocks().any(|block| block.kind.text == "sources") || body.attribute("source").is_some();
+        if !has_block && body.attribute("sources").is_none() && !is_misplaced {
             self.diagnostics.push(
                 Diagnostic::error("missing-argument", self.block.header, "a `build` block needs at least one source")
                     .help("write `sources = [\"source.TYPE.NAME\"]`"),
             );
         }
         uses
+    }
+
+    /// Tells `sources = [source.docker.x]`: sources are named by texts. Whether there were any.
+    fn report_unquoted_sources(&mut self) -> bool {
+        let attribute = self.block.body.attribute("sources");
+        let mut found = false;
+        for element in literal_elements(attribute.map(|attribute| &attribute.value)).unwrap_or_default() {
+            let whole = references(element).into_iter().find(|reference| reference.span == element.span);
+            let Some(reference) = whole.filter(|reference| self.shared.values.root(&reference.root).is_none()) else {
+                continue;
+            };
+            found = true;
+            let path: String = reference.path.iter().map(|name| format!(".{}", name.text)).collect();
+            let quoted = format!("\"{}{path}\"", reference.root);
+            let title = "a source is named by a text here, in quotes";
+            self.diagnostics.push(Diagnostic::error("unquoted-source", element.span, title).fix(
+                element.span,
+                quoted,
+                "put it in quotes",
+            ));
+        }
+        found
     }
 
     fn source_block(&mut self, block: &ExpandedBlock<'_>) -> Option<SourceUse> {
@@ -176,7 +204,7 @@ impl<'a> BuildReader<'a> {
                 body: Arc::new(block.body.clone()),
                 header: block.header,
                 skip: &["name"],
-                bindings: block.bindings.clone(),
+                bindings: block.bindings.iterators(),
             }),
         })
     }
@@ -188,8 +216,15 @@ impl<'a> BuildReader<'a> {
             [kind, name] | [_, kind, name] => (*kind, *name),
             _ => {
                 let title = format!("`{reference}` does not name a source");
-                self.diagnostics
-                    .push(Diagnostic::error("wrong-reference", span, title).help("write `source.TYPE.NAME`"));
+                let diagnostic = Diagnostic::error("wrong-reference", span, title);
+                let same_name = self.declarations.sources.keys().find(|(_, name)| name == reference);
+                self.diagnostics.push(match same_name {
+                    Some((kind, name)) => {
+                        let full = format!("source.{kind}.{name}");
+                        diagnostic.fix(span, format!("\"{full}\""), format!("did you mean `{full}`?"))
+                    }
+                    None => diagnostic.help("write `source.TYPE.NAME`"),
+                });
                 return None;
             }
         };
@@ -254,7 +289,7 @@ impl<'a> BuildReader<'a> {
             if !kinds.iter().any(|kind| makes(block, kind)) {
                 continue;
             }
-            let bindings = place.bindings(&references_in(block)).under(around);
+            let bindings = place.bindings(&references_in(block)).under(&around.iterators());
             if block.kind.text == "dynamic" {
                 self.report_machine_dependence(block);
             }
@@ -265,7 +300,7 @@ impl<'a> BuildReader<'a> {
 
     fn report_machine_dependence(&mut self, block: &Block) {
         let Some(for_each) = block.body.attribute("for_each") else { return };
-        let found = kiln_language::evaluate::references(&for_each.value);
+        let found = references(&for_each.value);
         for reference in found
             .iter()
             .filter(|found| found.root == "build" && found.path.first().is_none_or(|name| name.text != "name"))
@@ -358,8 +393,12 @@ pub(crate) fn check_shape(builds: &[Block], diagnostics: &mut Diagnostics) {
             "dynamic" => {
                 let Some(label) = block.labels.first() else { continue };
                 if !MADE_BY_DYNAMIC.contains(&label.text.as_str()) {
-                    let kind = syntax::Name { text: label.text.clone(), span: label.span };
-                    diagnostics.push(unknown_block(&kind, "a `build` block", &MADE_BY_DYNAMIC));
+                    let title = format!("a `build` block has no block `{}`", label.text);
+                    diagnostics.push(Diagnostic::error("unknown-block", label.span, title).did_you_mean_quoted(
+                        label.span,
+                        &label.text,
+                        MADE_BY_DYNAMIC,
+                    ));
                 }
             }
             _ => {}

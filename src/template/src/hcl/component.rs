@@ -51,7 +51,7 @@ impl Place {
     /// `source` and `build` before the machine runs: of `build`, the name and, of an unknown value each, what `found`
     /// refers to.
     pub(crate) fn bindings(&self, found: &[Reference]) -> Bindings {
-        Bindings::default().with("source", self.source_value()).with("build", self.build_value(found, None))
+        Bindings::of_build(self.source_value(), self.build_value(found, None))
     }
 
     fn build_value(&self, found: &[Reference], facts: Option<&BTreeMap<String, String>>) -> Value {
@@ -104,9 +104,8 @@ impl ComponentConfig for HclComponent {
         if self.is_source {
             report_machine_values(&found, diagnostics);
         }
-        let bindings = Bindings::default()
-            .with("source", self.place.source_value())
-            .with("build", self.place.build_value(&found, facts.build.as_ref()));
+        let build = self.place.build_value(&found, facts.build.as_ref());
+        let bindings = Bindings::of_build(self.place.source_value(), build);
         let renderer = TextRenderer {
             scope: kiln_gotemplate::Scope {
                 text: &self.shared.text_scope,

@@ -77,7 +77,7 @@ pub(crate) fn expand_block<'a>(
     elements
         .into_iter()
         .map(|(key, value)| {
-            let bindings = bindings.with(iterator.as_str(), Value::object([("key", key), ("value", value)]));
+            let bindings = bindings.with_iterator(iterator.as_str(), Value::object([("key", key), ("value", value)]));
             let labels = label_expression.map_or_else(Vec::new, |expression| {
                 labels_of(expression, &Overlay { values, bindings: &bindings }, diagnostics)
             });

@@ -101,19 +101,41 @@ impl Variables for Values {
 
 /// Names bound on top of the template's values: `source`, `build`, and the iterators of `dynamic` blocks; the last wins.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Bindings(Vec<(String, Value)>);
+pub(crate) struct Bindings(Vec<Binding>);
+
+#[derive(Debug, Clone)]
+struct Binding {
+    name: String,
+    value: Value,
+    is_iterator: bool,
+}
 
 impl Bindings {
-    /// These, and one more.
-    pub(crate) fn with(&self, name: impl Into<String>, value: Value) -> Bindings {
+    /// `source` and `build` of a build.
+    pub(crate) fn of_build(source: Value, build: Value) -> Bindings {
+        let binding = |name: &str, value| Binding { name: name.to_owned(), value, is_iterator: false };
+        Bindings(vec![binding("source", source), binding("build", build)])
+    }
+
+    /// These, and an iterator.
+    pub(crate) fn with_iterator(&self, name: impl Into<String>, value: Value) -> Bindings {
         let mut bindings = self.0.clone();
-        bindings.push((name.into(), value));
+        bindings.push(Binding { name: name.into(), value, is_iterator: true });
         Bindings(bindings)
+    }
+
+    /// The iterators alone: `source` and `build` get other values once the machine runs.
+    pub(crate) fn iterators(&self) -> Bindings {
+        Bindings(self.0.iter().filter(|binding| binding.is_iterator).cloned().collect())
     }
 
     /// These below others.
     pub(crate) fn under(&self, above: &Bindings) -> Bindings {
         Bindings(self.0.iter().chain(&above.0).cloned().collect())
+    }
+
+    fn get(&self, name: &str) -> Option<&Value> {
+        self.0.iter().rev().find(|binding| binding.name == name).map(|binding| &binding.value)
     }
 }
 
@@ -132,18 +154,17 @@ impl Overlay<'_> {
 
 impl Variables for Overlay<'_> {
     fn root(&self, name: &str) -> Option<&Value> {
-        let bound = self.bindings.0.iter().rev().find(|(bound, _)| bound == name);
-        bound.map(|(_, value)| value).or_else(|| self.values.root(name))
+        self.bindings.get(name).or_else(|| self.values.root(name))
     }
 
     fn root_names(&self) -> Vec<&str> {
         let mut names = self.values.root_names();
-        names.extend(self.bindings.0.iter().map(|(name, _)| name.as_str()));
+        names.extend(self.bindings.0.iter().map(|binding| binding.name.as_str()));
         names
     }
 
     fn missing_attribute(&self, root: &str, name: &Name) -> Option<Diagnostic> {
-        let Some((_, value)) = self.bindings.0.iter().rev().find(|(bound, _)| bound == root) else {
+        let Some(value) = self.bindings.get(root) else {
             return self.values.missing_attribute(root, name);
         };
         let known: Vec<&str> = value.as_entries()?.keys().map(String::as_str).collect();

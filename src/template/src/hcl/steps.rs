@@ -52,9 +52,9 @@ impl BuildContext<'_> {
                     body: Arc::new(block.body.clone()),
                     header: block.header,
                     skip,
-                    bindings: block.bindings.clone(),
+                    bindings: block.bindings.iterators(),
                 }],
-                overrides: overrides.map(|attribute| (attribute.value.clone(), block.bindings.clone())),
+                overrides: overrides.map(|attribute| (attribute.value.clone(), block.bindings.iterators())),
             }),
         }
     }
@@ -156,7 +156,7 @@ impl<'a> Arguments<'a> {
         match convert(&value, kind) {
             Ok(value) => Some((attribute, value)),
             Err(error) => {
-                let title = format!("`{name}` must be {}: {error}", kind.friendly());
+                let title = format!("`{name}`: {error}");
                 self.diagnostics.push(Diagnostic::error("wrong-type", span, title));
                 None
             }

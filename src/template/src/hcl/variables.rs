@@ -185,7 +185,7 @@ impl Resolver<'_> {
                 Some(default) => Some((default, declaration.default.as_ref().map_or(declaration.header, |it| it.span))),
                 None => {
                     if declaration.default.is_none() && !allow_unset {
-                        self.report_unset();
+                        self.report_unset(is_sensitive);
                     }
                     None
                 }
@@ -295,15 +295,17 @@ impl Resolver<'_> {
         Some((value?, span)).filter(|_| !failed)
     }
 
-    fn report_unset(&mut self) {
+    fn report_unset(&mut self, is_sensitive: bool) {
         let name = &self.declaration.name.text;
+        let environment = format!("in the environment as `KILN_VAR_{name}` or `PKR_VAR_{name}`");
+        // A command line can be read by every process of the host.
+        let help = match is_sensitive {
+            true => format!("give it one {environment}, or in a file for `-var-file`"),
+            false => format!("give it one with `-var {name}=...`, in a file for `-var-file`, or {environment}"),
+        };
+        let title = format!("the variable `{name}` has no value");
         self.diagnostics.push(
-            Diagnostic::error("unset-variable", self.declaration.header, format!("the variable `{name}` has no value"))
-                .label("has no default")
-                .help(format!(
-                    "give it one with `-var {name}=...`, in a file for `-var-file`, or in the environment as \
-                     `KILN_VAR_{name}` or `PKR_VAR_{name}`"
-                )),
+            Diagnostic::error("unset-variable", self.declaration.header, title).label("has no default").help(help),
         );
     }
 

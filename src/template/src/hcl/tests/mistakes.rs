@@ -54,6 +54,7 @@ fn sources() {
         &BUILD.replace("sources = [\"source.docker.base\"]", "source \"source.docker.vase\" {\n  }"),
     );
     mistake("malformed_source", &BUILD.replace("source.docker.base", "base"));
+    mistake("unquoted_source", &BUILD.replace("\"source.docker.base\"", "source.docker.base"));
     mistake("no_source_declared", "build {\n  sources = [\"source.docker.x\"]\n}\n");
     mistake(
         "source_argument_twice",

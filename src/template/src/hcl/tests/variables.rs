@@ -117,3 +117,12 @@ fn a_bom_is_passed_over() {
     fixture.options.variable_files = vec!["v.json".into()];
     assert_eq!(value(&fixture.load(), "a"), "bom");
 }
+
+#[test]
+fn the_null_data_source_gives_its_input_back() {
+    let text = "locals {\n  b = data.null.x.output\n}\ndata \"null\" \"x\" {\n  input = local.a\n}\nlocals {\n  a = \
+                \"in\"\n}\nbuild {\n  sources = []\n}\n";
+    let loaded = Fixture::file(text).load();
+    let shown: Vec<&str> = plan(&loaded).locals.iter().map(|local| local.value.as_str()).collect();
+    assert_eq!(shown, ["in", "in"]);
+}
