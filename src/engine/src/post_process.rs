@@ -144,9 +144,13 @@ impl BuildRun {
             };
             let stage = |source| BuildError::PostProcessor { kind: kind.clone(), place: place.clone(), source };
             let failure = wrap(failure, stage).at(component.span);
-            match self.decide(&failure).await {
-                Decision::Retry => self.undo_scope(&scope).await,
-                decision => return Err((failure, decision)),
+            let decision = self.decide(&failure).await;
+            if !matches!(decision, Decision::Leave { .. }) {
+                // At once: a name that it gave would hinder removing the image.
+                self.undo_scope(&scope).await;
+            }
+            if decision != Decision::Retry {
+                return Err((failure, decision));
             }
         }
     }
@@ -176,12 +180,14 @@ impl BuildRun {
             .map_err(|failure| wrap(failure, |source| BuildError::Discard { artifact: id.clone(), source }))
     }
 
-    /// The run was stopped: nothing of this build is kept, the latest goes first.
+    /// The run was stopped: nothing of this build is kept, the latest goes first. Owners of what post-processors made are
+    /// not asked: they may own files that were there before, and what is not the user's stands in the journal.
     async fn take_back(&self, sealed: Product, processing: Processing) -> Processing {
         for product in processing.kept.iter().rev().chain(std::iter::once(&sealed)) {
-            if let Err(failure) = self.discard(product).await {
-                self.events.warn(failure.chain());
-            }
+            self.undo_scope(&product.scope).await;
+        }
+        if let Err(failure) = self.discard(&sealed).await {
+            self.events.warn(failure.chain());
         }
         Processing { kept: Vec::new(), is_cancelled: true, ..processing }
     }

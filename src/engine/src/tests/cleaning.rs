@@ -159,3 +159,46 @@ async fn a_directory_that_does_not_bear_the_runs_name_is_never_removed() {
 async fn where_nothing_ever_ran_there_is_nothing_to_do() {
     assert!(Harness::new(vec![]).clean_up(false).await.runs.is_empty());
 }
+
+/// The other process of the test below: a run that waits for its death.
+#[test]
+#[ignore = "started by `a_killed_process_is_a_dead_run`"]
+fn a_process_to_be_killed() {
+    let Ok(state_dir) = std::env::var("KILN_TEST_STATE_DIR") else { return };
+    let header = RunHeader::new("run-1", "a.pkr.hcl", std::path::Path::new("/nowhere/kiln-run-1"));
+    let journal = FileJournal::create(std::path::Path::new(&state_dir), &header).unwrap();
+    journal.record("w", undo("machine")).unwrap();
+    // The parent holds the other end of the pipe: it reads until this process is ready, and kills it then.
+    #[allow(clippy::print_stdout, reason = "that is how the parent learns of it")]
+    {
+        println!("ready");
+    }
+    let mut line = String::new();
+    std::io::stdin().read_line(&mut line).unwrap();
+}
+
+#[tokio::test]
+async fn a_killed_process_is_a_dead_run() {
+    use std::io::BufRead;
+    use std::process::{Command, Stdio};
+    let harness = Harness::new(vec![]);
+    harness.world.make("machine");
+    let mut child = Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", "tests::cleaning::a_process_to_be_killed", "--ignored", "--nocapture"])
+        .env("KILN_TEST_STATE_DIR", &harness.settings.state_dir)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let output = std::io::BufReader::new(child.stdout.take().unwrap());
+    let is_ready = output.lines().map_while(Result::ok).any(|line| line.contains("ready"));
+    assert!(is_ready, "the other process did not come up");
+    let report = harness.clean_up(false).await;
+    assert!(matches!(report.runs[0].state, RunState::Living));
+    assert_eq!(report.runs[0].header.as_ref().map(|header| header.pid), Some(child.id()));
+    // SIGKILL.
+    child.kill().unwrap();
+    child.wait().unwrap();
+    assert_eq!(harness.clean_up(false).await.runs[0].removed, ["machine"]);
+    harness.assert_clean();
+}

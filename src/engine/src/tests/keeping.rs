@@ -77,6 +77,30 @@ async fn what_nobody_keeps_goes_when_the_only_chain_fails() {
 }
 
 #[tokio::test]
+async fn what_a_failed_post_processor_made_goes_before_its_input() {
+    let mut spec = build("w");
+    spec.post_processors = vec![vec![made("push", "drops", None)]];
+    let harness = Harness::new(vec![spec]);
+    harness.world.on("post push", Act::Fail("denied"));
+    harness.run().await;
+    let log = harness.world.log();
+    let position = |call: &str| log.iter().position(|other| other == call);
+    assert!(position("undo push").unwrap() < position("discard image-w").unwrap(), "{log:?}");
+}
+
+#[tokio::test]
+async fn stopping_the_run_asks_no_owner_but_the_builders() {
+    let mut spec = build("w");
+    spec.post_processors = vec![vec![made("files", "keeps", None)], vec![made("push", "keeps", None)]];
+    let harness = Harness::new(vec![spec]);
+    harness.world.on("post push", Act::Interrupt(Box::new(Act::Wait)));
+    harness.run().await;
+    let discarded: Vec<String> = harness.world.log().into_iter().filter(|call| call.starts_with("discard")).collect();
+    assert_eq!(discarded, ["discard image-w"]);
+    harness.assert_clean();
+}
+
+#[tokio::test]
 async fn what_was_finished_before_a_chain_failed_stays() {
     // Packer's most common chain: docker-tag, then a docker-push that fails. Image and tag stay for another push.
     let mut spec = build("w");
