@@ -150,4 +150,10 @@ mod tests {
         let (result, ()) = tokio::join!(step.provision(&machine, &context), stop);
         assert!(result.unwrap_err().is_cancelled());
     }
+
+    #[test]
+    fn the_reference_says_what_the_schema_says() {
+        let page = include_str!("../../../docs/reference/provisioners.md");
+        assert_eq!(kiln_testkit::undocumented(&SCHEMA, page), Vec::<String>::new());
+    }
 }

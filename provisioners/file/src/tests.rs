@@ -198,3 +198,9 @@ fn unknown_values_wait() {
     let (step, diagnostics) = arguments.provisioner(&FileKind);
     assert!(step.is_some() && diagnostics.is_empty(), "{diagnostics:?}");
 }
+
+#[test]
+fn the_reference_says_what_the_schema_says() {
+    let page = include_str!("../../../docs/reference/provisioners.md");
+    assert_eq!(kiln_testkit::undocumented(&SCHEMA, page), Vec::<String>::new());
+}

@@ -134,4 +134,10 @@ mod tests {
         let failure = step.provision(&FakeMachine::new(), &context).await.unwrap_err();
         assert!(failure.to_string().contains("cannot run the inline commands"), "{failure}");
     }
+
+    #[test]
+    fn the_reference_says_what_the_schema_says() {
+        let page = include_str!("../../../docs/reference/provisioners.md");
+        assert_eq!(kiln_testkit::undocumented(&SCHEMA, page), Vec::<String>::new());
+    }
 }

@@ -2,6 +2,7 @@
 
 mod arguments;
 mod explicit;
+mod on_this_host;
 mod real_shells;
 mod wrapped;
 

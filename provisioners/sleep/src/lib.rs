@@ -118,4 +118,10 @@ mod tests {
             Arguments::new(json!({ "duration": "1s" })).unknown("duration").provisioner(&SleepKind);
         assert!(step.is_some() && diagnostics.is_empty());
     }
+
+    #[test]
+    fn the_reference_says_what_the_schema_says() {
+        let page = include_str!("../../../docs/reference/provisioners.md");
+        assert_eq!(kiln_testkit::undocumented(&SCHEMA, page), Vec::<String>::new());
+    }
 }

@@ -21,6 +21,7 @@
 mod arguments;
 mod communicator;
 mod context;
+mod document;
 mod journal;
 mod machine;
 mod prompt;
@@ -29,6 +30,7 @@ mod reporter;
 pub use arguments::{Arguments, titles};
 pub use communicator::{Call, Executed, Reply, ScriptedCommunicator, Uploaded};
 pub use context::{ContextBuilder, TestContext, context, prepare_context};
+pub use document::undocumented;
 pub use journal::MemoryJournal;
 pub use machine::FakeMachine;
 pub use prompt::FixedPrompt;

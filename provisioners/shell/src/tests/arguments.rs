@@ -82,3 +82,9 @@ fn unknown_values_wait() {
     assert!(diagnostics.is_empty(), "{diagnostics:?}");
     assert!(step.is_some());
 }
+
+#[test]
+fn the_reference_says_what_the_schema_says() {
+    let page = include_str!("../../../../docs/reference/provisioners.md");
+    assert_eq!(kiln_testkit::undocumented(&SCHEMA, page), Vec::<String>::new());
+}
