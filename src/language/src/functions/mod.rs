@@ -1,8 +1,26 @@
 //! The functions of the language. `try`, `can`, `convert` and `templatefile` are the evaluator's: they take expressions
 //! or evaluate.
 
+mod collections;
+mod datetime;
+mod encoding;
+mod filesystem;
+mod format;
+mod hashing;
+mod json;
+mod network;
+mod numeric;
+mod sequences;
+mod service;
+mod strings;
+mod yaml;
+
+use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::sync::LazyLock;
 use std::time::SystemTime;
+
+use bigdecimal::{BigDecimal, Zero};
 
 use crate::value::{Type, Value};
 
@@ -55,19 +73,147 @@ pub struct Function {
     pub result: Type,
     /// A sentence for the reference.
     pub doc: &'static str,
-    /// An example for the reference: expression and result.
+    /// An example for the reference: expression and result, as [`crate::print::one_line`] shows it.
     pub example: (&'static str, &'static str),
     /// The work.
-    pub call: fn(&[Value], &FunctionContext) -> Result<Value, FunctionError>,
+    pub call: Call,
 }
 
-/// The function of a name.
+/// The work of a function.
+pub type Call = fn(&[Value], &FunctionContext) -> Outcome;
+
+type Outcome = Result<Value, FunctionError>;
+
+/// What the evaluator does itself.
+const EVALUATOR_FUNCTIONS: [&str; 4] = ["can", "convert", "templatefile", "try"];
+
+static TABLE: LazyLock<BTreeMap<&'static str, Function>> = LazyLock::new(|| {
+    let modules: [fn() -> Vec<Function>; 13] = [
+        collections::functions,
+        datetime::functions,
+        encoding::functions,
+        filesystem::functions,
+        format::functions,
+        hashing::functions,
+        json::functions,
+        network::functions,
+        numeric::functions,
+        sequences::functions,
+        service::functions,
+        strings::functions,
+        yaml::functions,
+    ];
+    modules.iter().flat_map(|functions| functions()).map(|function| (function.name, function)).collect()
+});
+
+/// The function of a name; `None` for those of the evaluator too.
 pub fn function(name: &str) -> Option<&'static Function> {
-    let _ = name;
-    None
+    TABLE.get(name)
 }
 
 /// Names of all functions, sorted; those of the evaluator included.
 pub fn function_names() -> Vec<&'static str> {
-    Vec::new()
+    let mut names: Vec<&'static str> = TABLE.keys().copied().chain(EVALUATOR_FUNCTIONS).collect();
+    names.sort_unstable();
+    names
 }
+
+/// All functions but the evaluator's, by name: for the generated reference.
+pub fn functions() -> impl Iterator<Item = &'static Function> {
+    TABLE.values()
+}
+
+/// A table entry; see [`Function::variadic`] and [`Function::example`] for the rest.
+fn define(name: &'static str, parameters: Vec<Parameter>, result: Type, doc: &'static str, call: Call) -> Function {
+    Function { name, parameters, variadic: None, result, doc, example: ("", ""), call }
+}
+
+impl Function {
+    /// Takes any number of further arguments.
+    fn variadic(mut self, parameter: Parameter) -> Function {
+        self.variadic = Some(parameter);
+        self
+    }
+
+    /// An example: expression and result.
+    fn example(mut self, expression: &'static str, result: &'static str) -> Function {
+        self.example = (expression, result);
+        self
+    }
+}
+
+fn parameter(name: &'static str, kind: Type) -> Parameter {
+    Parameter { name, kind, nullable: false }
+}
+
+fn text(name: &'static str) -> Parameter {
+    parameter(name, Type::String)
+}
+
+fn number(name: &'static str) -> Parameter {
+    parameter(name, Type::Number)
+}
+
+/// A parameter that takes any type; the function looks at what came.
+fn any(name: &'static str) -> Parameter {
+    parameter(name, Type::Any)
+}
+
+/// As [`any`], `null` included.
+fn any_or_null(name: &'static str) -> Parameter {
+    Parameter { name, kind: Type::Any, nullable: true }
+}
+
+fn list_of_strings() -> Type {
+    Type::list(Type::String)
+}
+
+/// A failed call.
+fn fail<T>(message: impl Into<String>) -> Result<T, FunctionError> {
+    Err(FunctionError { argument: None, message: message.into() })
+}
+
+/// A wrong argument.
+fn fail_at<T>(argument: usize, message: impl Into<String>) -> Result<T, FunctionError> {
+    Err(FunctionError { argument: Some(argument), message: message.into() })
+}
+
+/// The text of an argument that was converted to a string.
+fn string_argument(arguments: &[Value], index: usize) -> &str {
+    arguments.get(index).and_then(Value::as_str).unwrap_or_default()
+}
+
+/// The number of an argument that was converted to one.
+fn number_argument(arguments: &[Value], index: usize) -> BigDecimal {
+    arguments.get(index).and_then(Value::as_number).cloned().unwrap_or_else(BigDecimal::zero)
+}
+
+/// A number argument that must be whole.
+fn integer_argument(arguments: &[Value], index: usize) -> Result<i64, FunctionError> {
+    match arguments.get(index).and_then(Value::as_i64) {
+        Some(integer) => Ok(integer),
+        None => fail_at(index, "a whole number is required"),
+    }
+}
+
+/// The elements of an argument that must be a list, set or tuple.
+fn elements_argument(arguments: &[Value], index: usize) -> Result<&[Value], FunctionError> {
+    let Some(argument) = arguments.get(index) else { return fail("an argument is missing") };
+    match argument.as_elements() {
+        Some(elements) => Ok(elements),
+        None => fail_at(index, format!("a list, set or tuple is required, not {}", argument.type_of().friendly())),
+    }
+}
+
+/// The texts of a list of strings without nulls.
+fn texts_argument(arguments: &[Value], index: usize) -> Result<Vec<&str>, FunctionError> {
+    let elements = arguments.get(index).and_then(Value::as_elements).unwrap_or_default();
+    let texts = elements.iter().enumerate().map(|(position, element)| match element.as_str() {
+        Some(text) => Ok(text),
+        None => fail_at(index, format!("element {position} is null, and a string is required")),
+    });
+    texts.collect()
+}
+
+#[cfg(test)]
+mod tests;
