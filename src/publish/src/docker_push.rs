@@ -14,6 +14,7 @@ use kiln_core::{
 };
 use kiln_docker::Engine;
 use kiln_docker::engine::Pushed;
+use kiln_registry::reference::DOCKER_HUB;
 use kiln_registry::{CredentialSources, Credentials, Found, Reference, normalize_registry};
 use serde::Deserialize;
 
@@ -32,7 +33,10 @@ static SCHEMA: Schema = Schema {
     doc: "Pushes an image under each of its names once. Logins come from the block, or else from docker's and podman's configuration and GitLab CI's variables. The image is kept.",
     fields: &[
         Field::bool("login", "Use the login of this block, at `login_server` and nowhere else.").default("false"),
-        Field::string("login_server", "The registry of the login; Docker Hub without one."),
+        Field::string(
+            "login_server",
+            "The registry of the login. Without one it is the registry that all names of the image go to, or Docker Hub where they go to several.",
+        ),
         Field::string("login_username", "The user of the login."),
         Field::string("login_password", "The password or token of the login. It is not shown anywhere."),
         Field::string("platform", "Push only this platform of the image, e.g. `linux/arm64`."),
@@ -68,8 +72,10 @@ pub(crate) struct DockerPushKind {
 struct DockerPush {
     engine: Arc<dyn EngineProvider>,
     sources: CredentialSources,
-    /// The block's own login and its registry.
-    own: Option<(String, Credentials)>,
+    /// The block's own login, where it has one.
+    own: Option<Credentials>,
+    /// The registry that the own login is for, where the block says.
+    own_server: Option<String>,
     platform: Option<String>,
     backoff: Backoff,
 }
@@ -103,18 +109,17 @@ impl DockerPushKind {
         }
         check_login(config, &arguments, diagnostics);
         let has_login = arguments.login && !arguments.login_username.is_empty();
-        let own = has_login.then(|| {
-            let credentials = Credentials {
-                username: arguments.login_username,
-                password: arguments.login_password,
-                identity_token: None,
-            };
-            (normalize_registry(&arguments.login_server), credentials)
+        let own = has_login.then_some(Credentials {
+            username: arguments.login_username,
+            password: arguments.login_password,
+            identity_token: None,
         });
+        let server = arguments.login_server;
         Some(DockerPush {
             engine: Arc::clone(&self.engine),
             sources: self.credentials.clone(),
             own,
+            own_server: (!server.is_empty()).then(|| normalize_registry(&server)),
             platform: arguments.platform.filter(|platform| !platform.is_empty()),
             backoff: Backoff::default(),
         })
@@ -143,6 +148,18 @@ fn check_login(config: &Decoded, arguments: &Arguments, diagnostics: &mut Diagno
     }
 }
 
+/// The image's names, each once, in their order.
+fn references(image: &Image) -> Result<Vec<(&str, Reference)>, PublishError> {
+    let mut references: Vec<(&str, Reference)> = Vec::new();
+    for name in &image.tags {
+        let reference = Reference::parse(name).map_err(|source| PublishError::Name { name: name.clone(), source })?;
+        if !references.iter().any(|(_, known)| *known == reference) {
+            references.push((name, reference));
+        }
+    }
+    Ok(references)
+}
+
 #[async_trait]
 impl PostProcessor for DockerPush {
     async fn process(&self, artifact: &Artifact, context: &BuildContext) -> Result<Processed, Failure> {
@@ -150,26 +167,23 @@ impl PostProcessor for DockerPush {
         if image.tags.is_empty() {
             return Err(PublishError::NoName { id: image.id.clone() }.into());
         }
-        if let Some((_, credentials)) = &self.own {
+        if let Some(credentials) = &self.own {
             context.redactor.add(credentials.password.expose());
         }
+        let references = references(image)?;
+        let own_server = self.own_server(&references);
         let engine = prepare::unless_cancelled(context, self.engine.engine()).await??;
         let mut logins = BTreeMap::new();
         let mut digest = image.digest.clone();
-        for (index, name) in image.tags.iter().enumerate() {
-            if image.tags[..index].contains(name) {
-                continue;
-            }
-            let reference =
-                Reference::parse(name).map_err(|source| PublishError::Name { name: name.clone(), source })?;
+        for (name, reference) in &references {
             let repository = reference.name();
             if !logins.contains_key(&repository) {
-                let login = prepare::unless_cancelled(context, self.login(&reference, context)).await??;
+                let login = prepare::unless_cancelled(context, self.login(reference, &own_server, context)).await??;
                 logins.insert(repository.clone(), login);
             }
             let login = &logins[&repository];
             let pushed = self.push(engine.as_ref(), name, login, context).await.map_err(|error| {
-                let lines = hints::hints(&error, &reference, login, engine.address());
+                let lines = hints::hints(&error, reference, login, engine.address());
                 lines.into_iter().fold(Failure::from(error), Failure::hint)
             })?;
             if let Some(pushed) = pushed.digest {
@@ -183,19 +197,30 @@ impl PostProcessor for DockerPush {
 }
 
 impl DockerPush {
+    /// Which registry the block's own login is for. Packer would take Docker Hub where the block does not say; but then
+    /// the login could only be meant for the one registry that the image goes to.
+    fn own_server(&self, references: &[(&str, Reference)]) -> String {
+        let mut registries = references.iter().map(|(_, reference)| &reference.registry);
+        match (&self.own_server, registries.next()) {
+            (Some(server), _) => server.clone(),
+            (None, Some(first)) if registries.all(|registry| registry == first) => first.clone(),
+            _ => DOCKER_HUB.to_owned(),
+        }
+    }
+
     /// The login for a registry: the block's own, else what is found; and says which.
-    async fn login(&self, reference: &Reference, context: &BuildContext) -> Result<Login, Failure> {
+    async fn login(&self, reference: &Reference, own_server: &str, context: &BuildContext) -> Result<Login, Failure> {
         let registry = &reference.registry;
-        if let Some((server, credentials)) = &self.own {
-            if server == registry {
+        if let Some(credentials) = &self.own {
+            if own_server == registry {
                 context.events.message(format!("logging in to {registry} as {}", credentials.username));
                 return Ok(Login { credentials: Some(credentials.clone()), ..Login::default() });
             }
             context.events.warn(format!(
-                "the login of this docker-push is for {server} (`login_server`), and the image goes to {registry}"
+                "the login of this docker-push is for {own_server} (`login_server`), and {reference} goes to {registry}"
             ));
         }
-        let own_server = self.own.as_ref().map(|(server, _)| server.clone());
+        let own_server = self.own.as_ref().map(|_| own_server.to_owned());
         let found = self.sources.find(&reference.name()).await;
         let found = found.map_err(|source| PublishError::Credentials { registry: registry.clone(), source })?;
         let Some(Found { credentials, origin }) = found else {
@@ -248,6 +273,12 @@ impl DockerPush {
             }
         }
     }
+}
+
+/// A push that waits hardly at all before it tries again.
+#[cfg(test)]
+pub(crate) fn quick(kind: &DockerPushKind, arguments: kiln_testkit::Arguments) -> impl PostProcessor + use<> {
+    tests::quick(kind, arguments)
 }
 
 #[cfg(test)]

@@ -5,12 +5,11 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use kiln_core::{
     Artifact, ArtifactOwner, BuildContext, Content, Decoded, Diagnostic, Diagnostics, Failure, Field, FieldType, Image,
-    PostProcessor, PostProcessorKind, PrepareContext, Processed, Schema, Undo,
+    PostProcessor, PostProcessorKind, PrepareContext, Processed, Schema,
 };
-use kiln_docker::Engine;
+use kiln_docker::{Engine, TagUndo};
 use kiln_registry::Reference;
 use serde::Deserialize;
-use serde_json::json;
 
 use crate::error::PublishError;
 use crate::prepare;
@@ -149,16 +148,12 @@ impl DockerTag {
 /// Notes in the journal what bears a name now, before the name moves.
 pub(crate) async fn record_name(engine: &dyn Engine, name: &str, context: &BuildContext) -> Result<(), Failure> {
     let previous = engine.inspect_image(name).await.map_err(PublishError::engine(format!("look up {name}")))?;
-    let undo = Undo {
-        kind: "docker.tag".to_owned(),
-        data: json!({
-            "host": engine.address(),
-            "reference": name,
-            "previous": previous.map(|image| image.id),
-        }),
-        description: format!("name {name}"),
+    let undo = TagUndo {
+        engine: engine.address().to_owned(),
+        reference: name.to_owned(),
+        previous: previous.map(|image| image.id),
     };
-    context.journal.record(&context.build, undo)?;
+    context.journal.record(&context.build, undo.entry())?;
     Ok(())
 }
 

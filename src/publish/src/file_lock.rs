@@ -14,6 +14,9 @@ use crate::error::PublishError;
 /// How long another build may hold the file; each holds it for milliseconds.
 const PATIENCE: Duration = Duration::from_secs(60);
 
+/// After which it is said that we wait.
+const SILENCE: Duration = Duration::from_secs(1);
+
 /// How often it is tried.
 const INTERVAL: Duration = Duration::from_millis(20);
 
@@ -33,12 +36,17 @@ impl FileLock {
             tokio::fs::create_dir_all(parent).await.map_err(PublishError::file("make the directory", parent))?;
         }
         let started = Instant::now();
+        let mut is_told = false;
         loop {
             if let Some(file) = try_lock(&path).await? {
                 return Ok(FileLock { path, _file: file });
             }
             if started.elapsed() >= PATIENCE {
                 return Err(PublishError::Locked { path, seconds: PATIENCE.as_secs() });
+            }
+            if !is_told && started.elapsed() >= SILENCE {
+                context.events.message(format!("waiting for {}, which another build holds", path.display()));
+                is_told = true;
             }
             tokio::select! {
                 () = context.cancel.cancelled() => return Err(PublishError::Cancelled),

@@ -47,4 +47,6 @@ pub fn register(kinds: &mut Kinds, settings: PublishSettings) {
 }
 
 #[cfg(test)]
+mod real_registry_tests;
+#[cfg(test)]
 mod test_support;

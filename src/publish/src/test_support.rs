@@ -99,3 +99,10 @@ pub(crate) fn titles_of(kind: &dyn PostProcessorKind, arguments: Value) -> Vec<S
 pub(crate) fn refused(message: &str) -> EngineError {
     EngineError::Refused { action: "push".to_owned(), message: message.to_owned(), status: None }
 }
+
+/// Says that a test cannot look at something here; where everything must be there, that is a failure.
+#[expect(clippy::print_stderr, reason = "whoever runs the tests must see what was not tested")]
+pub(crate) fn skip(reason: &str) {
+    assert!(std::env::var_os("KILN_TEST_REQUIRE").is_none(), "{reason}");
+    eprintln!("SKIPPED: {reason}");
+}

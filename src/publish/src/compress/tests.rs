@@ -3,7 +3,7 @@ use std::process::Command;
 use serde_json::json;
 
 use super::*;
-use crate::test_support::{Bench, files_artifact, image_artifact, processor, titles_of};
+use crate::test_support::{Bench, files_artifact, image_artifact, processor, skip, titles_of};
 
 async fn compress(bench: &Bench, output: &str, inputs: &[&Path]) -> Result<Processed, Failure> {
     let compress = processor(&CompressKind, json!({ "output": bench.path(output) }));
@@ -15,8 +15,7 @@ fn tool(program: &str, arguments: &[&str], path: &Path) -> Option<Vec<u8>> {
     let output = match Command::new(program).args(arguments).arg(path).output() {
         Ok(output) => output,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-            assert!(std::env::var_os("KILN_TEST_REQUIRE").is_none(), "{program} is not installed");
-            eprintln!("SKIPPED: {program} is not installed");
+            skip(&format!("{program} is not installed"));
             return None;
         }
         Err(error) => panic!("{program}: {error}"),

@@ -7,14 +7,14 @@ use std::time::{Duration, Instant};
 use kiln_core::Events;
 use kiln_docker::engine::TransferProgress;
 
-/// The shortest time between two events of a layer in the same state.
+/// The shortest time between two events of the same layer and state.
 const INTERVAL: Duration = Duration::from_millis(100);
 
 /// Passes progress on, layer by layer.
 pub(super) struct Progress {
     name: String,
     events: Events,
-    last: Mutex<HashMap<String, (String, Instant)>>,
+    last: Mutex<HashMap<(String, String), Instant>>,
 }
 
 impl Progress {
@@ -23,17 +23,17 @@ impl Progress {
         Progress { name: name.to_owned(), events, last: Mutex::default() }
     }
 
-    /// Passes one step on, unless the layer's last one was just now and in the same state.
+    /// Passes one step on, unless the layer's last one in this state was just now.
     pub(super) fn report(&self, step: TransferProgress) {
         let item = if step.item.is_empty() { self.name.clone() } else { step.item };
         let now = Instant::now();
         let is_news = {
             let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
-            let is_news = last
-                .get(&item)
-                .is_none_or(|(status, when)| *status != step.status || now.duration_since(*when) >= INTERVAL);
+            // An engine that does not name the layers mixes their states, so both make the key.
+            let key = (item.clone(), step.status.clone());
+            let is_news = last.get(&key).is_none_or(|when| now.duration_since(*when) >= INTERVAL);
             if is_news {
-                last.insert(item.clone(), (step.status.clone(), now));
+                last.insert(key, now);
             }
             is_news
         };

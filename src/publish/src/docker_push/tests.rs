@@ -14,11 +14,15 @@ fn kind(engine: &Arc<FakeEngine>, sources: CredentialSources) -> DockerPushKind 
 }
 
 /// A post-processor that waits hardly at all before it tries again.
-fn push(engine: &Arc<FakeEngine>, sources: CredentialSources, arguments: Value) -> DockerPush {
-    let (decoded, mut diagnostics) = TestArguments::new(arguments).decode(&SCHEMA);
-    let push = kind(engine, sources).prepare_push(&decoded, &mut diagnostics).unwrap();
+pub(super) fn quick(kind: &DockerPushKind, arguments: TestArguments) -> DockerPush {
+    let (decoded, mut diagnostics) = arguments.decode(&SCHEMA);
+    let push = kind.prepare_push(&decoded, &mut diagnostics).unwrap();
     assert!(!diagnostics.has_errors(), "{diagnostics:?}");
     DockerPush { backoff: Backoff { retries: 3, first: Duration::from_millis(1) }, ..push }
+}
+
+fn push(engine: &Arc<FakeEngine>, sources: CredentialSources, arguments: Value) -> DockerPush {
+    quick(&kind(engine, sources), TestArguments::new(arguments))
 }
 
 fn gitlab() -> CredentialSources {
@@ -80,6 +84,20 @@ async fn the_blocks_login_is_used_at_its_own_registry_alone() {
 }
 
 #[tokio::test]
+async fn a_login_without_a_server_is_for_the_one_registry_that_there_is() {
+    let arguments = json!({ "login": true, "login_username": "me", "login_password": "hunter22" });
+    for (names, calls) in [
+        (["r.example.org/a:1", "r.example.org/b:1"], ["push r.example.org/a:1 as me", "push r.example.org/b:1 as me"]),
+        (["r.example.org/a:1", "docker.io/g/b:1"], ["push r.example.org/a:1", "push docker.io/g/b:1 as me"]),
+    ] {
+        let bench = Bench::new();
+        let (engine, artifact) = engine_with(&names);
+        push(&engine, nothing(), arguments.clone()).process(&artifact, &bench.context).await.unwrap();
+        assert_eq!(engine.calls(), calls);
+    }
+}
+
+#[tokio::test]
 async fn dockers_configuration_is_found_for_the_registry() {
     use base64::Engine as _;
     let bench = Bench::new();
@@ -138,7 +156,7 @@ async fn a_refusal_is_final_and_says_what_usually_lies_behind() {
         (
             "r.example.org/a:1",
             nothing(),
-            json!({ "login": true, "login_username": "me", "login_password": "x" }),
+            json!({ "login": true, "login_server": "docker.io", "login_username": "me", "login_password": "x" }),
             "set `login_server = \"r.example.org\"`",
         ),
         (

@@ -1,5 +1,6 @@
 use kiln_docker::fake::FakeEngine;
 use kiln_testkit::Arguments;
+use serde_json::json;
 
 use super::*;
 use crate::test_support::{Bench, files_artifact, image_artifact, prepare, processor, provider, refused, titles_of};
@@ -57,8 +58,8 @@ async fn the_undo_is_noted_before_the_name_moves_and_knows_who_bore_it() {
     tag.process(&image_artifact(&new, &[]), &bench.context).await.unwrap();
     let noted = bench.context.journal.open();
     assert_eq!(noted[0].kind, "docker.tag");
-    assert_eq!(noted[0].data, json!({ "host": "fake://engine", "reference": "a:1", "previous": old }));
-    assert_eq!(noted[2].data, json!({ "host": "fake://engine", "reference": "a:2", "previous": null }));
+    assert_eq!(noted[0].data, json!({ "engine": "fake://engine", "reference": "a:1", "previous": old }));
+    assert_eq!(noted[2].data, json!({ "engine": "fake://engine", "reference": "a:2", "previous": null }));
 }
 
 #[tokio::test]
