@@ -7,5 +7,5 @@ command -v apt-get >/dev/null || fail "this script installs Debian packages; on 
 install_packages ca-certificates curl gcc git jq make
 install_packages docker.io docker-registry iptables mmdebstrap python3-jwt python3-cryptography
 if [ "${1:-}" = tests ]; then
-    install_packages apache2-utils openssh-client packer
+    install_packages apache2-utils busybox-static openssh-client packer procps
 fi
