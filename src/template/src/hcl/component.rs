@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use indexmap::IndexMap;
 use kiln_core::config::{Attribute, Block, Body, Node, Value as Plain};
 use kiln_core::{
     ComponentConfig, Diagnostic, Diagnostics, Facts, Field, FieldType, Schema, SourceMap, Span, TextScope,
@@ -13,6 +12,7 @@ use kiln_language::syntax::{self, Expression, Item};
 use kiln_language::value::{Type, Value};
 
 use super::dynamic::{Expanded, expand};
+use super::json_syntax;
 use super::scope::{Bindings, Overlay, Values};
 use super::text::TextRenderer;
 use super::to_config::{literal_entry, node};
@@ -196,8 +196,15 @@ impl<'a> Evaluation<'a> {
                     let overlay = Overlay { values: self.values, bindings };
                     let value = overlay.evaluate(&attribute.value, self.diagnostics);
                     let node = node(&value, &attribute.value, self.renderer_for(field), self.diagnostics);
-                    let attribute_node = Attribute { name_span: attribute.name.span, node };
-                    result.attributes.insert(attribute.name.text.clone(), attribute_node);
+                    let is_block =
+                        matches!(field.map(|field| field.kind), Some(FieldType::Block(_) | FieldType::Blocks(_)));
+                    let name = &attribute.name;
+                    if is_block && json_syntax::is_json(self.renderer.sources, name.span) {
+                        result.blocks.extend(self.blocks_from_node(&name.text, name.span, node, schema));
+                        continue;
+                    }
+                    let attribute_node = Attribute { name_span: name.span, node };
+                    result.attributes.insert(name.text.clone(), attribute_node);
                 }
                 Expanded::Block(block) => {
                     let inner = schema.and_then(|schema| block_schema(schema, &block.kind.text));
@@ -213,9 +220,45 @@ impl<'a> Evaluation<'a> {
         result
     }
 
-    /// Texts of deferred fields are the component's to render, and those of unknown ones are a mistake anyway.
+    /// Texts of deferred fields are the component's to render, those of unknown ones are a mistake anyway, and those of
+    /// blocks written as maps follow when it is known which field each belongs to.
     fn renderer_for(&self, field: Option<&Field>) -> Option<&'a TextRenderer<'a>> {
-        field.filter(|field| !field.deferred).map(|_| self.renderer)
+        let is_rendered =
+            |field: &&Field| !field.deferred && !matches!(field.kind, FieldType::Block(_) | FieldType::Blocks(_));
+        field.filter(is_rendered).map(|_| self.renderer)
+    }
+
+    /// Blocks written as maps, or as lists of maps: in an override, and in HCL's JSON syntax.
+    fn blocks_from_node(&mut self, kind: &str, kind_span: Span, node: Node, schema: Option<&Schema>) -> Vec<Block> {
+        let inner = schema.and_then(|schema| block_schema(schema, kind));
+        let span = node.span;
+        let mut body = Body::empty(span, false);
+        match node.value {
+            Plain::Null => return Vec::new(),
+            Plain::List(nodes) => {
+                let blocks = nodes.into_iter().flat_map(|node| self.blocks_from_node(kind, kind_span, node, schema));
+                return blocks.collect();
+            }
+            Plain::Map(entries) => {
+                for (name, mut node) in entries {
+                    let name_span = node.span;
+                    if inner.is_some_and(|inner| block_schema(inner, &name).is_some()) {
+                        body.blocks.extend(self.blocks_from_node(&name, name_span, node, inner));
+                        continue;
+                    }
+                    if let Some(renderer) = self.renderer_for(inner.and_then(|inner| inner.field(&name))) {
+                        renderer.render_node(&mut node, self.diagnostics);
+                    }
+                    body.attributes.insert(name, Attribute { name_span, node });
+                }
+            }
+            _ => {
+                let title = format!("`{kind}` must be a map of arguments, and this is {}", node.value.type_name());
+                self.diagnostics.push(Diagnostic::error("wrong-type", span, title));
+                return Vec::new();
+            }
+        }
+        vec![Block { kind: kind.to_owned(), kind_span, labels: Vec::new(), body }]
     }
 
     /// `override = { source_name = { argument = value } }`: the arguments given for this source replace the body's.
@@ -245,14 +288,11 @@ impl<'a> Evaluation<'a> {
             let field = schema.field(name);
             let value = value.clone().marked(own.sensitive);
             let node = node(&value, value_expression, self.renderer_for(field), self.diagnostics);
-            match (field.map(|field| field.kind), node) {
-                (Some(FieldType::Block(_) | FieldType::Blocks(_)), Node { value: Plain::Map(entries), span, .. }) => {
-                    body.blocks.retain(|block| block.kind != *name);
-                    body.blocks.push(block_from_map(name, key_span, entries, span));
-                }
-                (_, node) => {
-                    body.attributes.insert(name.clone(), Attribute { name_span: key_span, node });
-                }
+            if block_schema(schema, name).is_some() {
+                body.blocks.retain(|block| block.kind != *name);
+                body.blocks.extend(self.blocks_from_node(name, key_span, node, Some(schema)));
+            } else {
+                body.attributes.insert(name.clone(), Attribute { name_span: key_span, node });
             }
         }
     }
@@ -263,10 +303,4 @@ fn block_schema(schema: &Schema, kind: &str) -> Option<&'static Schema> {
         FieldType::Block(inner) | FieldType::Blocks(inner) => Some(inner),
         _ => None,
     }
-}
-
-fn block_from_map(kind: &str, kind_span: Span, entries: IndexMap<String, Node>, span: Span) -> Block {
-    let attributes = entries.into_iter().map(|(name, node)| (name, Attribute { name_span: node.span, node })).collect();
-    let body = Body { attributes, blocks: Vec::new(), span, weak: false };
-    Block { kind: kind.to_owned(), kind_span, labels: Vec::new(), body }
 }

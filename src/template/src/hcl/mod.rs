@@ -11,6 +11,7 @@ mod builds;
 mod component;
 mod data;
 mod dynamic;
+mod json_syntax;
 mod locals;
 mod scope;
 mod select;
@@ -27,7 +28,7 @@ mod tests;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use kiln_core::{Diagnostic, Diagnostics, Plan, Severity, SourceMap, Span, TextScope};
+use kiln_core::{Diagnostic, Diagnostics, Plan, Severity, SourceMap, TextScope};
 use kiln_language::functions::FunctionContext;
 use kiln_language::syntax::{self, Body};
 
@@ -43,11 +44,7 @@ pub fn load(options: &LoadOptions, sources: &mut SourceMap, diagnostics: &mut Di
     for path in &files.templates {
         let Some(file) = read_template(options, path, sources, diagnostics) else { continue };
         if path.to_string_lossy().ends_with(".pkr.json") {
-            let title = "templates in HCL's JSON syntax (`*.pkr.json`) are not supported yet";
-            let span = Span::new(file.source, 0..0);
-            diagnostics.push(
-                Diagnostic::error("unsupported", span, title).help("write it in HCL: `*.pkr.hcl` or `*.kiln.hcl`"),
-            );
+            bodies.extend(json_syntax::parse(&file, sources, diagnostics));
             continue;
         }
         bodies.push(syntax::parse_body(file.source, &file.text, diagnostics));

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use kiln_core::config::Value;
+use kiln_core::config::{Node, Value};
 use kiln_core::{Diagnostic, Diagnostics, SourceMap, Span};
 use kiln_gotemplate::{Rendered, Scope};
 
@@ -16,6 +16,16 @@ pub(crate) struct TextRenderer<'a> {
 }
 
 impl TextRenderer<'_> {
+    /// Renders all texts in a value.
+    pub(crate) fn render_node(&self, node: &mut Node, diagnostics: &mut Diagnostics) {
+        match &mut node.value {
+            Value::String(text) => node.value = self.render(text, node.span, node.sensitive, diagnostics),
+            Value::List(nodes) => nodes.iter_mut().for_each(|node| self.render_node(node, diagnostics)),
+            Value::Map(entries) => entries.values_mut().for_each(|node| self.render_node(node, diagnostics)),
+            Value::Null | Value::Unknown | Value::Bool(_) | Value::Number(_) => {}
+        }
+    }
+
     /// A text with its actions rendered; the text as it is where that fails, with the mistake told.
     pub(crate) fn render(&self, text: &str, span: Span, sensitive: bool, diagnostics: &mut Diagnostics) -> Value {
         if !text.contains("{{") {

@@ -2,13 +2,12 @@
 
 use std::path::{Path, PathBuf};
 
-use jsonc_parser::ast;
-use jsonc_parser::common::Ranged;
-use kiln_core::{Diagnostic, Diagnostics, Severity, SourceId, SourceMap, Span, suggest};
+use kiln_core::{Diagnostic, Diagnostics, Severity, SourceMap, Span, suggest};
 use kiln_language::syntax::{self, Expression, Item, Name};
 use kiln_language::value::{Value, parse_number};
 
 use super::variables::VariableDeclaration;
+use crate::legacy::json::{self, Duplicates, JsonValue};
 use crate::load::{LoadOptions, TemplateText, read_template};
 
 /// A value given to a variable.
@@ -126,80 +125,30 @@ fn read_hcl(file: &TemplateText, diagnostics: &mut Diagnostics) -> Vec<(Name, As
 }
 
 fn read_json(file: &TemplateText, diagnostics: &mut Diagnostics) -> Vec<(Name, Assigned)> {
-    let text = file.text.strip_prefix('\u{feff}').unwrap_or(&file.text);
-    let reader = JsonReader { source: file.source, offset: file.text.len() - text.len() };
-    let options = jsonc_parser::ParseOptions {
-        allow_comments: false,
-        allow_loose_object_property_names: false,
-        allow_trailing_commas: false,
-        allow_missing_commas: false,
-        allow_single_quoted_strings: false,
-        allow_hexadecimal_numbers: false,
-        allow_unary_plus_numbers: false,
-        allow_bare_decimal_point_numbers: false,
-        allow_non_finite_numbers: false,
-        allow_extended_string_escapes: false,
+    let Some(root) = json::parse(&file.text, file.source, Duplicates::LastWins, diagnostics) else {
+        return Vec::new();
     };
-    match jsonc_parser::parse_to_ast(text, &jsonc_parser::CollectOptions::default(), &options) {
-        Ok(parsed) => match parsed.value {
-            Some(ast::Value::Object(object)) => object
-                .properties
-                .iter()
-                .map(|property| {
-                    let range = property.name.range();
-                    let name = Name { text: property.name.as_str().to_owned(), span: reader.span(range) };
-                    let (value, span) = reader.value(&property.value);
-                    (name, Assigned::Value(value, span))
-                })
-                .collect(),
-            _ => {
-                let span = Span::new(file.source, 0..0);
-                diagnostics.push(Diagnostic::error("not-an-object", span, "a JSON var file must hold one object"));
-                Vec::new()
-            }
-        },
-        Err(error) => {
-            let span = reader.span(error.range());
-            diagnostics.push(Diagnostic::error(
-                "json-syntax",
-                span,
-                format!("this is not valid JSON: {}", error.kind()),
-            ));
-            Vec::new()
+    let JsonValue::Object(members) = root.value else {
+        diagnostics.push(Diagnostic::error("not-an-object", root.span, "a JSON var file must hold one object"));
+        return Vec::new();
+    };
+    let assignment = |(text, member): (String, json::Member)| {
+        let name = Name { text, span: member.name_span };
+        (name, Assigned::Value(value(&member.node.value), member.node.span))
+    };
+    members.into_iter().map(assignment).collect()
+}
+
+/// A JSON value of a var file; its texts are taken as they are.
+fn value(json: &JsonValue) -> Value {
+    match json {
+        JsonValue::Null => Value::null(),
+        JsonValue::Bool(truth) => Value::bool(*truth),
+        JsonValue::Number(digits) => parse_number(digits).map_or_else(|| Value::string(digits.as_str()), Value::number),
+        JsonValue::String(text) => Value::string(text.as_str()),
+        JsonValue::Array(elements) => Value::tuple(elements.iter().map(|element| value(&element.value))),
+        JsonValue::Object(members) => {
+            Value::object(members.iter().map(|(name, member)| (name.clone(), value(&member.node.value))))
         }
-    }
-}
-
-/// JSON values with their places.
-struct JsonReader {
-    source: SourceId,
-    /// Bytes in front of the text that was parsed (a BOM).
-    offset: usize,
-}
-
-impl JsonReader {
-    fn span(&self, range: jsonc_parser::common::Range) -> Span {
-        Span::new(self.source, range.start + self.offset..range.end + self.offset)
-    }
-
-    fn value(&self, value: &ast::Value<'_>) -> (Value, Span) {
-        let span = self.span(value.range());
-        let value = match value {
-            ast::Value::NullKeyword(_) => Value::null(),
-            ast::Value::BooleanLit(literal) => Value::bool(literal.value),
-            ast::Value::StringLit(literal) => Value::string(literal.value.as_ref()),
-            ast::Value::NumberLit(literal) => match parse_number(literal.value) {
-                Some(number) => Value::number(number),
-                None => Value::string(literal.value),
-            },
-            ast::Value::Array(array) => Value::tuple(array.elements.iter().map(|element| self.value(element).0)),
-            ast::Value::Object(object) => Value::object(
-                object
-                    .properties
-                    .iter()
-                    .map(|property| (property.name.as_str().to_owned(), self.value(&property.value).0)),
-            ),
-        };
-        (value, span)
     }
 }

@@ -13,15 +13,15 @@ use super::syntax;
 
 /// A value at its place.
 #[derive(Debug, Clone, PartialEq)]
-pub(super) struct JsonNode {
-    pub(super) value: JsonValue,
+pub(crate) struct JsonNode {
+    pub(crate) value: JsonValue,
     /// The literal, quotes and brackets included.
-    pub(super) span: Span,
+    pub(crate) span: Span,
 }
 
 /// A value without its place.
 #[derive(Debug, Clone, PartialEq)]
-pub(super) enum JsonValue {
+pub(crate) enum JsonValue {
     Null,
     Bool(bool),
     /// The digits as written.
@@ -33,26 +33,26 @@ pub(super) enum JsonValue {
 }
 
 /// Members by name, in the order written.
-pub(super) type JsonObject = IndexMap<String, Member>;
+pub(crate) type JsonObject = IndexMap<String, Member>;
 
 /// One member of an object.
 #[derive(Debug, Clone, PartialEq)]
-pub(super) struct Member {
+pub(crate) struct Member {
     /// The name's literal, quotes included.
-    pub(super) name_span: Span,
-    pub(super) node: JsonNode,
+    pub(crate) name_span: Span,
+    pub(crate) node: JsonNode,
 }
 
 impl Member {
     /// From the name to the end of the value.
-    pub(super) fn span(&self) -> Span {
+    pub(crate) fn span(&self) -> Span {
         self.name_span.to(self.node.span)
     }
 }
 
 impl JsonValue {
     /// What messages call its type.
-    pub(super) fn type_name(&self) -> &'static str {
+    pub(crate) fn type_name(&self) -> &'static str {
         match self {
             JsonValue::Null => "null",
             JsonValue::Bool(_) => "a bool",
@@ -63,14 +63,14 @@ impl JsonValue {
         }
     }
 
-    pub(super) fn is_null(&self) -> bool {
+    pub(crate) fn is_null(&self) -> bool {
         matches!(self, JsonValue::Null)
     }
 }
 
 /// What a key that stands twice in an object means.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Duplicates {
+pub(crate) enum Duplicates {
     /// An error, as in templates.
     Refuse,
     /// The last one counts, as in variable files; a warning.
@@ -78,7 +78,7 @@ pub(super) enum Duplicates {
 }
 
 /// Reads a text. `None` comes back with at least one error in `diagnostics`; duplicate keys are errors beside a tree.
-pub(super) fn parse(
+pub(crate) fn parse(
     text: &str,
     source: SourceId,
     duplicates: Duplicates,

@@ -10,7 +10,7 @@
 
 mod components;
 mod config;
-mod json;
+pub(crate) mod json;
 mod references;
 mod select;
 mod shape;

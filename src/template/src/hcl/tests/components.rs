@@ -6,65 +6,7 @@ use kiln_core::Facts;
 
 use super::{Fixture, body, plan};
 
-const TEMPLATE: &str = r#"
-variable "token" {
-  default   = "hunter2"
-  sensitive = true
-}
-
-locals {
-  ports = { http = 80, https = 443 }
-  image = "debian:${upper("bookworm")}"
-}
-
-source "docker" "base" {
-  image       = local.image
-  commit      = true
-  changes     = ["ENV A=${var.token}", ("USER root")]
-  volumes     = { "/a" = "/b", (local.image) = path.root }
-  run_command = ["{{ .Image }}", "${source.name}"]
-
-  dynamic "port" {
-    for_each = local.ports
-    content {
-      name   = port.key
-      number = port.value
-    }
-  }
-}
-
-build {
-  name = "images"
-  source "docker.base" {
-    name    = "worker"
-    message = "${source.type} ${source.name} ${build.name} ${packer.version}"
-    build {
-      path    = "Dockerfile"
-      command = "{{ .Path }}"
-    }
-  }
-
-  provisioner "shell" {
-    only            = ["docker.worker"]
-    image           = build.ID
-    message         = "on ${build.Host} as ${build.User}"
-    inline          = ["echo ${build.name}", "echo ${var.token}"]
-    execute_command = "{{ .Vars }} {{ .Path }}"
-    override = {
-      worker = {
-        message = "for the worker"
-        build   = { path = "here" }
-      }
-      other = { message = "never" }
-    }
-  }
-
-  post-processor "docker-tag" {
-    image = "x"
-    env   = { KEY = build.Password }
-  }
-}
-"#;
+const TEMPLATE: &str = include_str!("whole.pkr.hcl");
 
 #[test]
 fn a_source_is_merged_and_expanded() {
@@ -169,4 +111,28 @@ fn console_evaluates_in_the_template() {
     let expression = kiln_language::syntax::parse_expression(source, text, &mut diagnostics).unwrap();
     let value = kiln_language::evaluate::evaluate(&expression, &values.scope(), &mut diagnostics);
     assert_eq!(value.as_str(), Some("debian:BOOKWORM ."));
+}
+
+#[test]
+fn json_syntax_gives_the_same_bodies() {
+    let native = Fixture::file(TEMPLATE).load();
+    let json = Fixture::directory(&[("whole.pkr.json", include_str!("whole.pkr.json"))]).load();
+    let places = regex::Regex::new(r"@\d+:\d+").unwrap();
+    let show = |loaded: &crate::Loaded, component: &kiln_core::ComponentSpec, facts: &Facts| {
+        places.replace_all(&body(loaded, component, facts), "").into_owned()
+    };
+    let (first, second) = (&plan(&native).builds, &plan(&json).builds);
+    assert_eq!((first.len(), second.len()), (1, 1));
+    let (first, second) = (&first[0], &second[0]);
+    assert_eq!(first.name, second.name);
+    let facts = Facts::default();
+    // A map is sorted, so the arguments of a nested block change places.
+    let sorted = |text: String| {
+        let mut lines: Vec<String> = text.lines().map(str::to_owned).collect();
+        lines.sort();
+        lines
+    };
+    assert_eq!(sorted(show(&native, &first.source, &facts)), sorted(show(&json, &second.source, &facts)));
+    assert_eq!(show(&native, &first.steps[0].component, &facts), show(&json, &second.steps[0].component, &facts));
+    assert_eq!(plan(&native).secrets, plan(&json).secrets);
 }

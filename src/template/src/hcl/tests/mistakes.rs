@@ -245,8 +245,6 @@ fn templates_that_are_not_there() {
     insta::assert_snapshot!("empty_directory", fixture.report());
     fixture.options.template = "missing.pkr.hcl".into();
     insta::assert_snapshot!("missing_file", fixture.report());
-    let json = Fixture::directory(&[("a.pkr.json", "{}")]);
-    insta::assert_snapshot!("hcl_json", json.report());
     insta::assert_snapshot!("no_builds", Fixture::file("variable \"a\" {\n  default = 1\n}\n").report());
 }
 
@@ -254,4 +252,32 @@ fn templates_that_are_not_there() {
 fn selections() {
     insta::assert_snapshot!("unmatched_only", Fixture::file(BUILD.trim_start()).only(&["images.*"]).report());
     insta::assert_snapshot!("unmatched_except", Fixture::file(BUILD.trim_start()).except(&["amazon*"]).report());
+}
+
+#[test]
+fn json_syntax() {
+    let json = |text: &str| Fixture::directory(&[("a.pkr.json", text)]).report();
+    insta::assert_snapshot!("hcl_json_syntax", json("{\n  \"build\": {\n    \"sources\": [],,\n  }\n}\n"));
+    insta::assert_snapshot!("hcl_json_labels", json("{\n  \"variable\": [1]\n}\n"));
+    insta::assert_snapshot!(
+        "hcl_json_shapes",
+        json(
+            "{\n  \"sorce\": {},\n  \"build\": {\n    \"sources\": [\"docker.x\"],\n    \
+             \"name\": \"${var.nowhere}\",\n    \"description\": \"\\\"${local.nowhere}\\\"\"\n  }\n}\n"
+        )
+    );
+}
+
+#[test]
+fn a_template_cut_anywhere_is_told_and_nothing_breaks() {
+    let text = include_str!("whole.pkr.hcl");
+    for end in (0..text.len()).filter(|end| text.is_char_boundary(*end)) {
+        let fixture = Fixture::file(&text[..end]);
+        let loaded = fixture.load();
+        assert_eq!(loaded.plan.is_none(), loaded.diagnostics.has_errors(), "cut at {end}");
+        for build in loaded.plan.iter().flat_map(|plan| &plan.builds) {
+            super::body(&loaded, &build.source, &kiln_core::Facts::default());
+        }
+        super::report(&loaded, &loaded.diagnostics);
+    }
 }

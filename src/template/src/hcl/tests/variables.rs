@@ -111,10 +111,9 @@ fn null_is_a_value() {
 
 #[test]
 fn a_bom_is_passed_over() {
-    let fixture = Fixture::file(&format!("\u{feff}{TEMPLATE}"));
-    fixture.write("v.json", "\u{feff}{\"a\": \"bom\"}");
-    let mut fixture = fixture;
-    fixture.options.variable_files = vec!["v.json".into()];
+    let mut fixture = Fixture::file(&format!("\u{feff}{TEMPLATE}"));
+    fixture.write("v.hcl", "\u{feff}a = \"bom\"");
+    fixture.options.variable_files = vec!["v.hcl".into()];
     assert_eq!(value(&fixture.load(), "a"), "bom");
 }
 
