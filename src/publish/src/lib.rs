@@ -49,4 +49,6 @@ pub fn register(kinds: &mut Kinds, settings: PublishSettings) {
 #[cfg(test)]
 mod real_registry_tests;
 #[cfg(test)]
+mod reference_tests;
+#[cfg(test)]
 mod test_support;
