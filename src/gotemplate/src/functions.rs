@@ -269,19 +269,20 @@ fn split(_: &Environment, arguments: &Arguments<'_>) -> Result<Value, CallError>
 
 /// Upper case, character by character as Go has it: `ß` stays.
 pub fn upper(source: &str) -> String {
-    source.chars().map(|character| one_to_one(character, character.to_uppercase())).collect()
+    let upper = |character: char| {
+        let mut mapped = character.to_uppercase();
+        match (mapped.next(), mapped.next()) {
+            (Some(only), None) => only,
+            _ => character,
+        }
+    };
+    source.chars().map(upper).collect()
 }
 
 /// Lower case, character by character as Go has it.
 pub fn lower(source: &str) -> String {
-    source.chars().map(|character| one_to_one(character, character.to_lowercase())).collect()
-}
-
-fn one_to_one(character: char, mut mapped: impl Iterator<Item = char>) -> char {
-    match (mapped.next(), mapped.next()) {
-        (Some(only), None) => only,
-        _ => character,
-    }
+    // Only `İ` has more than one character here, and Go takes the first.
+    source.chars().filter_map(|character| character.to_lowercase().next()).collect()
 }
 
 /// What an AMI's name may not hold becomes `-`.

@@ -71,7 +71,7 @@ fn functions_give_what_packer_gives() {
         ("{{split `a-b-c` `-` 1}}{{split `abc` `` 2}}", "bc"),
         ("{{replace `a` `b` 1 `aaa`}} {{replace `a` `b` -1 `aaa`}}", "baa bbb"),
         ("{{replace_all `a` `b` `aaa`}}", "bbb"),
-        ("{{upper `abß`}} {{lower `ABÜ`}}", "ABß abü"),
+        ("{{upper `abß`}} {{lower `ABÜİ`}}", "ABß abüi"),
         ("{{isotime `2006`| upper}}", "2026"),
         ("{{len `abc`}} {{printf `%05d|%v|%q` 3 `a` `b`}} {{eq `a` `a` `b`}}", "3 00003|a|\"b\" true"),
         ("{{/* c */}}x{{- ` y` -}} z", "x yz"),

@@ -136,8 +136,9 @@ fn timestamp_argument(arguments: &[Value], index: usize) -> Result<Zoned, Functi
 /// Reads `2006-01-02T15:04:05[.999](Z|+07:00)`; with `blank` a space may stand for the `T`. A general reader would also
 /// take dates without a time and zones by name.
 fn parse(source: &str, blank: bool) -> Result<Zoned, String> {
+    // The text may be a secret, so it is not told.
     let wrong = |reason: &str| {
-        format!("`{source}` is no RFC 3339 timestamp ({reason}); write for example `2026-01-31T12:00:00Z`")
+        format!("this text is no RFC 3339 timestamp ({reason}); write for example `2026-01-31T12:00:00Z`")
     };
     let bytes = source.as_bytes();
     let number = |from: usize, length: usize| -> Option<i16> {
@@ -150,7 +151,8 @@ fn parse(source: &str, blank: bool) -> Result<Zoned, String> {
     else {
         return Err(wrong("the date is missing"));
     };
-    if !mark(10, b'T') && !(blank && mark(10, b' ')) {
+    let has_time = mark(10, b'T') || (blank && mark(10, b' '));
+    if !has_time {
         return Err(wrong("the `T` before the time is missing"));
     }
     let (Some(hour), Some(minute), Some(second), true, true) =

@@ -176,7 +176,8 @@ fn read(path: &Path) -> Result<Vec<u8>, FunctionError> {
 }
 
 fn fileset(arguments: &[Value], context: &FunctionContext) -> Outcome {
-    let mut base = in_template(string_argument(arguments, 0), context)?;
+    let asked = in_template(string_argument(arguments, 0), context)?;
+    let mut base = asked.clone();
     let mut pattern = string_argument(arguments, 1);
     loop {
         if let Some(rest) = pattern.strip_prefix("./") {
@@ -197,12 +198,20 @@ fn fileset(arguments: &[Value], context: &FunctionContext) -> Outcome {
     let depth = if pattern.contains("**") { usize::MAX } else { pattern.split('/').count() };
     let mut search = Search { matcher, found: Vec::new(), seen: 0 };
     search.directory(&base, Path::new(""), depth)?;
-    Ok(Value::set(Type::String, search.found.into_iter().map(Value::string)))
+    let names = search.found.into_iter().map(|found| path_value(&relative_to(&asked, &base.join(found))));
+    Ok(Value::set(Type::String, names))
+}
+
+/// The way from a directory to a path, up where it must.
+fn relative_to(directory: &Path, path: &Path) -> PathBuf {
+    let common = directory.components().zip(path.components()).take_while(|(left, right)| left == right).count();
+    let up = directory.components().skip(common).map(|_| Component::ParentDir);
+    up.chain(path.components().skip(common)).collect()
 }
 
 struct Search {
     matcher: GlobMatcher,
-    found: Vec<String>,
+    found: Vec<PathBuf>,
     seen: usize,
 }
 
@@ -221,7 +230,7 @@ impl Search {
             // Links are followed, unless they lead back to a directory they are in.
             let Ok(kind) = std::fs::metadata(&path) else { continue };
             if kind.is_file() && self.matcher.is_match(&relative) {
-                self.found.push(relative.to_string_lossy().into_owned());
+                self.found.push(relative.clone());
             }
             if kind.is_dir() && depth > 1 && !leads_back(&path) {
                 self.directory(base, &relative, depth - 1)?;

@@ -190,7 +190,7 @@ fn write(verb: &Verb, value: &Value) -> Result<String, String> {
     match (&converted.data, verb.letter) {
         (Data::Bool(value), _) => Ok(value.to_string()),
         (Data::String(text), 's') => Ok(pad(verb, cut(verb, text))),
-        (Data::String(text), _) => Ok(pad(verb, &json::quote(text))),
+        (Data::String(text), _) => Ok(pad(verb, &json::quote(cut(verb, text)))),
         (Data::Number(number), 'b' | 'o' | 'd' | 'x' | 'X') => integer(verb, number),
         (Data::Number(number), _) => Ok(float(verb, number)),
         _ => Err(format!("`{}` cannot show {}", verb.text, value.type_of().friendly())),

@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use bigdecimal::{BigDecimal, ToPrimitive};
+use bigdecimal::{Signed, ToPrimitive};
 
 use super::{
     Function, FunctionContext, FunctionError, Outcome, define, fail_at, integer_argument, list_of_strings, number,
@@ -97,7 +97,8 @@ fn network(arguments: &[Value]) -> Result<Network, FunctionError> {
     });
     match parsed {
         Some(network) => Ok(Network { start: network.start & network.mask(), ..network }),
-        None => fail_at(0, format!("`{source}` is no network; write for example `10.0.0.0/8`")),
+        // The text may be a secret, so it is not told.
+        None => fail_at(0, "this text is no network; write for example `10.0.0.0/8`"),
     }
 }
 
@@ -110,7 +111,7 @@ fn cidrhost(arguments: &[Value], _: &FunctionContext) -> Outcome {
         argument: Some(1),
         message: format!("a network with a prefix of {} bits has no host {number}", network.length),
     };
-    let negative = *number < BigDecimal::from(0);
+    let negative = number.is_negative();
     let magnitude = number.abs().to_u128().ok_or_else(too_large)?;
     let host = match (negative, magnitude) {
         (false, host) => Some(host),
