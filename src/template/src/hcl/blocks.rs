@@ -104,12 +104,10 @@ impl Declarations {
 
     fn add_source(&mut self, block: Block, diagnostics: &mut Diagnostics) {
         let Some([kind, name]) = labels(&block, ["its type", "its name"], diagnostics) else { return };
-        report_twice(&block.body, diagnostics);
         let key = (kind.text.clone(), name.text.clone());
         if let Some(first) = self.sources.get(&key) {
             let title = format!("the source `{}.{}` is declared twice", key.0, key.1);
-            diagnostics
-                .push(Diagnostic::error("duplicate-declaration", block.header, title).also(first.header, "first here"));
+            report_duplicate(block.header, first.header, title, diagnostics);
             return;
         }
         let source = SourceDeclaration { kind, name, header: block.header, body: Arc::new(block.body) };
@@ -133,11 +131,23 @@ fn report_duplicates(what: &str, names: impl Iterator<Item = (String, Span)>, di
     for (name, span) in names {
         if let Some(first) = first.get(&name) {
             let title = format!("the {what} `{name}` is declared twice");
-            diagnostics.push(Diagnostic::error("duplicate-declaration", span, title).also(*first, "first here"));
+            report_duplicate(span, *first, title, diagnostics);
         } else {
             first.insert(name, span);
         }
     }
+}
+
+fn report_duplicate(span: Span, first: Span, title: String, diagnostics: &mut Diagnostics) {
+    const CODE: &str = "duplicate-declaration";
+    let diagnostic = Diagnostic::error(CODE, span, title).also(first, "first here");
+    // A folder of templates that stand alone would say this many times over.
+    let is_told = diagnostics.items.iter().any(|item| item.code == CODE && item.help.is_some());
+    diagnostics.push(if span.source == first.source || is_told {
+        diagnostic
+    } else {
+        diagnostic.help("all files of a directory are one template; a file on its own is loaded by its name")
+    });
 }
 
 /// The labels of a block, when it has as many as it takes; `meanings` names them for the message ("its type").
@@ -180,7 +190,7 @@ pub(crate) fn labels<const N: usize>(
     }
 }
 
-/// Tells the arguments and blocks that a block does not take, and arguments given twice.
+/// Tells the arguments and blocks that a block does not take. (That one is given twice, the parser tells.)
 pub(crate) fn check_items(
     body: &Body,
     title: &str,
@@ -188,7 +198,6 @@ pub(crate) fn check_items(
     blocks: &[&str],
     diagnostics: &mut Diagnostics,
 ) {
-    report_twice(body, diagnostics);
     for item in &body.items {
         match item {
             Item::Attribute(attribute) if !attributes.contains(&attribute.name.text.as_str()) => {
@@ -228,18 +237,4 @@ pub(crate) fn unknown_block(kind: &Name, title: &str, known: &[&str]) -> Diagnos
         &kind.text,
         known.iter().copied(),
     )
-}
-
-/// Tells arguments that stand twice in one body.
-fn report_twice(body: &Body, diagnostics: &mut Diagnostics) {
-    let mut first: BTreeMap<&str, Span> = BTreeMap::new();
-    for attribute in body.attributes() {
-        if let Some(first) = first.get(attribute.name.text.as_str()) {
-            let title = format!("`{}` is set twice", attribute.name.text);
-            diagnostics
-                .push(Diagnostic::error("duplicate-argument", attribute.name.span, title).also(*first, "first here"));
-        } else {
-            first.insert(&attribute.name.text, attribute.name.span);
-        }
-    }
 }

@@ -68,6 +68,10 @@ fn go_templates_are_rendered_and_their_mistakes_pointed_at() {
     assert!(step("\"at {{ isotime `2006` }}\"", &known()).contains("\"at 2023\""));
     assert!(step("\"{{ build_name }} {{ build `ID` }}\"", &known()).contains("\"base abc\""));
     assert!(step("\"{{ build `ID` }}\"", &Facts::default()).contains("image = <unknown>"));
+    insta::assert_snapshot!(
+        "unknown_go_function_in_heredoc",
+        step("<<-EOT\n      ${source.name}\n      {{ build_nam }} {{ build_name }}\n    EOT", &known())
+    );
     insta::assert_snapshot!("unknown_go_function", step("\"a {{ isotimee }} b\"", &known()));
 }
 

@@ -43,6 +43,10 @@ fn declared_twice() {
             BUILD.trim()
         ),
     );
+    let standalone = format!("variable \"a\" {{\n  default = 1\n}}\n{}", BUILD.trim());
+    let files = Fixture::directory(&[("a.pkr.hcl", standalone.as_str()), ("b.pkr.hcl", standalone.as_str())]);
+    insta::assert_snapshot!("duplicates_between_files", files.report());
+    mistake("duplicate_argument", &BUILD.replace("  sources", "  name = \"a\"\n  name = \"b\"\n  sources"));
     mistake("duplicate_build", &BUILD.replace("base\"]", "base\", \"docker.base\"]"));
 }
 
