@@ -95,8 +95,9 @@ impl PostProcessor for Artifice {
                 builder_id: prepare::ARTIFICE_ID.to_owned(),
                 id: String::new(),
                 description: format!("Created artifact from files: {}", prepare::join_paths(&files)),
-                content: Content::Files(files),
-                owner: Some(Arc::new(FilesOwner)),
+                content: Content::Files(files.clone()),
+                // As in Packer: `docker-import` and `compress` remove their input unless told otherwise.
+                owner: Some(Arc::new(FilesOwner { files })),
             },
             keep_input: true,
             force_keep: false,
@@ -176,10 +177,13 @@ mod tests {
         let path = bench.path("a.tar");
         let files = vec![path.display().to_string(), path.display().to_string(), "nope*".to_owned()];
         let processed = Artifice { files }.process(&image_artifact("sha256:1", &[]), &bench.context).await.unwrap();
-        assert_eq!(processed.artifact.files(), [path]);
+        assert_eq!(processed.artifact.files(), std::slice::from_ref(&path));
         assert_eq!(processed.artifact.builder_id, "packer.post-processor.artifice");
         assert_eq!((processed.keep_input, processed.force_keep), (true, false));
         assert!(bench.warnings().iter().any(|text| text.contains("`nope*`")));
+        let owner = processed.artifact.owner.clone().unwrap();
+        owner.destroy(&processed.artifact, &bench.context).await.unwrap();
+        assert!(!path.exists());
     }
 
     #[tokio::test]

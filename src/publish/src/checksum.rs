@@ -108,7 +108,11 @@ impl PostProcessor for Checksum {
             }
         }
         let mut files = inputs.to_vec();
+        let mut made = Vec::new();
         for (output, lines) in &lines {
+            if tokio::fs::symlink_metadata(output).await.is_err() {
+                made.push(output.to_path_buf());
+            }
             append(output, lines, context).await?;
             if !files.iter().any(|file| file == output) {
                 files.push(output.to_path_buf());
@@ -121,7 +125,8 @@ impl PostProcessor for Checksum {
                 id: String::new(),
                 description: format!("Created artifact from files: {}", prepare::join_paths(&files)),
                 content: Content::Files(files),
-                owner: Some(Arc::new(FilesOwner)),
+                // Not the inputs, which are kept; nor a file that others write to as well.
+                owner: Some(Arc::new(FilesOwner { files: made })),
             },
             keep_input: true,
             force_keep: true,

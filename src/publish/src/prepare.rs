@@ -5,7 +5,7 @@ use std::future::Future;
 use std::path::PathBuf;
 
 use async_trait::async_trait;
-use kiln_core::{Artifact, ArtifactOwner, BuildContext, Content, Decoded, Diagnostic, Diagnostics, Failure};
+use kiln_core::{Artifact, ArtifactOwner, BuildContext, Decoded, Diagnostic, Diagnostics, Failure};
 use kiln_gotemplate::{Data, Rendered, Scope};
 use kiln_registry::Reference;
 use serde::de::DeserializeOwned;
@@ -103,14 +103,16 @@ pub(crate) fn join_paths(paths: &[PathBuf]) -> String {
     paths.iter().map(|path| path.display().to_string()).collect::<Vec<_>>().join(", ")
 }
 
-/// Removes an artifact's files. Directories are left: no post-processor makes one.
-pub(crate) struct FilesOwner;
+/// Removes files. Directories are left: no post-processor makes one.
+pub(crate) struct FilesOwner {
+    /// Those that the artifact brought into being, or (artifice) was told to own.
+    pub(crate) files: Vec<PathBuf>,
+}
 
 #[async_trait]
 impl ArtifactOwner for FilesOwner {
-    async fn destroy(&self, artifact: &Artifact, _context: &BuildContext) -> Result<(), Failure> {
-        let Content::Files(files) = &artifact.content else { return Ok(()) };
-        for path in files {
+    async fn destroy(&self, _artifact: &Artifact, _context: &BuildContext) -> Result<(), Failure> {
+        for path in &self.files {
             if tokio::fs::symlink_metadata(path).await.is_ok_and(|metadata| metadata.is_dir()) {
                 continue;
             }

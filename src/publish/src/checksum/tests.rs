@@ -50,6 +50,18 @@ async fn lines_are_added_and_with_force_the_files_older_ones_go() {
 }
 
 #[tokio::test]
+async fn removing_the_artifact_leaves_the_files_and_what_was_there_before() {
+    let bench = Bench::new();
+    let hello = bench.write("hello.txt", "hello\n");
+    bench.write("sums.md5", "1111\tother.txt\n");
+    let output = bench.path("sums.{{.ChecksumType}}");
+    let checksum = processor(&ChecksumKind, json!({ "checksum_types": ["md5", "sha1"], "output": output }));
+    let artifact = checksum.process(&files_artifact(&[&hello]), &bench.context).await.unwrap().artifact;
+    artifact.owner.as_ref().unwrap().destroy(&artifact, &bench.context).await.unwrap();
+    assert!(hello.exists() && bench.path("sums.md5").exists() && !bench.path("sums.sha1").exists());
+}
+
+#[tokio::test]
 async fn an_image_passes_with_a_warning() {
     let bench = Bench::new();
     let checksum = processor(&ChecksumKind, json!({}));
