@@ -101,10 +101,12 @@ impl LoadOptions {
 
     /// The template's directory as the user gave it (`path.root`): `.` for a bare file name and for standard input.
     pub fn template_dir(&self) -> PathBuf {
-        let directory = match () {
-            () if self.is_stdin() => Path::new("."),
-            () if self.is_directory() => self.template.as_path(),
-            () => self.template.parent().unwrap_or(Path::new(".")),
+        let directory = if self.is_stdin() {
+            Path::new(".")
+        } else if self.is_directory() {
+            self.template.as_path()
+        } else {
+            self.template.parent().unwrap_or(Path::new("."))
         };
         if directory.as_os_str().is_empty() { PathBuf::from(".") } else { directory.to_path_buf() }
     }
