@@ -1,1 +1,57 @@
-//! Placeholder.
+//! The `docker` source: a container of a Docker engine, provisioned and then committed, exported or thrown away.
+//!
+//! Owns: the source's arguments, the container's life, the communicator over the engine's API, the config of the committed
+//! image. Must not know: any provisioner or post-processor.
+//!
+//! ```no_run
+//! use std::sync::Arc;
+//!
+//! use kiln_builder_docker::{DockerBuilderKind, DockerSettings};
+//! use kiln_docker::BollardEngine;
+//!
+//! # fn example() -> Result<(), kiln_docker::EngineError> {
+//! let engine = Arc::new(BollardEngine::connect(None, &std::env::vars().collect())?);
+//! let kind = DockerBuilderKind::new(DockerSettings::new(engine));
+//! # let _ = kind;
+//! # Ok(())
+//! # }
+//! ```
+
+mod changes;
+mod commit;
+mod communicator;
+mod config;
+mod launch;
+mod machine;
+mod owner;
+mod prepare;
+mod run_command;
+mod run_values;
+mod schema;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use kiln_docker::Engine;
+use kiln_registry::CredentialSources;
+
+pub use communicator::DockerCommunicator;
+pub use prepare::DockerBuilderKind;
+
+/// What the source needs from outside.
+#[derive(Clone)]
+pub struct DockerSettings {
+    /// The engine.
+    pub engine: Arc<dyn Engine>,
+    /// Where logins for private base images are looked for. Its environment also serves `-e NAME` in `run_command`.
+    pub credentials: CredentialSources,
+    /// What `~/` in `volumes` means.
+    pub home: Option<PathBuf>,
+}
+
+impl DockerSettings {
+    /// An engine, without logins and home.
+    pub fn new(engine: Arc<dyn Engine>) -> DockerSettings {
+        DockerSettings { engine, credentials: CredentialSources::default(), home: None }
+    }
+}

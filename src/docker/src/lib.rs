@@ -32,4 +32,4 @@ pub use bollard::models;
 pub use client::{BollardEngine, DEFAULT_HOST};
 pub use engine::{Engine, ImageInfo};
 pub use error::EngineError;
-pub use undo::{ContainerUndo, DockerUndoer, ImageUndo, TagUndo};
+pub use undo::{ContainerUndo, DockerUndoer, FileUndo, ImageUndo, TagUndo};

@@ -1,6 +1,7 @@
 //! Undoing what a run left in an engine, from the journal alone.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -88,10 +89,32 @@ impl TagUndo {
     }
 }
 
+/// What undoing a file needs.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FileUndo {
+    /// The unfinished file, absolute.
+    pub path: PathBuf,
+}
+
+impl FileUndo {
+    /// As a journal's entry.
+    pub fn entry(&self) -> Undo {
+        undo("docker.file", self, format!("unfinished file {}", self.path.display()))
+    }
+
+    async fn remove(&self) -> Result<bool, EngineError> {
+        match tokio::fs::remove_file(&self.path).await {
+            Ok(()) => Ok(true),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(false),
+            Err(source) => Err(EngineError::Local { action: "remove", path: self.path.clone(), source }),
+        }
+    }
+}
+
 /// Finds the engine of an address.
 type Connect = dyn Fn(&str) -> Result<Arc<dyn Engine>, EngineError> + Send + Sync;
 
-/// Undoes `docker.container`, `docker.image` and `docker.tag`.
+/// Undoes `docker.container`, `docker.image`, `docker.tag` and `docker.file`.
 pub struct DockerUndoer {
     connect: Box<Connect>,
 }
@@ -125,6 +148,7 @@ impl DockerUndoer {
                 let data: TagUndo = read(undo)?;
                 restore_tag(&*(self.connect)(&data.engine)?, &data).await?
             }
+            "docker.file" => read::<FileUndo>(undo)?.remove().await?,
             other => {
                 return Err(Failure::new(kiln_core::FailureClass::Bug, format!("`{other}` is no kind of Docker's")));
             }
@@ -137,7 +161,8 @@ fn read<'a, T: Deserialize<'a>>(undo: &'a Undo) -> Result<T, Failure> {
     T::deserialize(&undo.data).map_err(Failure::build)
 }
 
-async fn remove_images(engine: &dyn Engine, data: &ImageUndo) -> Result<bool, EngineError> {
+/// Removes the images that an entry means; returns whether there were any.
+pub async fn remove_images(engine: &dyn Engine, data: &ImageUndo) -> Result<bool, EngineError> {
     let ids = match &data.id {
         Some(id) => vec![id.clone()],
         // Without anything to know it by, every image would fit.
@@ -176,7 +201,7 @@ async fn restore_tag(engine: &dyn Engine, data: &TagUndo) -> Result<bool, Engine
 #[async_trait]
 impl Undoer for DockerUndoer {
     fn kinds(&self) -> &'static [&'static str] {
-        &["docker.container", "docker.image", "docker.tag"]
+        &["docker.container", "docker.image", "docker.tag", "docker.file"]
     }
 
     async fn undo(&self, undo: &Undo) -> Result<UndoOutcome, Failure> {

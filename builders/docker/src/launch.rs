@@ -1,0 +1,444 @@
+//! From the arguments to a running container.
+
+use std::collections::{BTreeMap, HashMap};
+use std::path::Path;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use async_trait::async_trait;
+use kiln_core::{BuildContext, Builder, Failure, Launched, Stream};
+use kiln_docker::engine::{BuildRequest, ContainerSpec, TransferProgress};
+use kiln_docker::models::{ContainerCreateBody, HostConfig};
+use kiln_docker::{ContainerUndo, Engine, EngineError, ImageInfo};
+use kiln_gotemplate::{Data, Rendered, Scope, render};
+use kiln_registry::{Credentials, Reference, normalize_registry};
+
+use crate::DockerSettings;
+use crate::changes::Changes;
+use crate::communicator::DockerCommunicator;
+use crate::config::{BuildBlock, Config, Pull};
+use crate::machine::{self, DockerMachine, Started};
+use crate::run_command::{self, HostScope, RunCommand};
+use crate::run_values as values;
+
+/// Steps of a transfer closer together than this are not all told.
+const PROGRESS_INTERVAL: Duration = Duration::from_millis(100);
+
+/// A configured source.
+pub(crate) struct DockerBuilder {
+    pub(crate) settings: DockerSettings,
+    pub(crate) config: Config,
+    pub(crate) changes: Changes,
+}
+
+/// Runs until done or until the user stops the run.
+pub(crate) async fn or_cancelled<T>(
+    context: &BuildContext,
+    work: impl Future<Output = Result<T, Failure>>,
+) -> Result<T, Failure> {
+    tokio::select! {
+        biased;
+        () = context.cancel.cancelled() => Err(Failure::cancelled()),
+        done = work => done,
+    }
+}
+
+#[async_trait]
+impl Builder for DockerBuilder {
+    async fn launch(&self, context: &BuildContext) -> Result<Launched, Failure> {
+        if let Some(password) = &self.config.login_password {
+            context.redactor.add(password.expose());
+        }
+        let base = or_cancelled(context, self.base(context)).await?;
+        let run = self.run_command(context, &base)?;
+        let spec = self.container(context, &base, run)?;
+        let undo = ContainerUndo { engine: self.engine().address().to_owned(), name: spec.name.clone() };
+        let entry = context.journal.record(&context.build, undo.entry())?;
+        match or_cancelled(context, self.start(context, &spec)).await {
+            Ok(started) => {
+                self.warn_of_volumes(context, &base, &started);
+                Ok(Launched::Machine(Box::new(self.machine(context, base, spec, started, entry))))
+            }
+            Err(failure) => {
+                // Nothing stays of what was begun; the journal keeps the entry if even that fails.
+                if machine::remove(self.engine(), &spec.name).await.is_ok() {
+                    context.journal.strike(entry)?;
+                }
+                Err(failure)
+            }
+        }
+    }
+}
+
+impl DockerBuilder {
+    fn engine(&self) -> &dyn Engine {
+        &*self.settings.engine
+    }
+
+    /// The base image, built, pulled or found.
+    async fn base(&self, context: &BuildContext) -> Result<ImageInfo, Failure> {
+        let reference = match &self.config.build {
+            Some(build) => self.build(context, build).await?,
+            None => {
+                let image = self.config.image.clone().unwrap_or_default();
+                self.pull(context, &image).await?;
+                image
+            }
+        };
+        let found = self.engine().inspect_image(&reference).await?;
+        found.ok_or_else(|| {
+            let error = EngineError::NotFound {
+                what: format!("image {reference}"),
+                message: "it is not in the engine's store, and `pull` does not allow to fetch it".to_owned(),
+            };
+            Failure::from(error).hint(format!("run `docker pull {reference}`, or set `pull = \"missing\"`"))
+        })
+    }
+
+    async fn build(&self, context: &BuildContext, build: &BuildBlock) -> Result<String, Failure> {
+        context.events.message(format!("building the base image from {}", build.path.display()));
+        let mut credentials = BTreeMap::new();
+        if let Some((registry, login)) = self.login() {
+            credentials.insert(registry, login);
+        }
+        for registry in registries_in(&build.path).await {
+            if !credentials.contains_key(&registry)
+                && let Some(found) = self.find_credentials(&registry).await?
+            {
+                credentials.insert(registry, found);
+            }
+        }
+        // No label of the run: it would make a new image each time where the engine's cache has one.
+        let request = BuildRequest {
+            dockerfile: build.path.clone(),
+            context: build.build_dir.clone(),
+            arguments: build.arguments.clone(),
+            labels: BTreeMap::new(),
+            pull: build.pull,
+            compress: build.compress,
+            platform: self.config.platform.clone(),
+            credentials,
+        };
+        let id = self.engine().build_image(&request, &|line| context.events.output(Stream::Stdout, line)).await?;
+        Ok(id)
+    }
+
+    async fn pull(&self, context: &BuildContext, image: &str) -> Result<(), Failure> {
+        let is_wanted = match self.config.pull {
+            Pull::Never => false,
+            Pull::Always => true,
+            Pull::Missing => !self.has(image).await?,
+        };
+        if !is_wanted {
+            return Ok(());
+        }
+        let registry = Reference::parse(image).map(|reference| reference.registry).ok();
+        let credentials = match &registry {
+            Some(registry) => self.credentials(context, registry).await?,
+            None => None,
+        };
+        context.events.message(format!("pulling {image}"));
+        let progress = Progress { context, told: Mutex::new(HashMap::new()) };
+        let pulled = self
+            .engine()
+            .pull(image, self.config.platform.as_deref(), credentials.as_ref(), &|step| progress.tell(step))
+            .await;
+        pulled.map_err(|error| {
+            let is_unreachable = matches!(error, EngineError::Unreachable { .. });
+            let failure = Failure::from(error);
+            if is_unreachable {
+                return failure;
+            }
+            let failure = match &credentials {
+                None => failure.hint(format!(
+                    "check the name; if the image is private, run `docker login {}` first",
+                    registry.unwrap_or_default()
+                )),
+                Some(_) => failure,
+            };
+            failure.hint("an image that is only in the engine's store needs `pull = false` or `pull = \"missing\"`")
+        })
+    }
+
+    /// Whether the store has the image, for the platform asked for.
+    async fn has(&self, image: &str) -> Result<bool, Failure> {
+        let Some(found) = self.engine().inspect_image(image).await? else { return Ok(false) };
+        let Some(platform) = &self.config.platform else { return Ok(true) };
+        let mut parts = platform.split('/');
+        Ok(parts.next() == Some(&found.os) && parts.next().is_none_or(|part| part == found.architecture))
+    }
+
+    /// The login that the template gives, with its registry.
+    fn login(&self) -> Option<(String, Credentials)> {
+        if !self.config.login {
+            return None;
+        }
+        let registry = normalize_registry(self.config.login_server.as_deref().unwrap_or_default());
+        let credentials = Credentials {
+            username: self.config.login_username.clone().unwrap_or_default(),
+            password: self.config.login_password.clone().unwrap_or_default(),
+            identity_token: None,
+        };
+        Some((registry, credentials))
+    }
+
+    async fn credentials(&self, context: &BuildContext, registry: &str) -> Result<Option<Credentials>, Failure> {
+        if let Some((server, credentials)) = self.login() {
+            if server == registry {
+                return Ok(Some(credentials));
+            }
+            context.events.warn(format!("`login_server` is {server}, and the image comes from {registry}"));
+        }
+        self.find_credentials(registry).await
+    }
+
+    async fn find_credentials(&self, registry: &str) -> Result<Option<Credentials>, Failure> {
+        let found = self.settings.credentials.find(registry).await.map_err(Failure::environment)?;
+        Ok(found.map(|found| found.credentials))
+    }
+
+    fn run_command(&self, context: &BuildContext, base: &ImageInfo) -> Result<RunCommand, Failure> {
+        if self.config.run_command.is_empty() {
+            return Ok(run_command::keep_alive(&base.id));
+        }
+        let scope = Scope {
+            text: &context.text_scope,
+            build_name: Some(&context.build_name),
+            build_type: Some(&context.builder_kind),
+            build: None,
+            allow_env: false,
+        };
+        let data = BTreeMap::from([("Image".to_owned(), Data::Text(base.id.clone()))]);
+        let mut words = Vec::new();
+        for (index, word) in self.config.run_command.iter().enumerate() {
+            match render(word, &scope, &data).map_err(Failure::build)? {
+                Rendered::Text(word) => words.push(word),
+                Rendered::Unknown => {
+                    let text = format!("`run_command[{index}]` depends on the container that it is to start");
+                    return Err(Failure::new(kiln_core::FailureClass::Template, text));
+                }
+            }
+        }
+        let host =
+            HostScope { environment: &self.settings.credentials.environment, home: self.settings.home.as_deref() };
+        run_command::parse(&words, host).map_err(|error| Failure::new(kiln_core::FailureClass::Template, error.message))
+    }
+
+    fn container(&self, context: &BuildContext, base: &ImageInfo, run: RunCommand) -> Result<ContainerSpec, Failure> {
+        let mut config = run.config;
+        config.image = Some(run.image);
+        config.entrypoint = first_process(run.entrypoint, run.command, base);
+        if self.config.kiln_labels {
+            config.labels.get_or_insert_default().extend(machine::run_labels(context));
+        }
+        let mut host = config.host_config.take().unwrap_or_default();
+        self.host_options(&mut host).map_err(|text| Failure::new(kiln_core::FailureClass::Template, text))?;
+        config.host_config = Some(host);
+        drop_idle_user(&mut config, base);
+        Ok(ContainerSpec {
+            name: run.name.unwrap_or_else(|| container_name(context)),
+            platform: run.platform.or_else(|| self.config.platform.clone()),
+            config,
+        })
+    }
+
+    /// The source's own arguments stand before `run_command` in a `docker run`, so the latter's single values win.
+    fn host_options(&self, host: &mut HostConfig) -> Result<(), String> {
+        let config = &self.config;
+        for (source, target) in &config.volumes {
+            run_command::volume(host, &format!("{source}:{target}"), self.settings.home.as_deref())?;
+        }
+        for path in &config.tmpfs {
+            let (path, options) = values::tmpfs(path)?;
+            host.tmpfs.get_or_insert_default().entry(path).or_insert(options);
+        }
+        for device in &config.device {
+            host.devices.get_or_insert_default().push(values::device(device)?);
+        }
+        host.cap_add.get_or_insert_default().extend(config.cap_add.iter().cloned());
+        host.cap_drop.get_or_insert_default().extend(config.cap_drop.iter().cloned());
+        host.privileged = host.privileged.or(config.privileged.then_some(true));
+        host.runtime = host.runtime.take().or_else(|| config.runtime.clone());
+        host.network_mode = host.network_mode.take().or_else(|| config.network.clone());
+        Ok(())
+    }
+
+    async fn start(&self, context: &BuildContext, spec: &ContainerSpec) -> Result<Started, Failure> {
+        context.events.message(format!("starting container {}", spec.name));
+        let created = self.engine().create_container(spec).await?;
+        for warning in &created.warnings {
+            context.events.warn(warning.clone());
+        }
+        self.engine().start_container(&created.id).await?;
+        let info = self.engine().inspect_container(&created.id).await?.unwrap_or_default();
+        if !info.is_running {
+            let code = info.exit_code.map(|code| format!(" with exit code {code}")).unwrap_or_default();
+            let text = format!("the container {} ended at once{code}, and there is nothing to provision", spec.name);
+            return Err(Failure::build(text)
+                .hint("its first process must keep running; kiln's own `run_command` starts /bin/sh, which the image may lack"));
+        }
+        if let Some(directory) = &self.config.container_dir {
+            self.make_directory(&created.id, directory).await?;
+        }
+        Ok(Started { id: created.id, address: info.address.unwrap_or_default(), mounts: info.mounts })
+    }
+
+    async fn make_directory(&self, container: &str, directory: &str) -> Result<(), Failure> {
+        let name = Path::new(directory).strip_prefix("/").unwrap_or(Path::new(directory)).to_path_buf();
+        let packing = kiln_transport::tar::pack(false, move |writer| writer.directory(&name, 0o755));
+        self.engine().put_archive(container, "/", packing.stream).await?;
+        Ok(())
+    }
+
+    fn warn_of_volumes(&self, context: &BuildContext, base: &ImageInfo, started: &Started) {
+        // Docker makes an anonymous volume for each; one that the template mounts is meant.
+        let is_anonymous = |path: &&String| {
+            started.mounts.iter().all(|(mounted, kind)| mounted != *path || kind == "volume")
+                && !self.config.volumes.values().any(|target| target.split(':').next() == Some(path.as_str()))
+        };
+        let lost: Vec<&str> = base.volumes.iter().filter(is_anonymous).map(String::as_str).collect();
+        if lost.is_empty() || self.config.discard {
+            return;
+        }
+        let how = if self.config.commit { "commit" } else { "export" };
+        context.events.warn(format!(
+            "the base image declares VOLUME {}: what is put below it is in no {how}; keep such data elsewhere (many images \
+             have a variable for it, such as PGDATA), or use a base image without the declaration (`docker export` and \
+             `docker import` make one)",
+            lost.join(", ")
+        ));
+    }
+
+    fn machine(
+        &self,
+        context: &BuildContext,
+        base: ImageInfo,
+        spec: ContainerSpec,
+        started: Started,
+        entry: kiln_core::EntryId,
+    ) -> DockerMachine {
+        let communicator = DockerCommunicator::new(
+            Arc::clone(&self.settings.engine),
+            started.id.clone(),
+            base.user.clone(),
+            context.events.clone(),
+        )
+        .exec_user(self.config.exec_user.clone().filter(|user| !user.is_empty()))
+        .pty(self.config.pty)
+        .fix_upload_owner(self.config.fix_upload_owner)
+        .in_memory(started.mounts.iter().filter(|(_, kind)| kind == "tmpfs").map(|(path, _)| path.clone()).collect());
+        DockerMachine::new(
+            Arc::clone(&self.settings.engine),
+            machine::Plan { config: self.config.clone(), changes: self.changes.clone(), base, spec, started, entry },
+            communicator,
+        )
+    }
+}
+
+/// Tells a transfer's steps, but not each of hundreds a second.
+struct Progress<'a> {
+    context: &'a BuildContext,
+    told: Mutex<HashMap<String, (String, Instant)>>,
+}
+
+impl Progress<'_> {
+    fn tell(&self, step: TransferProgress) {
+        if step.item.is_empty() {
+            return;
+        }
+        let Ok(mut told) = self.told.lock() else { return };
+        let is_news = told
+            .get(&step.item)
+            .is_none_or(|(status, since)| *status != step.status || since.elapsed() >= PROGRESS_INTERVAL);
+        if is_news {
+            told.insert(step.item.clone(), (step.status.clone(), Instant::now()));
+            self.context.events.progress(step.item, step.status, step.current, step.total);
+        }
+    }
+}
+
+/// The container's whole first process as its entrypoint. Its command stays unset: the engine would copy a command into
+/// the committed image where the base image has none.
+fn first_process(entrypoint: Option<String>, command: Vec<String>, base: &ImageInfo) -> Option<Vec<String>> {
+    let mut words = match entrypoint {
+        Some(program) if !program.is_empty() => vec![program],
+        // `--entrypoint ""` takes the image's away.
+        Some(_) => Vec::new(),
+        None if command.is_empty() => return None,
+        None => base.entrypoint.clone().unwrap_or_default(),
+    };
+    words.extend(command);
+    Some(words)
+}
+
+/// A user that is root anyway is not named, or the committed image would name it.
+fn drop_idle_user(config: &mut ContainerCreateBody, base: &ImageInfo) {
+    let is_root = |user: &str| matches!(user, "root" | "0" | "0:0" | "root:root");
+    if base.user.is_empty() && config.user.as_deref().is_some_and(is_root) {
+        config.user = None;
+    }
+}
+
+/// `kiln-4f1c2a3b-worker`: unique for a run's build, and known before the container exists.
+fn container_name(context: &BuildContext) -> String {
+    let run: String = context.run.chars().filter(char::is_ascii_alphanumeric).take(8).collect();
+    let is_plain = |character: char| character.is_ascii_alphanumeric() || "_.-".contains(character);
+    let slug: String =
+        context.build.chars().map(|character| if is_plain(character) { character } else { '-' }).take(48).collect();
+    if slug == *context.build {
+        return format!("kiln-{run}-{slug}");
+    }
+    // Two builds whose names differ only in such characters must not meet (FNV-1a).
+    let hash =
+        context.build.bytes().fold(0x811c_9dc5_u32, |hash, byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193));
+    format!("kiln-{run}-{slug}-{hash:08x}")
+}
+
+/// Registries named in the `FROM`s of a Dockerfile, as far as they stand there in clear.
+async fn registries_in(dockerfile: &Path) -> Vec<String> {
+    // One that cannot be read is reported by the build itself.
+    let text = tokio::fs::read_to_string(dockerfile).await.unwrap_or_default();
+    let mut registries: Vec<String> = text
+        .lines()
+        .filter_map(|line| {
+            let mut words = line.split_whitespace();
+            let is_from = words.next().is_some_and(|word| word.eq_ignore_ascii_case("from"));
+            let image = words.find(|word| !word.starts_with("--")).filter(|_| is_from)?;
+            Reference::parse(image).ok().map(|reference| reference.registry)
+        })
+        .collect();
+    registries.sort();
+    registries.dedup();
+    registries
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_process_is_one_list() {
+        let base = ImageInfo { entrypoint: Some(vec!["/entry".into()]), ..ImageInfo::default() };
+        let words = |list: &[&str]| list.iter().map(|word| (*word).to_owned()).collect::<Vec<_>>();
+        assert_eq!(first_process(Some("/bin/sh".into()), words(&["-x"]), &base), Some(words(&["/bin/sh", "-x"])));
+        assert_eq!(first_process(None, words(&["run"]), &base), Some(words(&["/entry", "run"])));
+        assert_eq!(first_process(Some(String::new()), words(&["run"]), &base), Some(words(&["run"])));
+        assert_eq!(first_process(None, Vec::new(), &base), None);
+    }
+
+    #[test]
+    fn names_of_containers_tell_builds_apart() {
+        let name = |build: &str| container_name(&kiln_testkit::context().build_called(build, build, "docker").build());
+        assert!(name("docker.worker").ends_with("-docker.worker"), "{}", name("docker.worker"));
+        assert_ne!(name("a/b"), name("a b"));
+    }
+
+    #[tokio::test]
+    async fn registries_of_a_dockerfile() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("Dockerfile");
+        std::fs::write(&path, "FROM --platform=linux/amd64 registry.example.org/a AS x\nfrom debian\nRUN from y\n")
+            .unwrap();
+        assert_eq!(registries_in(&path).await, ["docker.io", "registry.example.org"]);
+    }
+}

@@ -1,0 +1,280 @@
+//! The running container: facts, commit or export, removal.
+
+use std::collections::{BTreeMap, HashMap};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, SystemTime};
+
+use async_trait::async_trait;
+use kiln_core::{Artifact, ArtifactOwner, BuildContext, Communicator, Content, EntryId, Failure, Image, Machine};
+use kiln_docker::engine::ContainerSpec;
+use kiln_docker::{DEFAULT_HOST, Engine, EngineError, FileUndo, ImageInfo, ImageUndo, undo};
+
+use crate::changes::Changes;
+use crate::commit::{self, CommitPlan};
+use crate::communicator::DockerCommunicator;
+use crate::config::Config;
+
+/// Builder id of a committed image: Packer gives it the one of an imported image.
+const COMMITTED: &str = "packer.post-processor.docker-import";
+
+/// Builder id of everything else.
+const EXPORTED: &str = "packer.docker";
+
+/// Bound on the removal of a container.
+const REMOVAL: Duration = Duration::from_secs(60);
+
+/// The engine's clock and this host's may differ by this much, in seconds.
+const CLOCK_SKEW: i64 = 300;
+
+/// Labels that tell whose a container or image is.
+pub(crate) fn run_labels(context: &BuildContext) -> HashMap<String, String> {
+    HashMap::from([
+        ("kiln.run".to_owned(), context.run.to_string()),
+        ("kiln.build".to_owned(), context.build.to_string()),
+    ])
+}
+
+/// Kills and removes a container with its anonymous volumes, within a bound; one that is gone already is fine.
+pub(crate) async fn remove(engine: &dyn Engine, container: &str) -> Result<(), Failure> {
+    match tokio::time::timeout(REMOVAL, engine.remove_container(container)).await {
+        Ok(removed) => Ok(removed.map(drop)?),
+        Err(_) => {
+            let text = format!("the engine did not remove container {container} within {} seconds", REMOVAL.as_secs());
+            Err(Failure::environment(text).hint("`kiln cleanup` tries again"))
+        }
+    }
+}
+
+/// A container that runs.
+pub(crate) struct Started {
+    pub(crate) id: String,
+    pub(crate) address: String,
+    /// Path and kind of what is mounted.
+    pub(crate) mounts: Vec<(String, String)>,
+}
+
+/// What the machine knows of its making.
+pub(crate) struct Plan {
+    pub(crate) config: Config,
+    pub(crate) changes: Changes,
+    pub(crate) base: ImageInfo,
+    pub(crate) spec: ContainerSpec,
+    pub(crate) started: Started,
+    pub(crate) entry: EntryId,
+}
+
+/// The machine.
+pub(crate) struct DockerMachine {
+    engine: Arc<dyn Engine>,
+    plan: Plan,
+    communicator: DockerCommunicator,
+    is_gone: AtomicBool,
+    committed: Mutex<Option<String>>,
+}
+
+impl DockerMachine {
+    pub(crate) fn new(engine: Arc<dyn Engine>, plan: Plan, communicator: DockerCommunicator) -> DockerMachine {
+        DockerMachine { engine, plan, communicator, is_gone: AtomicBool::new(false), committed: Mutex::new(None) }
+    }
+
+    async fn commit(&self, context: &BuildContext) -> Result<Artifact, Failure> {
+        let config = &self.plan.config;
+        let mut labels = HashMap::new();
+        let mut comment = config.message.clone().filter(|message| !message.is_empty());
+        let mut undo = ImageUndo { engine: self.engine.address().to_owned(), ..ImageUndo::default() };
+        if config.kiln_labels {
+            labels = run_labels(context);
+            undo.labels = labels.clone().into_iter().collect();
+            if let Some(revision) = &context.options.revision {
+                labels.insert("org.opencontainers.image.revision".to_owned(), revision.clone());
+            }
+        } else {
+            // Nothing else tells the image before its id is known.
+            let marker = comment.get_or_insert_with(|| format!("kiln {} {}", context.run, context.build));
+            undo.comment = Some(marker.clone());
+            undo.parent = Some(self.plan.base.id.clone());
+            undo.created_since = Some(seconds_since_epoch() - CLOCK_SKEW);
+        }
+        let spec = commit::spec(
+            &self.plan.started.id,
+            CommitPlan {
+                base: &self.plan.base,
+                changes: &self.plan.changes,
+                labels,
+                author: config.author.clone().filter(|author| !author.is_empty()),
+                comment,
+                container_has_user: self.plan.spec.config.user.is_some(),
+                container_has_directory: self.plan.spec.config.working_dir.is_some(),
+            },
+        );
+        context.events.message(format!("committing container {}", self.plan.spec.name));
+        let entry = context.journal.record(&context.build, undo.entry())?;
+        // Not stopped halfway: the engine would go on and leave an image that nobody knows of.
+        let id = match self.engine.commit(&spec).await {
+            Ok(id) => id,
+            Err(error) => {
+                if undo::remove_images(&*self.engine, &undo).await.is_ok() {
+                    context.journal.strike(entry)?;
+                }
+                return Err(error.into());
+            }
+        };
+        undo.id = Some(id.clone());
+        if context.cancel.is_cancelled() {
+            undo::remove_images(&*self.engine, &undo).await?;
+            context.journal.strike(entry)?;
+            return Err(Failure::cancelled());
+        }
+        context.journal.amend(entry, undo.entry())?;
+        *self.committed.lock().unwrap_or_else(PoisonError::into_inner) = Some(id.clone());
+        Ok(Artifact {
+            builder_id: COMMITTED.to_owned(),
+            id: id.clone(),
+            description: format!("Imported Docker image: {id}"),
+            content: Content::Image(Image { id, tags: Vec::new(), digest: None }),
+            owner: Some(Arc::new(Owner { engine: Arc::clone(&self.engine) })),
+        })
+    }
+
+    /// Written beside its place and moved there when whole, so that no half file is ever taken for a result.
+    async fn export(&self, context: &BuildContext, to: &Path) -> Result<Artifact, Failure> {
+        let local = |action, path: &Path| {
+            let path = path.to_path_buf();
+            move |source| Failure::build(EngineError::Local { action, path, source })
+        };
+        let name = to.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+        if name.is_empty() {
+            return Err(Failure::build(format!("`export_path` {} names no file", to.display())));
+        }
+        let directory = to.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        tokio::fs::create_dir_all(directory).await.map_err(local("create", directory))?;
+        let temporary = directory.join(format!(".{name}.{}", self.plan.spec.name));
+        let absolute = std::path::absolute(&temporary).unwrap_or_else(|_| temporary.clone());
+        let entry = context.journal.record(&context.build, FileUndo { path: absolute }.entry())?;
+        context.events.message(format!("exporting container {} to {}", self.plan.spec.name, to.display()));
+        let exported = crate::launch::or_cancelled(context, async {
+            self.engine.export(&self.plan.started.id, &temporary).await.map_err(|error| {
+                let is_full = matches!(&error, EngineError::Local { source, .. }
+                    if source.kind() == std::io::ErrorKind::StorageFull);
+                let failure = Failure::from(error);
+                if is_full { failure.hint(format!("make room in {}", directory.display())) } else { failure }
+            })?;
+            tokio::fs::rename(&temporary, to).await.map_err(local("write", to))
+        })
+        .await;
+        if exported.is_err() {
+            // Gone already where the engine's side failed.
+            let _ = tokio::fs::remove_file(&temporary).await;
+        }
+        context.journal.strike(entry)?;
+        exported?;
+        Ok(Artifact {
+            builder_id: EXPORTED.to_owned(),
+            id: "Container".to_owned(),
+            description: format!("Exported Docker file: {}", to.display()),
+            content: Content::Files(vec![to.to_path_buf()]),
+            owner: Some(Arc::new(Owner { engine: Arc::clone(&self.engine) })),
+        })
+    }
+}
+
+fn seconds_since_epoch() -> i64 {
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(now.as_secs()).unwrap_or(i64::MAX)
+}
+
+#[async_trait]
+impl Machine for DockerMachine {
+    fn facts(&self) -> BTreeMap<String, String> {
+        let Plan { config, base, started, .. } = &self.plan;
+        let committed = self.committed.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let user = config.exec_user.clone().unwrap_or_else(|| base.user.clone());
+        [
+            ("ID", started.id.clone()),
+            ("Host", started.address.clone()),
+            ("Port", "0".to_owned()),
+            ("User", user),
+            ("Password", String::new()),
+            ("ConnType", "docker".to_owned()),
+            // Packer's placeholder until there is one.
+            ("ImageSha256", committed.unwrap_or_else(|| "ERR_IMAGE_SHA256_NOT_FOUND".to_owned())),
+            (
+                "SourceImageDigest",
+                base.digests.first().cloned().unwrap_or_else(|| "ERR_SOURCE_IMAGE_DIGEST_NOT_FOUND".to_owned()),
+            ),
+            ("SourceImageSha256", base.id.clone()),
+        ]
+        .map(|(name, value)| (name.to_owned(), value))
+        .into()
+    }
+
+    fn communicator(&self) -> &dyn Communicator {
+        &self.communicator
+    }
+
+    async fn seal(&self, context: &BuildContext) -> Result<Artifact, Failure> {
+        match &self.plan.config.export_path {
+            _ if self.plan.config.commit => self.commit(context).await,
+            Some(path) if !self.plan.config.discard => self.export(context, path).await,
+            _ => Ok(Artifact {
+                builder_id: EXPORTED.to_owned(),
+                id: "Container".to_owned(),
+                description: "Discarded Docker container".to_owned(),
+                content: Content::Nothing,
+                owner: None,
+            }),
+        }
+    }
+
+    async fn destroy(&self, context: &BuildContext) -> Result<(), Failure> {
+        if self.is_gone.load(Ordering::Acquire) {
+            return Ok(());
+        }
+        remove(&*self.engine, &self.plan.started.id).await?;
+        self.is_gone.store(true, Ordering::Release);
+        context.journal.strike(self.plan.entry)
+    }
+
+    fn enter_hint(&self) -> Option<String> {
+        let address = self.engine.address();
+        let host = if address == DEFAULT_HOST { String::new() } else { format!(" -H {address}") };
+        Some(format!("docker{host} exec -it {} /bin/sh", self.plan.spec.name))
+    }
+}
+
+/// Removes images and exported files.
+struct Owner {
+    engine: Arc<dyn Engine>,
+}
+
+#[async_trait]
+impl ArtifactOwner for Owner {
+    async fn destroy(&self, artifact: &Artifact, context: &BuildContext) -> Result<(), Failure> {
+        match &artifact.content {
+            Content::Image(image) => match self.engine.remove_image(&image.id, false).await {
+                Ok(_) => Ok(()),
+                Err(EngineError::Refused { status: Some(409), message, .. }) => {
+                    context.events.warn(format!("image {} stays: {message}", image.id));
+                    Ok(())
+                }
+                Err(error) => Err(error.into()),
+            },
+            Content::Files(files) => remove_files(files).await,
+            Content::Nothing => Ok(()),
+        }
+    }
+}
+
+async fn remove_files(files: &[PathBuf]) -> Result<(), Failure> {
+    for path in files {
+        match tokio::fs::remove_file(path).await {
+            Err(source) if source.kind() != std::io::ErrorKind::NotFound => {
+                return Err(Failure::build(EngineError::Local { action: "remove", path: path.clone(), source }));
+            }
+            _ => {}
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,217 @@
+//! Checks the arguments: all mistakes at once, without any engine.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use kiln_core::{Builder, BuilderKind, Decoded, Diagnostic, Diagnostics, PrepareContext, Schema, TextScope, suggest};
+use kiln_gotemplate::{Data, Rendered, Scope, render};
+
+use crate::DockerSettings;
+use crate::changes::Changes;
+use crate::config::Config;
+use crate::launch::DockerBuilder;
+use crate::run_command::{self, HostScope};
+use crate::schema::DOCKER;
+
+/// The kind `docker`.
+pub struct DockerBuilderKind {
+    settings: DockerSettings,
+}
+
+impl DockerBuilderKind {
+    /// Works with this engine.
+    pub fn new(settings: DockerSettings) -> DockerBuilderKind {
+        DockerBuilderKind { settings }
+    }
+}
+
+impl BuilderKind for DockerBuilderKind {
+    fn schema(&self) -> &'static Schema {
+        &DOCKER
+    }
+
+    fn fact_names(&self) -> &'static [&'static str] {
+        &["ImageSha256", "SourceImageDigest", "SourceImageSha256"]
+    }
+
+    fn prepare(
+        &self,
+        decoded: &Decoded,
+        context: &PrepareContext,
+        diagnostics: &mut Diagnostics,
+    ) -> Option<Arc<dyn Builder>> {
+        let config: Config = match decoded.read() {
+            Ok(config) => config,
+            Err(diagnostic) => {
+                diagnostics.push(*diagnostic);
+                return None;
+            }
+        };
+        let mut check = Check { decoded, config: &config, found: Diagnostics::new() };
+        check.exactly_one(&["image", "build"]);
+        check.result();
+        check.unavailable();
+        check.login();
+        let changes = check.changes();
+        check.run_command(&self.settings, context);
+        check.without_effect();
+        let is_wrong = check.found.has_errors();
+        diagnostics.extend(check.found);
+        if is_wrong {
+            return None;
+        }
+        Some(Arc::new(DockerBuilder { settings: self.settings.clone(), config, changes }))
+    }
+}
+
+struct Check<'a> {
+    decoded: &'a Decoded,
+    config: &'a Config,
+    found: Diagnostics,
+}
+
+impl Check<'_> {
+    fn error(&mut self, path: &str, title: impl Into<String>, help: Option<String>) {
+        let mut diagnostic = Diagnostic::error("docker-source", self.decoded.span(path), title);
+        diagnostic.help = help;
+        self.found.push(diagnostic);
+    }
+
+    /// Of some arguments, exactly one may be set; an empty text counts as none.
+    fn exactly_one(&mut self, names: &[&str]) {
+        let is_set = |name: &str| {
+            let is_empty = self.decoded.values().get(name).is_some_and(|value| value.as_str() == Some(""));
+            self.decoded.is_set(name) && (!is_empty || self.decoded.is_unknown(name))
+        };
+        let set: Vec<&str> = names.iter().copied().filter(|name| is_set(name)).collect();
+        self.one_of(&set, names);
+    }
+
+    fn one_of(&mut self, set: &[&str], names: &[&str]) {
+        let known = suggest::enumerate(names.iter().copied());
+        match set {
+            [_] => {}
+            [] => self.error("", format!("a docker source takes one of {known}"), None),
+            [first, .., last] => {
+                let both = if set.len() == 2 { "both " } else { "all " };
+                let title = format!(
+                    "{} are {both}set; a docker source takes exactly one of {known}",
+                    suggest::enumerate(set.iter().copied())
+                );
+                let diagnostic = Diagnostic::error("docker-source", self.decoded.span(last), title)
+                    .also(self.decoded.span(first), "set here too");
+                self.found.push(diagnostic);
+            }
+        }
+    }
+
+    fn result(&mut self) {
+        let is_export = self.config.export_path.as_ref().is_some_and(|path| !path.as_os_str().is_empty());
+        let asked = [
+            ("commit", self.config.commit || self.decoded.is_unknown("commit")),
+            ("discard", self.config.discard || self.decoded.is_unknown("discard")),
+            ("export_path", is_export || self.decoded.is_unknown("export_path")),
+        ];
+        let set: Vec<&str> = asked.iter().filter(|(_, is_set)| *is_set).map(|(name, _)| *name).collect();
+        self.one_of(&set, &["commit", "discard", "export_path"]);
+    }
+
+    fn unavailable(&mut self) {
+        if self.config.ecr_login {
+            let help = "log in with `aws ecr get-login-password | docker login`, or set `login_username` to AWS and \
+                        `login_password`; kiln uses docker's own logins";
+            self.error("ecr_login", "`ecr_login` is not available yet", Some(help.to_owned()));
+        }
+        if self.config.windows_container {
+            self.error("windows_container", "Windows containers are not available", None);
+        }
+        match self.config.communicator.as_deref() {
+            None | Some("" | "docker") => {}
+            Some(other) => {
+                let title = format!("the communicator `{other}` is not available for docker sources; known: `docker`");
+                let help = "leave `communicator` out: commands and files go through the engine".to_owned();
+                self.error("communicator", title, Some(help));
+            }
+        }
+    }
+
+    fn login(&mut self) {
+        let names = ["login_server", "login_username", "login_password"];
+        if !self.config.login {
+            if let Some(name) = names.into_iter().find(|name| self.decoded.is_set(name)) {
+                self.warn(name, format!("`{name}` has no effect without `login = true`"));
+            }
+            return;
+        }
+        for name in ["login_username", "login_password"] {
+            let is_empty = self.decoded.values().get(name).is_none_or(|value| value.as_str() == Some(""));
+            if is_empty && !self.decoded.is_unknown(name) {
+                self.error("login", format!("`login` needs `{name}`"), None);
+            }
+        }
+    }
+
+    fn changes(&mut self) -> Changes {
+        let (changes, errors) = Changes::parse(&self.config.changes);
+        for (index, error) in errors {
+            let path = format!("changes[{index}]");
+            if !self.decoded.is_unknown(&path) {
+                self.error(&path, error.message, error.help);
+            }
+        }
+        if !self.config.commit && self.decoded.is_set("changes") && !self.decoded.is_unknown("commit") {
+            self.warn("changes", "`changes` has no effect without `commit = true`");
+        }
+        changes
+    }
+
+    /// Reads `run_command` with a made-up image, only to find its mistakes.
+    fn run_command(&mut self, settings: &DockerSettings, context: &PrepareContext) {
+        if self.config.run_command.is_empty() || self.decoded.is_unknown("run_command") {
+            return;
+        }
+        let text = TextScope::default();
+        let scope = Scope {
+            text: &text,
+            build_name: Some(&context.build_name),
+            build_type: Some(&context.builder_kind),
+            build: None,
+            allow_env: false,
+        };
+        let data = BTreeMap::from([("Image".to_owned(), Data::Text("image".to_owned()))]);
+        let mut words = Vec::new();
+        for (index, word) in self.config.run_command.iter().enumerate() {
+            match render(word, &scope, &data) {
+                Ok(Rendered::Text(word)) => words.push(word),
+                // `{{build}}` and `{{user}}` depend on what is not known here.
+                Ok(Rendered::Unknown) => return,
+                Err(_) if word.contains("user") => return,
+                Err(error) => {
+                    let title = format!("`run_command[{index}]`: {error}");
+                    self.error(&format!("run_command[{index}]"), title, None);
+                    return;
+                }
+            }
+        }
+        let host = HostScope { environment: &settings.credentials.environment, home: settings.home.as_deref() };
+        if let Err(error) = run_command::parse(&words, host) {
+            self.error(&format!("run_command[{}]", error.index), error.message, error.help);
+        }
+    }
+
+    fn without_effect(&mut self) {
+        if self.config.container_dir.is_some() {
+            self.warn("container_dir", "`container_dir` is made, and holds nothing: kiln needs no shared directory");
+        }
+        if self.decoded.is_set("docker_path") {
+            self.warn("docker_path", "`docker_path` has no effect: kiln speaks to the engine's API (see DOCKER_HOST)");
+        }
+        if self.config.build.is_some() && self.decoded.is_set("pull") {
+            self.warn("pull", "`pull` has no effect beside `build`; `build.pull` has");
+        }
+    }
+
+    fn warn(&mut self, path: &str, title: impl Into<String>) {
+        self.found.push(Diagnostic::warning("without-effect", self.decoded.span(path), title));
+    }
+}
