@@ -1,1 +1,14 @@
-fn main() {}
+//! Integration tests of the `kiln` command: one binary, a file per command or builder.
+//!
+//! Tests that need a Docker engine or a registry run against real ones on this machine: `make test` starts them. Without
+//! one such a test says SKIPPED and passes, unless `KILN_TEST_REQUIRE=1` (as in `make test` and CI): then it fails.
+
+mod support;
+
+mod build_docker;
+mod cli;
+mod examples;
+mod faults;
+mod push;
+mod secrets;
+mod validate;

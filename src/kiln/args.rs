@@ -1,0 +1,312 @@
+//! What was typed. Packer's spelling (`-var-file=x`, `-force=false`) and the usual one (`--var-file x`) both work.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
+
+/// Bakes machine images from one template.
+#[derive(Debug, Parser)]
+#[command(
+    name = "kiln",
+    version,
+    about = "Bakes machine images: one template in, container images out",
+    long_about = "Bakes machine images. Packer templates (HCL2 and legacy JSON) run unchanged.\n\nOptions may be \
+                  written with one dash or two. See the guide in docs/ for templates and options.",
+    disable_help_subcommand = true,
+    max_term_width = 100
+)]
+pub(crate) struct Arguments {
+    #[command(flatten)]
+    pub(crate) global: GlobalArgs,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct GlobalArgs {
+    /// Colours: auto, always or never (Packer's true and false work too)
+    #[arg(long, global = true, value_enum, default_value_t = ColorChoice::Auto, num_args = 0..=1, require_equals = true,
+          default_missing_value = "always", value_name = "WHEN")]
+    pub(crate) color: ColorChoice,
+    /// Print Packer's machine-readable lines on standard output
+    #[arg(long, global = true)]
+    pub(crate) machine_readable: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum ColorChoice {
+    Auto,
+    #[value(alias = "true")]
+    Always,
+    #[value(alias = "false")]
+    Never,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Build images from a template
+    Build(BuildArgs),
+    /// Check a template without building
+    Validate(ValidateArgs),
+    /// Show what a template holds: variables, builds, steps, post-processors
+    Inspect(InspectArgs),
+    /// Undo what killed runs left behind
+    Cleanup(CleanupArgs),
+    /// Check what a template requires; nothing is downloaded, everything is built in
+    Init(InitArgs),
+    /// Print a completion script for a shell
+    Completions(CompletionsArgs),
+    /// Print the version
+    Version(VersionArgs),
+}
+
+/// The template and its variables, alike in all commands that read one.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct TemplateArgs {
+    /// Template: a file, a directory, or - for standard input
+    #[arg(value_name = "TEMPLATE", default_value = ".")]
+    pub(crate) template: PathBuf,
+    /// Set a variable
+    #[arg(long, value_name = "NAME=VALUE", value_parser = assignment)]
+    pub(crate) var: Vec<(String, String)>,
+    /// Read variables from a file (HCL or JSON)
+    #[arg(long, value_name = "FILE")]
+    pub(crate) var_file: Vec<PathBuf>,
+    /// Build only these (comma-separated; HCL2: globs, JSON: exact names)
+    #[arg(long, value_name = "NAMES", value_delimiter = ',', conflicts_with = "except")]
+    pub(crate) only: Vec<String>,
+    /// Build all but these; post-processors of that name are left out too
+    #[arg(long, value_name = "NAMES", value_delimiter = ',')]
+    pub(crate) except: Vec<String>,
+    /// Take the template for json or hcl2, whatever its name
+    #[arg(long, value_enum, value_name = "TYPE")]
+    pub(crate) config_type: Option<ConfigType>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum ConfigType {
+    Json,
+    Hcl2,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct BuildArgs {
+    #[command(flatten)]
+    pub(crate) template: TemplateArgs,
+    /// Overwrite what an earlier run left
+    #[arg(long, num_args = 0..=1, require_equals = true, default_value_t = false, default_missing_value = "true")]
+    pub(crate) force: bool,
+    /// Go step by step: one build at a time, waiting for Enter before each step
+    #[arg(long, num_args = 0..=1, require_equals = true, default_value_t = false, default_missing_value = "true")]
+    pub(crate) debug: bool,
+    /// What to do when a build fails
+    #[arg(long, value_enum, default_value_t = OnError::Cleanup, value_name = "WHAT")]
+    pub(crate) on_error: OnError,
+    /// How many builds run at the same time; 0 = all
+    #[arg(long, default_value_t = 0, value_name = "COUNT", allow_negative_numbers = true)]
+    pub(crate) parallel_builds: i64,
+    /// Put the time before each line of output
+    #[arg(long, num_args = 0..=1, require_equals = true, default_value_t = false, default_missing_value = "true")]
+    pub(crate) timestamp_ui: bool,
+    /// Print one JSON event per line on standard output
+    #[arg(long)]
+    pub(crate) json: bool,
+    /// Warn about variables in variable files that the template does not declare
+    #[arg(long, num_args = 0..=1, require_equals = true, default_value_t = false, default_missing_value = "true")]
+    pub(crate) warn_on_undeclared_var: bool,
+    #[command(flatten)]
+    pub(crate) ignored: IgnoredArgs,
+}
+
+/// Packer's options that have nothing to do here; accepted so that scripts run unchanged.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct IgnoredArgs {
+    #[arg(long, hide = true, num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    use_sequential_evaluation: Option<bool>,
+    #[arg(long, hide = true, num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    ignore_prerelease_plugins: Option<bool>,
+    #[arg(long, hide = true, num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    skip_enforcement: Option<bool>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum OnError {
+    /// Remove the machine and all that belongs to it
+    Cleanup,
+    /// Leave everything as it is
+    Abort,
+    /// Ask at the terminal: clean up, abort, or retry the step
+    Ask,
+    /// As abort, but run the error-cleanup-provisioner
+    RunCleanupProvisioner,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ValidateArgs {
+    #[command(flatten)]
+    pub(crate) template: TemplateArgs,
+    /// Check the syntax alone
+    #[arg(long, num_args = 0..=1, require_equals = true, default_value_t = false, default_missing_value = "true")]
+    pub(crate) syntax_only: bool,
+    /// Do not warn about undeclared variables in variable files
+    #[arg(long, num_args = 0..=1, require_equals = true, default_value_t = false, default_missing_value = "true")]
+    pub(crate) no_warn_undeclared_var: bool,
+    /// Accept kinds of builders, provisioners and post-processors that kiln does not have
+    #[arg(long)]
+    pub(crate) allow_unknown_kinds: bool,
+    /// Print the findings as JSON on standard output
+    #[arg(long)]
+    pub(crate) json: bool,
+    /// Packer's option for data sources
+    #[arg(long, hide = true, num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    evaluate_datasources: Option<bool>,
+    #[command(flatten)]
+    ignored: IgnoredArgs,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct InspectArgs {
+    #[command(flatten)]
+    pub(crate) template: TemplateArgs,
+    /// Print JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+    #[command(flatten)]
+    ignored: IgnoredArgs,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct CleanupArgs {
+    /// Show what would be undone, and undo nothing
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct InitArgs {
+    #[command(flatten)]
+    pub(crate) template: TemplateArgs,
+    /// Packer's option; there is nothing to upgrade
+    #[arg(long, hide = true, num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    upgrade: Option<bool>,
+    /// Packer's option; there is nothing to install
+    #[arg(long, hide = true, num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    force: Option<bool>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct CompletionsArgs {
+    /// bash, zsh, fish, elvish or powershell
+    pub(crate) shell: clap_complete::Shell,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct VersionArgs {
+    /// Print JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// `name=value`, split at the first `=`.
+fn assignment(text: &str) -> Result<(String, String), String> {
+    let (name, value) = text.split_once('=').ok_or("write NAME=VALUE")?;
+    if name.trim().is_empty() {
+        return Err("the name before `=` is empty".to_owned());
+    }
+    Ok((name.to_owned(), value.to_owned()))
+}
+
+/// Reads the arguments. Help and version come back as errors too, as clap has it.
+pub(crate) fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Arguments, clap::Error> {
+    Arguments::try_parse_from(with_two_dashes(arguments))
+}
+
+/// The whole command line as clap knows it, for completions.
+pub(crate) fn definition() -> clap::Command {
+    Arguments::command()
+}
+
+/// Go's flag package takes long options behind one dash; clap wants two. Only names that exist are changed, so that
+/// `-` (standard input), short options and values stay as they are.
+fn with_two_dashes(arguments: impl IntoIterator<Item = OsString>) -> Vec<OsString> {
+    let definition = Arguments::command();
+    let mut names: Vec<String> = vec!["help".into(), "version".into()];
+    for command in std::iter::once(&definition).chain(definition.get_subcommands()) {
+        names.extend(command.get_arguments().filter_map(|argument| argument.get_long().map(str::to_owned)));
+    }
+    // A value behind an option (`-var -x=1`) is not an option itself.
+    let takes_value = ["var", "var-file", "only", "except", "config-type", "on-error", "parallel-builds"];
+    let mut result: Vec<OsString> = Vec::new();
+    let mut is_value = false;
+    let mut options_end = false;
+    for argument in arguments {
+        let text = argument.to_str().unwrap_or_default();
+        options_end |= text == "--";
+        let name = text.trim_start_matches('-').split('=').next().unwrap_or_default();
+        let single = text.starts_with('-') && !text.starts_with("--") && text.len() > 2;
+        let known = names.iter().any(|known| known == name);
+        let keep = is_value || options_end || !single || !known;
+        // Packer itself prints its version for `-v`.
+        let replacement = match text {
+            "-v" if !is_value && result.len() == 1 => Some(OsString::from("--version")),
+            _ if keep => None,
+            _ => Some(OsString::from(format!("-{text}"))),
+        };
+        is_value = !is_value && text.starts_with('-') && !text.contains('=') && takes_value.contains(&name);
+        result.push(replacement.unwrap_or(argument));
+    }
+    result
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn dashes(line: &str) -> String {
+        let words = with_two_dashes(line.split(' ').map(OsString::from));
+        words.iter().map(|word| word.to_string_lossy().into_owned()).collect::<Vec<_>>().join(" ")
+    }
+
+    fn build(line: &str) -> BuildArgs {
+        match parse(line.split(' ').map(OsString::from)).unwrap().command {
+            Command::Build(arguments) => arguments,
+            other => panic!("not a build: {other:?}"),
+        }
+    }
+
+    #[test]
+    fn one_dash_becomes_two_where_the_option_exists() {
+        assert_eq!(dashes("kiln build -var-file=a -var b=-force -force -"), "kiln build --var-file=a --var b=-force --force -");
+        assert_eq!(dashes("kiln build -var -force x"), "kiln build --var -force x");
+        assert_eq!(dashes("kiln -v"), "kiln --version");
+        assert_eq!(dashes("kiln build -- -force"), "kiln build -- -force");
+    }
+
+    #[test]
+    fn packers_spellings_are_understood() {
+        let arguments = build("kiln build -force=false -on-error=run-cleanup-provisioner -parallel-builds=-1 -only=a,b x.json");
+        assert!(!arguments.force);
+        assert_eq!(arguments.on_error, OnError::RunCleanupProvisioner);
+        assert_eq!(arguments.template.only, ["a", "b"]);
+        assert!(build("kiln build -force x.json").force);
+    }
+
+    #[test]
+    fn a_variable_splits_at_the_first_equals_sign() {
+        assert_eq!(build("kiln build -var a=b=c x").template.var, [("a".to_owned(), "b=c".to_owned())]);
+        assert!(parse("kiln build -var ab x".split(' ').map(OsString::from)).is_err());
+    }
+
+    #[test]
+    fn machine_readable_may_stand_anywhere() {
+        for line in ["kiln -machine-readable build x", "kiln build -machine-readable x"] {
+            assert!(parse(line.split(' ').map(OsString::from)).unwrap().global.machine_readable, "{line}");
+        }
+    }
+
+    #[test]
+    fn the_definition_is_sound() {
+        definition().debug_assert();
+    }
+}

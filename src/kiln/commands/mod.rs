@@ -1,0 +1,46 @@
+//! One file a command.
+
+mod build;
+mod cleanup;
+mod completions;
+mod init;
+mod inspect;
+mod load;
+mod signals;
+mod validate;
+mod version;
+
+use std::future::Future;
+use std::time::Duration;
+
+use kiln_core::Failure;
+
+use crate::args::{Arguments, Command};
+use crate::error::CliError;
+use crate::settings::Settings;
+
+/// Runs the command and gives the exit code.
+pub(crate) fn run(arguments: Arguments, settings: &Settings) -> Result<u8, CliError> {
+    match arguments.command {
+        Command::Build(arguments) => block_on(build::run(&arguments, settings)),
+        Command::Validate(arguments) => validate::run(&arguments, settings),
+        Command::Inspect(arguments) => inspect::run(&arguments, settings),
+        Command::Cleanup(arguments) => block_on(cleanup::run(&arguments, settings)),
+        Command::Init(arguments) => init::run(&arguments, settings),
+        Command::Completions(arguments) => completions::run(&arguments),
+        Command::Version(arguments) => version::run(&arguments, settings),
+    }
+}
+
+fn block_on<F: Future<Output = Result<u8, CliError>>>(work: F) -> Result<u8, CliError> {
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(|error| Failure::environment(RuntimeError(error)))?;
+    let result = runtime.block_on(work);
+    // A thread that still reads the terminal must not hold up the exit.
+    runtime.shutdown_timeout(Duration::from_millis(100));
+    result
+}
+
+#[derive(Debug, thiserror::Error)]
+#[error("cannot start the threads that builds run on")]
+struct RuntimeError(#[source] std::io::Error);

@@ -1,0 +1,49 @@
+//! Ctrl-C and its kin: the first stops the run in order, the second hurries, the third gives up.
+
+use kiln_core::{Events, FailureClass};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+
+/// What signals set off.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Interruption {
+    /// Unwind.
+    pub(crate) cancel: CancellationToken,
+    /// Unwind without waiting for anything graceful.
+    pub(crate) hurry: CancellationToken,
+}
+
+/// Listens until the returned task is aborted.
+pub(crate) fn listen(interruption: &Interruption, events: Events) -> tokio::task::JoinHandle<()> {
+    let Interruption { cancel, hurry } = interruption.clone();
+    tokio::spawn(async move {
+        let streams = (signal(SignalKind::interrupt()), signal(SignalKind::terminate()), signal(SignalKind::hangup()));
+        let (Ok(mut interrupt), Ok(mut terminate), Ok(mut hangup)) = streams else { return };
+        let mut count = 0;
+        loop {
+            tokio::select! {
+                _ = interrupt.recv() => {}
+                _ = terminate.recv() => {}
+                _ = hangup.recv() => {}
+            }
+            count += 1;
+            match count {
+                1 => {
+                    events.warn("stopping: removing what was started (interrupt again to hurry)");
+                    cancel.cancel();
+                }
+                2 => {
+                    events.warn("hurrying (interrupt again to leave at once; `kiln cleanup` does the rest then)");
+                    hurry.cancel();
+                }
+                _ => leave(),
+            }
+        }
+    })
+}
+
+/// The journal on disk knows what is left.
+#[expect(clippy::exit, reason = "the user asked three times")]
+fn leave() {
+    std::process::exit(i32::from(FailureClass::Cancelled.exit_code()));
+}

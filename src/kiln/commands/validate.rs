@@ -1,0 +1,41 @@
+//! `kiln validate`.
+
+use std::io::Write;
+
+use kiln_core::render;
+use kiln_engine::{PrepareOptions, prepare};
+
+use super::load::{self, Wanted};
+use crate::args::ValidateArgs;
+use crate::error::{CliError, output_error};
+use crate::kinds;
+use crate::settings::Settings;
+use crate::ui;
+
+/// Reports every mistake of the template, of all its stages that can be reached.
+pub(crate) fn run(arguments: &ValidateArgs, settings: &Settings) -> Result<u8, CliError> {
+    let wanted = Wanted {
+        warn_undeclared: !arguments.no_warn_undeclared_var,
+        allow_unset: false,
+        syntax_only: arguments.syntax_only,
+    };
+    let mut loaded = load::load(&arguments.template, wanted, settings)?;
+    let redactor = load::redactor(&loaded);
+    if let (Some(plan), false) = (&loaded.plan, arguments.syntax_only) {
+        let options = PrepareOptions { allow_unknown_kinds: arguments.allow_unknown_kinds, ..PrepareOptions::default() };
+        let (_, findings) = prepare(plan, &kinds::all(settings)?, &options);
+        loaded.diagnostics.extend(findings);
+        loaded.diagnostics.sort();
+    }
+    if arguments.json {
+        let findings: Vec<_> = loaded.diagnostics.items.iter().map(|item| render::to_json(item, &loaded.sources)).collect();
+        let mut report = serde_json::json!({ "valid": !loaded.diagnostics.has_errors(), "diagnostics": findings });
+        redactor.redact_json(&mut report);
+        writeln!(std::io::stdout(), "{report:#}").map_err(output_error)?;
+        return Ok(if loaded.diagnostics.has_errors() { kiln_core::FailureClass::Template.exit_code() } else { 0 });
+    }
+    load::check(&mut loaded, &redactor, settings)?;
+    let what = if arguments.syntax_only { "the syntax" } else { "the template" };
+    ui::show_text(&format!("{what} is valid\n"));
+    Ok(0)
+}

@@ -1,0 +1,31 @@
+//! What is built in: the one place that knows all builders, provisioners and post-processors.
+
+use std::sync::Arc;
+
+use kiln_builder_docker::{DockerBuilderKind, DockerSettings};
+use kiln_core::{Failure, Kinds};
+use kiln_docker::{BollardEngine, DockerUndoer, Engine};
+use kiln_publish::{GivenEngine, PublishSettings};
+use kiln_registry::CredentialSources;
+
+use crate::settings::Settings;
+
+/// All kinds. Nothing is connected to yet; only a `DOCKER_HOST` that is no address at all is an error.
+pub(crate) fn all(settings: &Settings) -> Result<Kinds, Failure> {
+    let engine: Arc<dyn Engine> = Arc::new(BollardEngine::connect(None, &settings.environment)?);
+    let credentials = CredentialSources::usual(settings.environment.clone(), settings.home.as_deref());
+    let mut kinds = Kinds::new();
+    kinds.add_builder(Arc::new(DockerBuilderKind::new(DockerSettings {
+        engine: Arc::clone(&engine),
+        credentials: credentials.clone(),
+        home: settings.home.clone(),
+    })));
+    kinds.add_provisioner(Arc::new(kiln_provisioner_breakpoint::BreakpointKind));
+    kinds.add_provisioner(Arc::new(kiln_provisioner_file::FileKind));
+    kinds.add_provisioner(Arc::new(kiln_provisioner_shell::ShellKind));
+    kinds.add_provisioner(Arc::new(kiln_provisioner_shell_local::ShellLocalKind));
+    kinds.add_provisioner(Arc::new(kiln_provisioner_sleep::SleepKind));
+    kiln_publish::register(&mut kinds, PublishSettings { engine: Arc::new(GivenEngine(engine)), credentials });
+    kinds.add_undoer(Arc::new(DockerUndoer::new(settings.environment.clone())));
+    Ok(kinds)
+}

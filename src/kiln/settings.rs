@@ -1,0 +1,64 @@
+//! What the process's surroundings say: environment, terminal, directories. Libraries do not look; this file does.
+
+use std::collections::BTreeMap;
+use std::io::IsTerminal;
+use std::path::PathBuf;
+
+use crate::args::{Arguments, ColorChoice};
+
+/// The surroundings of one run of the command.
+#[derive(Debug, Clone)]
+pub(crate) struct Settings {
+    /// The environment; entries that are not UTF-8 are left out.
+    pub(crate) environment: BTreeMap<String, String>,
+    /// Where kiln was started.
+    pub(crate) working_dir: PathBuf,
+    /// The user's home.
+    pub(crate) home: Option<PathBuf>,
+    /// Where journals live: `KILN_STATE_DIR`, `$XDG_STATE_HOME/kiln`, `~/.local/state/kiln`.
+    pub(crate) state_dir: PathBuf,
+    /// Where scratch directories are made: `KILN_TMP_DIR`, `PACKER_TMP_DIR`, `TMPDIR`, `/tmp`.
+    pub(crate) scratch_root: PathBuf,
+    /// Whether standard error may be coloured.
+    pub(crate) color: bool,
+    /// Whether standard error is a terminal that bars can be drawn on.
+    pub(crate) interactive: bool,
+    /// Whether Packer's machine-readable lines are wanted.
+    pub(crate) machine_readable: bool,
+}
+
+impl Settings {
+    /// Looks at the process.
+    pub(crate) fn from_process(arguments: &Arguments) -> Settings {
+        let environment: BTreeMap<String, String> =
+            std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?))).collect();
+        let set = |name: &str| environment.get(name).filter(|value| !value.is_empty());
+        let home = set("HOME").map(PathBuf::from);
+        let state_dir = match (set("KILN_STATE_DIR"), set("XDG_STATE_HOME"), &home) {
+            (Some(directory), _, _) => PathBuf::from(directory),
+            (_, Some(directory), _) => PathBuf::from(directory).join("kiln"),
+            (_, _, Some(home)) => home.join(".local/state/kiln"),
+            _ => std::env::temp_dir().join("kiln-state"),
+        };
+        let scratch_root =
+            ["KILN_TMP_DIR", "PACKER_TMP_DIR"].iter().find_map(|name| set(name)).map_or_else(std::env::temp_dir, PathBuf::from);
+        let terminal = std::io::stderr().is_terminal();
+        let dumb = set("TERM").is_some_and(|term| term == "dumb");
+        let refused = set("NO_COLOR").is_some() || set("PACKER_NO_COLOR").is_some();
+        let color = match arguments.global.color {
+            ColorChoice::Always => true,
+            ColorChoice::Never => false,
+            ColorChoice::Auto => terminal && !dumb && !refused,
+        };
+        Settings {
+            working_dir: std::env::current_dir().unwrap_or_else(|_| PathBuf::from(".")),
+            home,
+            state_dir,
+            scratch_root,
+            color,
+            interactive: terminal && !dumb && set("CI").is_none(),
+            machine_readable: arguments.global.machine_readable,
+            environment,
+        }
+    }
+}

@@ -1,0 +1,153 @@
+//! One row per running build, below the lines; a bounded number of rows.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use indicatif::{HumanBytes, ProgressBar, ProgressStyle};
+use kiln_core::{Event, EventKind};
+
+use super::screen::Screen;
+
+/// More builds than this share one row that counts them.
+const MOST_ROWS: usize = 8;
+
+/// The rows. Does nothing where the screen has no bars.
+#[derive(Debug)]
+pub(super) struct Bars {
+    screen: Arc<Screen>,
+    rows: BTreeMap<String, Row>,
+    waiting: Vec<String>,
+    more: Option<ProgressBar>,
+}
+
+#[derive(Debug)]
+struct Row {
+    bar: ProgressBar,
+    transfers: BTreeMap<String, (u64, Option<u64>)>,
+}
+
+impl Bars {
+    /// None yet.
+    pub(super) fn new(screen: Arc<Screen>) -> Bars {
+        Bars { screen, rows: BTreeMap::new(), waiting: Vec::new(), more: None }
+    }
+
+    /// Takes an event into account.
+    pub(super) fn update(&mut self, event: &Event) {
+        let Some(build) = event.build.as_deref() else { return };
+        match &event.kind {
+            EventKind::BuildStarted { .. } => self.add(build),
+            EventKind::BuildFinished { .. } => self.remove(build),
+            kind => {
+                if let Some(row) = self.rows.get_mut(build) {
+                    row.update(kind);
+                }
+            }
+        }
+    }
+
+    /// Takes all rows away.
+    pub(super) fn clear(&mut self) {
+        for row in std::mem::take(&mut self.rows).into_values() {
+            row.bar.finish_and_clear();
+        }
+        if let Some(more) = self.more.take() {
+            more.finish_and_clear();
+        }
+    }
+
+    fn add(&mut self, build: &str) {
+        if self.rows.len() >= MOST_ROWS {
+            self.waiting.push(build.to_owned());
+        } else if let Some(bar) = self.spinner("starting", build) {
+            self.rows.insert(build.to_owned(), Row { bar, transfers: BTreeMap::new() });
+        }
+        self.count_more();
+    }
+
+    fn remove(&mut self, build: &str) {
+        if let Some(row) = self.rows.remove(build) {
+            row.bar.finish_and_clear();
+            if let Some(next) = (!self.waiting.is_empty()).then(|| self.waiting.remove(0)) {
+                self.add(&next);
+            }
+        } else {
+            self.waiting.retain(|waiting| waiting != build);
+        }
+        self.count_more();
+    }
+
+    fn count_more(&mut self) {
+        if self.waiting.is_empty() {
+            if let Some(more) = self.more.take() {
+                more.finish_and_clear();
+            }
+            return;
+        }
+        if self.more.is_none() {
+            self.more = self.spinner("", "");
+        }
+        if let Some(more) = &self.more {
+            more.set_message(format!("and {} more", self.waiting.len()));
+        }
+    }
+
+    fn spinner(&self, message: &str, build: &str) -> Option<ProgressBar> {
+        let bars = self.screen.bars()?;
+        let template = "{spinner} {prefix} {wide_msg} {elapsed}";
+        let style = ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_spinner());
+        let bar = bars.add(ProgressBar::new_spinner().with_style(style));
+        bar.set_prefix(build.to_owned());
+        bar.set_message(message.to_owned());
+        bar.enable_steady_tick(Duration::from_millis(120));
+        Some(bar)
+    }
+}
+
+impl Row {
+    fn update(&mut self, kind: &EventKind) {
+        match kind {
+            EventKind::StepStarted { index, total, kind, title, .. } => {
+                self.transfers.clear();
+                self.bar.set_message(format!("[{index}/{total}] {kind}: {title}"));
+            }
+            EventKind::PostProcessorStarted { kind, .. } => {
+                self.transfers.clear();
+                self.bar.set_message(kind.clone());
+            }
+            EventKind::Message { text } => self.bar.set_message(text.lines().next().unwrap_or_default().to_owned()),
+            EventKind::Progress { item, action, current, total } => {
+                self.transfers.insert(item.clone(), (*current, *total));
+                self.bar.set_message(transfer_text(action, &self.transfers));
+            }
+            _ => {}
+        }
+    }
+}
+
+/// All transfers of a build as one line: `Pushing 12 MiB of 40 MiB`.
+fn transfer_text(action: &str, transfers: &BTreeMap<String, (u64, Option<u64>)>) -> String {
+    let done: u64 = transfers.values().map(|(current, _)| current).sum();
+    let total: Option<u64> = transfers.values().map(|(current, total)| total.or((*current == 0).then_some(0))).sum();
+    match total.filter(|total| *total > 0) {
+        Some(total) => format!("{action} {} of {}", HumanBytes(done), HumanBytes(total)),
+        None if done > 0 => format!("{action} {}", HumanBytes(done)),
+        None => action.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn transfers_are_summed_up() {
+        let mut transfers = BTreeMap::new();
+        transfers.insert("a".to_owned(), (1024 * 1024, Some(4 * 1024 * 1024)));
+        transfers.insert("b".to_owned(), (1024 * 1024, Some(1024 * 1024)));
+        assert_eq!(transfer_text("Pushing", &transfers), "Pushing 2.00 MiB of 5.00 MiB");
+        transfers.insert("c".to_owned(), (1024, None));
+        assert_eq!(transfer_text("Pushing", &transfers), "Pushing 2.00 MiB");
+    }
+}

@@ -1,0 +1,134 @@
+//! Packer's machine-readable lines: `timestamp,target,type,data...` (packer.md of Packer's documentation, "Machine-Readable
+//! Output"). As there, `ui` lines have an empty target.
+
+use std::io::Write;
+use std::sync::Arc;
+
+use kiln_core::event::{ArtifactSummary, Outcome};
+use kiln_core::{Event, EventKind};
+
+use super::human::LineFormat;
+use super::queue::Display;
+
+/// Writes Packer's lines.
+#[derive(Debug)]
+pub(crate) struct MachineReadableDisplay<W> {
+    output: W,
+    lines: LineFormat,
+    succeeded: Vec<(Arc<str>, Vec<ArtifactSummary>)>,
+    failed: Vec<(Arc<str>, String)>,
+}
+
+impl<W: Write + Send + 'static> MachineReadableDisplay<W> {
+    /// Writes there.
+    pub(crate) fn new(output: W) -> MachineReadableDisplay<W> {
+        MachineReadableDisplay { output, lines: LineFormat::default(), succeeded: Vec::new(), failed: Vec::new() }
+    }
+
+    fn line(&mut self, time: u64, target: &str, kind: &str, data: &[&str]) {
+        let mut line = format!("{},{target},{kind}", time / 1000);
+        for part in data {
+            line.push(',');
+            line.push_str(&escape(part));
+        }
+        line.push('\n');
+        // A reader that goes away does not stop the build.
+        let _ = self.output.write_all(line.as_bytes()).and_then(|()| self.output.flush());
+    }
+
+    fn closing(&mut self, time: u64) {
+        let failed = std::mem::take(&mut self.failed);
+        if !failed.is_empty() {
+            self.line(time, "", "error-count", &[&failed.len().to_string()]);
+            self.line(time, "", "ui", &["error", "\n==> Some builds didn't complete successfully and had errors:"]);
+            for (build, error) in &failed {
+                self.line(time, build, "error", &[error]);
+                self.line(time, "", "ui", &["error", &format!("--> {build}: {error}")]);
+            }
+        }
+        let succeeded = std::mem::take(&mut self.succeeded);
+        if succeeded.iter().all(|(_, artifacts)| artifacts.is_empty()) {
+            self.line(time, "", "ui", &["say", "\n==> Builds finished but no artifacts were created."]);
+        } else {
+            self.line(time, "", "ui", &["say", "\n==> Builds finished. The artifacts of successful builds are:"]);
+        }
+        for (build, artifacts) in &succeeded {
+            self.line(time, build, "artifact-count", &[&artifacts.len().to_string()]);
+            for (index, artifact) in artifacts.iter().enumerate() {
+                self.artifact(time, build, &index.to_string(), artifact);
+            }
+        }
+    }
+
+    fn artifact(&mut self, time: u64, build: &str, index: &str, artifact: &ArtifactSummary) {
+        self.line(time, build, "artifact", &[index, "builder-id", &artifact.builder_id]);
+        self.line(time, build, "artifact", &[index, "id", &artifact.id]);
+        self.line(time, build, "artifact", &[index, "string", &artifact.description]);
+        self.line(time, build, "artifact", &[index, "files-count", &artifact.files.len().to_string()]);
+        for (number, file) in artifact.files.iter().enumerate() {
+            self.line(time, build, "artifact", &[index, "file", &number.to_string(), file]);
+        }
+        self.line(time, build, "artifact", &[index, "end"]);
+        self.line(time, "", "ui", &["say", &format!("--> {build}: {}", artifact.description)]);
+    }
+}
+
+impl<W: Write + Send + 'static> Display for MachineReadableDisplay<W> {
+    fn show(&mut self, event: &Event) {
+        let ui_kind = match &event.kind {
+            EventKind::Output { .. } => "message",
+            EventKind::Error { .. } => "error",
+            EventKind::BuildFinished { outcome, .. } if *outcome != Outcome::Succeeded => "error",
+            _ => "say",
+        };
+        for line in self.lines.format(event).lines() {
+            self.line(event.time, "", "ui", &[ui_kind, line]);
+        }
+        match &event.kind {
+            EventKind::BuildFinished { outcome, error, artifacts, .. } => {
+                let build = event.build.clone().unwrap_or_else(|| Arc::from(""));
+                if *outcome == Outcome::Succeeded {
+                    self.succeeded.push((build, artifacts.clone()));
+                } else {
+                    self.failed.push((build, error.clone().unwrap_or_else(|| "cancelled".to_owned())));
+                }
+            }
+            EventKind::RunFinished { .. } => self.closing(event.time),
+            _ => {}
+        }
+    }
+}
+
+/// A comma would end the field and a line end the line.
+fn escape(text: &str) -> String {
+    text.replace(',', "%!(PACKER_COMMA)").replace('\r', "\\r").replace('\n', "\\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reads_as_packers_lines_do() {
+        let mut display = MachineReadableDisplay::new(Vec::new());
+        let event = |build: Option<&str>, kind| Event { time: 1_700_000_000_999, build: build.map(Arc::from), kind };
+        let artifact = ArtifactSummary {
+            builder_id: "packer.docker".into(),
+            id: "Container".into(),
+            description: "Exported Docker file: a,b.tar".into(),
+            files: vec!["a,b.tar".into()],
+            ..ArtifactSummary::default()
+        };
+        display.show(&event(Some("worker"), EventKind::Message { text: "one, two".into() }));
+        let finished = |outcome, error: Option<&str>, artifacts| EventKind::BuildFinished {
+            outcome,
+            seconds: 1.0,
+            error: error.map(str::to_owned),
+            artifacts,
+        };
+        display.show(&event(Some("worker"), finished(Outcome::Succeeded, None, vec![artifact])));
+        display.show(&event(Some("bad"), finished(Outcome::Failed, Some("exit\nstatus 3"), vec![])));
+        display.show(&event(None, EventKind::RunFinished { succeeded: 1, failed: 1, seconds: 1.0 }));
+        insta::assert_snapshot!(String::from_utf8(display.output).unwrap());
+    }
+}

@@ -1,0 +1,103 @@
+//! What is shown. Standard output carries data only; everything else goes to standard error through one [`Screen`].
+
+mod bars;
+mod human;
+mod json;
+mod machine_readable;
+mod queue;
+mod screen;
+mod summary;
+
+use std::io::Write;
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use kiln_core::{Diagnostics, FailureClass, Redactor, SourceMap, render};
+
+use crate::error::CliError;
+use crate::settings::Settings;
+
+pub(crate) use queue::QueuedReporter;
+pub(crate) use screen::Screen;
+
+/// Which form events take.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Format {
+    /// Lines for people, with bars below them on a terminal.
+    Human {
+        /// Put the time before each line.
+        timestamps: bool,
+    },
+    /// One JSON object a line, on standard output.
+    Json,
+    /// Packer's lines, on standard output.
+    MachineReadable,
+}
+
+/// The reporter of a format, on a thread of its own.
+pub(crate) fn reporter(format: Format, screen: &Arc<Screen>) -> QueuedReporter {
+    match format {
+        Format::Human { timestamps } => QueuedReporter::new(human::HumanDisplay::new(Arc::clone(screen), timestamps)),
+        Format::Json => QueuedReporter::new(json::JsonDisplay::new(std::io::stdout())),
+        Format::MachineReadable => QueuedReporter::new(machine_readable::MachineReadableDisplay::new(std::io::stdout())),
+    }
+}
+
+/// Shows a mistake in the arguments, or the help that was asked for, and says how to exit.
+pub(crate) fn usage(error: &clap::Error) -> ExitCode {
+    // A closed pipe is the reader's choice.
+    let _ = error.print();
+    match error.kind() {
+        clap::error::ErrorKind::DisplayHelp | clap::error::ErrorKind::DisplayVersion => ExitCode::SUCCESS,
+        _ => ExitCode::from(FailureClass::Usage.exit_code()),
+    }
+}
+
+/// All findings, warnings first, and their count; empty where there are none.
+pub(crate) fn diagnostics_text(
+    diagnostics: &Diagnostics,
+    sources: &SourceMap,
+    redactor: &Redactor,
+    settings: &Settings,
+) -> String {
+    let mut items: Vec<_> = diagnostics.items.iter().collect();
+    items.sort_by_key(|item| item.is_error());
+    let mut text = String::new();
+    for item in items {
+        text.push_str(&render::render(item, sources, settings.color));
+        text.push_str("\n\n");
+    }
+    let errors = diagnostics.items.iter().filter(|item| item.is_error()).count();
+    if errors > 0 {
+        let plural = if errors == 1 { "" } else { "s" };
+        text.push_str(&format!("{errors} error{plural} in the template\n"));
+    }
+    redactor.redact(&text).into_owned()
+}
+
+/// Writes to standard error.
+pub(crate) fn show_text(text: &str) {
+    // Nothing is left to tell it to when standard error is gone.
+    let _ = std::io::stderr().write_all(text.as_bytes());
+}
+
+/// Shows why the command did not do its work.
+pub(crate) fn show_error(error: &CliError, settings: &Settings) {
+    match error {
+        CliError::Template { text } => show_text(text),
+        CliError::Failure(failure) => {
+            let (bold_red, reset) = if settings.color { ("\u{1b}[1;31m", "\u{1b}[0m") } else { ("", "") };
+            let mut text = format!("{bold_red}error{reset}: {}\n", failure.chain());
+            for hint in &failure.hints {
+                text.push_str(&format!("  hint: {hint}\n"));
+            }
+            if failure.class == FailureClass::Bug {
+                text.push_str("  this is a mistake in kiln itself; please report it with the command and the template\n");
+            }
+            show_text(&text);
+        }
+        CliError::ClosedPipe => {}
+    }
+}
+
+pub(crate) use summary::{TableRow, table};
