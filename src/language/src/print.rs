@@ -45,6 +45,11 @@ pub fn one_line(value: &Value) -> String {
 
 /// A text as an HCL quoted string, quotes included.
 pub fn quoted(text: &str) -> String {
+    escaped(text, true)
+}
+
+/// A text in quotes. The console leaves `${` and `%{` as they are: it shows the text, not its spelling.
+fn escaped(text: &str, double_sequences: bool) -> String {
     let mut out = String::with_capacity(text.len() + 2);
     out.push('"');
     let mut characters = text.chars().peekable();
@@ -55,7 +60,7 @@ pub fn quoted(text: &str) -> String {
             '\t' => out.push_str("\\t"),
             '"' => out.push_str("\\\""),
             '\\' => out.push_str("\\\\"),
-            '$' | '%' if characters.peek() == Some(&'{') => {
+            '$' | '%' if double_sequences && characters.peek() == Some(&'{') => {
                 out.push(character);
                 out.push(character);
             }
@@ -94,6 +99,7 @@ fn nested(value: &Value, depth: usize, out: &mut String) {
             out.push(']');
         }
         Data::Map(_, entries) | Data::Object(entries) => nested_entries(entries, depth, out),
+        Data::String(text) => out.push_str(&escaped(text, false)),
         _ => out.push_str(&leaf(value)),
     }
 }
@@ -106,7 +112,7 @@ fn nested_entries(entries: &BTreeMap<String, Value>, depth: usize, out: &mut Str
     out.push_str("{\n");
     for (key, value) in entries {
         indent(depth + 1, out);
-        out.push_str(&quoted(key));
+        out.push_str(&escaped(key, false));
         out.push_str(" = ");
         nested(value, depth + 1, out);
         out.push('\n');
@@ -127,5 +133,29 @@ fn leaf(value: &Value) -> String {
         Data::Number(number) => number_text(number),
         Data::String(text) => quoted(text),
         _ => "null".to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::value::Type;
+
+    #[test]
+    fn a_text_alone_is_raw_and_quoted_inside() {
+        let text = "a\n\"${b}\" \\ \u{1}";
+        assert_eq!(to_hcl(&Value::string(text)), text);
+        let list = Value::tuple([Value::string(text), Value::null(), Value::unknown(Type::Any)]);
+        assert_eq!(to_hcl(&list), "[\n  \"a\\n\\\"${b}\\\" \\\\ \\u0001\",\n  null,\n  <unknown>,\n]");
+        assert_eq!(quoted("${a} %{b} $ %"), "\"$${a} %%{b} $ %\"");
+    }
+
+    #[test]
+    fn secrets_are_masked_wherever_they_stand() {
+        let secret = Value::string("hunter2").marked(true);
+        assert_eq!(to_hcl(&secret), SENSITIVE);
+        let nested = Value::object([("a", Value::tuple([secret])), ("b c", Value::bool(true))]);
+        assert_eq!(to_hcl(&nested), "{\n  \"a\" = [\n    <sensitive>,\n  ]\n  \"b c\" = true\n}");
+        assert_eq!(one_line(&nested), "{ a = [<sensitive>], \"b c\" = true }");
     }
 }

@@ -508,3 +508,44 @@ fn children_order(left: &Value, right: &Value) -> Ordering {
     }
     if right.next().is_some() { Ordering::Less } else { Ordering::Equal }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_text_of_a_number_has_no_exponent_and_no_idle_zeros() {
+        for (text, expected) in [
+            ("1.50", "1.5"),
+            ("1e3", "1000"),
+            ("1e-7", "0.0000001"),
+            ("-0.0", "0"),
+            ("007", "7"),
+            ("100", "100"),
+            ("5.", "5"),
+            (".5", "0.5"),
+            ("+2", "2"),
+            ("123456789012345678901234567890.125", "123456789012345678901234567890.125"),
+        ] {
+            assert_eq!(number_text(&parse_number(text).unwrap()), expected, "{text}");
+        }
+        assert_eq!(number_text(&parse_number("1e10000").unwrap()).len(), 10_001);
+        assert!(parse_number("1e10001").is_none() && parse_number("1e99999999999999999999").is_none());
+    }
+
+    #[test]
+    fn a_set_orders_numbers_by_size_and_texts_by_code_point() {
+        let numbers = Value::set(Type::Number, [10, 9, -1, 10].map(Value::number));
+        assert_eq!(numbers.as_elements().unwrap(), [-1, 9, 10].map(Value::number));
+        let tuples = |numbers: [i32; 2]| Value::tuple(numbers.map(Value::number));
+        let set = Value::set(Type::Any, [tuples([2, 1]), tuples([1, 2]), tuples([1, 1]), tuples([1, 2])]);
+        assert_eq!(set.as_elements().unwrap(), [tuples([1, 1]), tuples([1, 2]), tuples([2, 1])]);
+    }
+
+    #[test]
+    fn types_are_written_as_in_a_template() {
+        let kind = Type::object([("a", Type::list(Type::map(Type::Any))), ("b", Type::Tuple(vec![Type::Bool]))]);
+        assert_eq!(kind.to_string(), "object({ a = list(map(any)), b = tuple([bool]) })");
+        assert_eq!(Type::list(Type::set(Type::String)).friendly(), "a list of set of string");
+    }
+}

@@ -14,12 +14,14 @@ impl Evaluator<'_> {
         }
         let mut known = self.scope.variables.root_names();
         known.extend(self.bound.iter().map(|(name, _)| name.as_str()));
-        let diagnostic = Diagnostic::error("unknown-name", span, format!("nothing is called `{name}` here"))
-            .did_you_mean(span, name, known);
-        let diagnostic = if diagnostic.fix.is_none() && diagnostic.help.is_none() {
-            diagnostic.help("put quotes around a text; variables are written `var.name`, locals `local.name`")
-        } else {
-            diagnostic
+        let diagnostic = Diagnostic::error("unknown-name", span, format!("nothing is called `{name}` here"));
+        let diagnostic = match kiln_core::suggest::nearest(name, known.iter().copied()) {
+            Some(_) => diagnostic.did_you_mean(span, name, known),
+            None if known.is_empty() => diagnostic.help("put quotes around a text"),
+            None => diagnostic.help(format!(
+                "put quotes around a text; names begin with {}",
+                kiln_core::suggest::enumerate(known.iter().copied())
+            )),
         };
         self.report(diagnostic)
     }
@@ -103,9 +105,9 @@ impl Evaluator<'_> {
                 let title = format!("{} has no attribute `{word}`", kind.friendly());
                 let diagnostic = Diagnostic::error("unknown-attribute", name.span, title);
                 let diagnostic = match kind {
-                    Type::List(_) | Type::Set(_) | Type::Tuple(_) => {
-                        diagnostic.help(format!("for the attribute of each element write `[*].{word}`, of the first `[0].{word}`"))
-                    }
+                    Type::List(_) | Type::Set(_) | Type::Tuple(_) => diagnostic.help(format!(
+                        "for the attribute of each element write `[*].{word}`, of the first `[0].{word}`"
+                    )),
                     _ => diagnostic,
                 };
                 return self.report(diagnostic);

@@ -198,12 +198,8 @@ impl Evaluator<'_> {
         let value = match parse_template(source, text, &mut mistakes) {
             Some(expression) if !mistakes.has_errors() => {
                 let scope = Scope { variables, functions: self.scope.functions };
-                let mut inner = Evaluator {
-                    scope: &scope,
-                    bound: Vec::new(),
-                    in_template_file: true,
-                    diagnostics: &mut mistakes,
-                };
+                let mut inner =
+                    Evaluator { scope: &scope, bound: Vec::new(), in_template_file: true, diagnostics: &mut mistakes };
                 inner.evaluate(&expression)
             }
             _ => failed(),
@@ -256,8 +252,11 @@ fn wrong_count(function: &Function, arguments: &[Argument], span: Span) -> Diagn
     let given = arguments.len();
     let title = format!("`{}` takes {bound}{least} argument{plural}, not {given}", function.name);
     let place = arguments.get(least).filter(|_| function.variadic.is_none()).map_or(span, |(_, span)| *span);
-    let diagnostic = Diagnostic::error("wrong-count", place, title)
-        .help(format!("call it as `{}({})`", function.name, names(&function.parameters)));
+    let diagnostic = Diagnostic::error("wrong-count", place, title).help(format!(
+        "call it as `{}({})`",
+        function.name,
+        names(&function.parameters)
+    ));
     match function.parameters.get(given) {
         Some(missing) => diagnostic.label(format!("`{}` is missing", missing.name)),
         None => diagnostic.label("one too many"),

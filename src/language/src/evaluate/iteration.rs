@@ -1,6 +1,7 @@
 //! `for` in expressions.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 
 use kiln_core::{Diagnostic, Span};
 
@@ -119,14 +120,19 @@ impl Evaluator<'_> {
         }
         if expression.group {
             results.groups.entry(text).or_default().push(value);
-        } else if results.entries.contains_key(&text) {
-            let shown = if key_value.any_sensitive() { None } else { Some(text.as_str()) };
-            self.duplicate_key(shown, key.span, expression.value.span);
-            return false;
-        } else {
-            results.entries.insert(text, value);
+            return true;
         }
-        true
+        match results.entries.entry(text) {
+            Entry::Vacant(place) => {
+                place.insert(value);
+                true
+            }
+            Entry::Occupied(place) => {
+                let shown = if key_value.any_sensitive() { None } else { Some(place.key().as_str()) };
+                self.duplicate_key(shown, key.span, expression.value.span);
+                false
+            }
+        }
     }
 
     fn duplicate_key(&mut self, key: Option<&str>, key_span: Span, value_span: Span) {

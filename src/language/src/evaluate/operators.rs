@@ -52,7 +52,9 @@ impl Evaluator<'_> {
                 let left_value = self.operand(&left_value, &kind, left.span, "the left operand");
                 let right_value = self.operand(&right_value, &kind, right.span, "the right operand");
                 match (left_value, right_value) {
-                    (Some(left_value), Some(right_value)) => self.combine(operator, &left_value, &right_value, right.span),
+                    (Some(left_value), Some(right_value)) => {
+                        self.combine(operator, &left_value, &right_value, right.span)
+                    }
                     _ => failed(),
                 }
             }
@@ -130,7 +132,11 @@ pub(super) fn equal(left: &Value, right: &Value) -> Option<bool> {
         (Data::String(left), Data::String(right)) => Some(left == right),
         (Data::List(left_kind, left), Data::List(right_kind, right))
         | (Data::Set(left_kind, left), Data::Set(right_kind, right)) => {
-            if compatible(left_kind, right_kind) { all_equal(left.iter(), right.iter()) } else { Some(false) }
+            if compatible(left_kind, right_kind) {
+                all_equal(left.iter(), right.iter())
+            } else {
+                Some(false)
+            }
         }
         (Data::Tuple(left), Data::Tuple(right)) => all_equal(left.iter(), right.iter()),
         (Data::Map(left_kind, _), Data::Map(right_kind, _)) if !compatible(left_kind, right_kind) => Some(false),

@@ -20,10 +20,7 @@ struct Walk<'a> {
 impl<'a> Walk<'a> {
     fn expression(&mut self, expression: &'a Expression) {
         match &expression.kind {
-            ExpressionKind::Null
-            | ExpressionKind::Bool(_)
-            | ExpressionKind::Number(_)
-            | ExpressionKind::String(_) => {}
+            ExpressionKind::Null | ExpressionKind::Bool(_) | ExpressionKind::Number(_) | ExpressionKind::String(_) => {}
             ExpressionKind::Template(parts) => self.parts(parts),
             ExpressionKind::Variable(_) | ExpressionKind::Attribute { .. } => self.path(expression),
             ExpressionKind::Index { collection, key } => {

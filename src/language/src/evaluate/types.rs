@@ -44,8 +44,12 @@ impl Evaluator<'_> {
             "number" => Some(Type::Number),
             "bool" => Some(Type::Bool),
             "list" | "set" | "map" => {
-                let diagnostic = Diagnostic::error("unknown-type", span, format!("`{name}` needs the type of its elements"))
-                    .fix(span, format!("{name}(string)"), "for texts write");
+                let diagnostic = Diagnostic::error(
+                    "unknown-type",
+                    span,
+                    format!("`{name}` needs the type of its elements"),
+                )
+                .fix(span, format!("{name}(string)"), "for texts write");
                 self.no_type(diagnostic)
             }
             "object" => {
@@ -77,8 +81,9 @@ impl Evaluator<'_> {
             }
             ("object", [Expression { kind: ExpressionKind::Object(items), .. }]) => self.object_type(items),
             ("optional", _) => {
-                let diagnostic = Diagnostic::error("unknown-type", span, "`optional` stands for an attribute of an object only")
-                    .help("write `object({ name = optional(string, \"default\") })`");
+                let diagnostic =
+                    Diagnostic::error("unknown-type", span, "`optional` stands for an attribute of an object only")
+                        .help("write `object({ name = optional(string, \"default\") })`");
                 self.no_type(diagnostic)
             }
             ("string" | "number" | "bool" | "any", _) => {

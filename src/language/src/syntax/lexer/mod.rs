@@ -8,6 +8,7 @@ use std::ops::Range;
 
 use kiln_core::{Diagnostic, SourceId, Span};
 pub use token::{Token, TokenKind};
+use unicode_normalization::char::is_combining_mark;
 
 /// What comes out of a text.
 #[derive(Debug)]
@@ -109,7 +110,7 @@ pub fn begins_name(character: char) -> bool {
 
 /// Whether a name may go on with it.
 pub fn continues_name(character: char) -> bool {
-    matches!(character, '_' | '-') || character.is_alphanumeric()
+    matches!(character, '_' | '-') || character.is_alphanumeric() || is_combining_mark(character)
 }
 
 impl<'a> Lexer<'a> {
@@ -162,17 +163,18 @@ impl<'a> Lexer<'a> {
         let bytes = self.text.as_bytes();
         let mut end = self.position;
         loop {
-            let rest = &self.text[end..];
+            let rest = &bytes[end..];
             match bytes.get(end) {
                 None | Some(b'\n') => break,
-                Some(b'\r') if rest.starts_with("\r\n") => break,
+                Some(b'\r') if rest.starts_with(b"\r\n") => break,
                 Some(b'"') => break,
                 Some(b'\\') => {
-                    let escaped = rest[1..].chars().next().filter(|character| !matches!(character, '\r' | '\n'));
+                    let escaped =
+                        self.text[end + 1..].chars().next().filter(|character| !matches!(character, '\r' | '\n'));
                     end += 1 + escaped.map_or(0, char::len_utf8);
                 }
-                Some(b'$' | b'%') if rest.starts_with("$${") || rest.starts_with("%%{") => end += 3,
-                Some(b'$' | b'%') if rest.starts_with("${") || rest.starts_with("%{") => break,
+                Some(b'$' | b'%') if rest.starts_with(b"$${") || rest.starts_with(b"%%{") => end += 3,
+                Some(b'$' | b'%') if rest.starts_with(b"${") || rest.starts_with(b"%{") => break,
                 Some(_) => end += 1,
             }
         }
@@ -227,14 +229,14 @@ impl<'a> Lexer<'a> {
         let bytes = self.text.as_bytes();
         let mut end = self.position;
         while end < limit {
-            let rest = &self.text[end..];
+            let rest = &bytes[end..];
             match bytes[end] {
                 b'\n' => {
                     end += 1;
                     break;
                 }
-                b'$' | b'%' if rest.starts_with("$${") || rest.starts_with("%%{") => end += 3,
-                b'$' | b'%' if rest.starts_with("${") || rest.starts_with("%{") => break,
+                b'$' | b'%' if rest.starts_with(b"$${") || rest.starts_with(b"%%{") => end += 3,
+                b'$' | b'%' if rest.starts_with(b"${") || rest.starts_with(b"%{") => break,
                 _ => end += 1,
             }
         }
@@ -402,4 +404,99 @@ fn operator(text: &str) -> Option<(TokenKind, usize)> {
         ("?", Question),
     ];
     OPERATORS.iter().find(|(spelling, _)| text.starts_with(spelling)).map(|(spelling, kind)| (*kind, spelling.len()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn spelt(lexed: &Lexed, text: &str) -> Vec<String> {
+        lexed.tokens.iter().map(|token| format!("{:?} {}", token.kind, &text[token.range()])).collect()
+    }
+
+    #[test]
+    fn a_heredoc_is_cut_into_lines_and_a_quoted_text_is_not() {
+        let text = "a = <<-EOT\n x\n ${b}\n  EOT\n\"c\\n${~ d ~}\" # e\n";
+        let lexed = lex(SourceId(0), text);
+        assert!(lexed.diagnostics.is_empty());
+        let expected = [
+            "Identifier a",
+            "Assign =",
+            "HeredocOpen <<-EOT\n",
+            "Literal  x\n",
+            "Literal  ",
+            "InterpolationOpen ${",
+            "Identifier b",
+            "TemplateClose }",
+            "Literal \n",
+            "HeredocClose   EOT",
+            "Newline \n",
+            "QuoteOpen \"",
+            "Literal c\\n",
+            "InterpolationOpen ${~",
+            "Identifier d",
+            "TemplateClose ~}",
+            "QuoteClose \"",
+            "Comment # e",
+            "Newline \n",
+            "End ",
+        ];
+        assert_eq!(spelt(&lexed, text), expected);
+    }
+
+    #[test]
+    fn numbers_names_and_operators_take_the_longest_spelling() {
+        let text = "1.5e-3 1.x a-b_c9 >= => == = ... . ?: && || != !";
+        let kinds: Vec<TokenKind> = lex(SourceId(0), text).tokens.iter().map(|token| token.kind).collect();
+        use TokenKind::{
+            And, Arrow, Assign, Bang, Colon, Dot, Ellipsis, End, Equal, GreaterOrEqual, Identifier, NotEqual, Number,
+            Or, Question,
+        };
+        let expected = [
+            Number,
+            Number,
+            Dot,
+            Identifier,
+            Identifier,
+            GreaterOrEqual,
+            Arrow,
+            Equal,
+            Assign,
+            Ellipsis,
+            Dot,
+            Question,
+            Colon,
+            And,
+            Or,
+            NotEqual,
+            Bang,
+            End,
+        ];
+        assert_eq!(kinds, expected);
+    }
+
+    #[test]
+    fn what_is_not_closed_is_closed_by_empty_tokens() {
+        for text in ["a = [1, (2\nb = 3\n", "a {\n b = \"x${f(\"\n}\n", "a = <<X\n${b", "a = {[(\"${%", "${", "\"\\"] {
+            let lexed = lex(SourceId(0), text);
+            assert!(!lexed.diagnostics.is_empty(), "{text:?}");
+            let mut depth = 0_i32;
+            for token in &lexed.tokens {
+                depth += i32::from(token.kind.opens()) - i32::from(token.kind.closes());
+                assert!(depth >= 0, "{text:?}");
+            }
+            assert_eq!(depth, 0, "{text:?}: {:?}", spelt(&lexed, text));
+        }
+    }
+
+    #[test]
+    fn tokens_cover_all_but_blanks() {
+        let text = "\u{feff}a \"b\" {\r\n  c = <<E\r\n $${x} %{if d}y%{endif}\r\nE\r\n  # z\r\n}\r\n";
+        let mut end = '\u{feff}'.len_utf8();
+        for token in lex(SourceId(0), text).tokens {
+            assert!(text[end..token.start].chars().all(|character| character == ' '), "{token:?}");
+            end = token.end;
+        }
+        assert_eq!(end, text.len());
+    }
 }

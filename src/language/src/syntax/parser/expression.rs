@@ -35,12 +35,16 @@ impl Parser<'_> {
         self.height = children + 1;
         // Twice: brackets count once for the depth and once for what stands in them.
         if self.height > 2 * MAXIMUM_DEPTH {
-            let diagnostic =
-                Diagnostic::error("syntax", span.start_point(), "this expression has too many parts in a row")
-                    .help("give parts of it names with `locals`");
-            return Err(self.fail(diagnostic));
+            return Err(self.too_high(span));
         }
         Ok(Expression { kind, span })
+    }
+
+    #[inline(never)]
+    fn too_high(&mut self, span: Span) -> Failed {
+        let diagnostic = Diagnostic::error("syntax", span.start_point(), "this expression has too many parts in a row")
+            .help("give parts of it names with `locals`");
+        self.fail(diagnostic)
     }
 
     fn conditional(&mut self) -> Parsed<Expression> {
@@ -51,16 +55,9 @@ impl Parser<'_> {
         let mut height = self.height;
         let then = self.expression()?;
         height = height.max(self.height);
-        let next = self.peek();
-        if next.kind != TokenKind::Colon {
-            let found = self.describe(next);
-            let diagnostic = self
-                .error_at(next, format!("expected `:` and the value for `false`, found {found}"))
-                .also(condition.span, "the condition")
-                .help("a conditional is written `condition ? value : other`");
-            return Err(self.fail(diagnostic));
+        if self.take(TokenKind::Colon).is_none() {
+            return Err(self.missing_other_value(condition.span));
         }
-        self.next();
         let otherwise = self.expression()?;
         height = height.max(self.height);
         let span = condition.span.to(otherwise.span);
@@ -72,12 +69,24 @@ impl Parser<'_> {
         self.node(kind, span, height)
     }
 
+    // Messages are made in functions of their own: what calls itself by way of others keeps a small stack frame.
+
+    #[inline(never)]
+    fn missing_other_value(&mut self, condition: Span) -> Failed {
+        let next = self.peek();
+        let found = self.describe(next);
+        let diagnostic = self
+            .error_at(next, format!("expected `:` and the value for `false`, found {found}"))
+            .also(condition, "the condition")
+            .help("a conditional is written `condition ? value : other`");
+        self.fail(diagnostic)
+    }
+
     /// Operators that bind at least as strongly as `least`.
     fn binary(&mut self, least: u8) -> Parsed<Expression> {
         let mut left = self.unary()?;
         let mut height = self.height;
-        loop {
-            let Some((operator, strength)) = binary_operator(self.peek().kind) else { break };
+        while let Some((operator, strength)) = binary_operator(self.peek().kind) {
             if strength < least {
                 break;
             }
@@ -252,37 +261,41 @@ impl Parser<'_> {
     fn term(&mut self) -> Parsed<Expression> {
         let token = self.peek();
         self.height = 1;
-        let span = self.span(token.range());
         match token.kind {
-            TokenKind::Number => {
-                self.next();
-                let text = self.text_of(token).to_owned();
-                if crate::value::parse_number(&text).is_none() {
-                    let diagnostic = self.error_at(token, "this number is out of range");
-                    return Err(self.fail(diagnostic));
-                }
-                Ok(Expression { kind: ExpressionKind::Number(text), span })
-            }
+            TokenKind::Number => self.number(token),
             TokenKind::Identifier => self.word(token),
             TokenKind::QuoteOpen => self.quoted(),
             TokenKind::HeredocOpen => self.heredoc(),
             TokenKind::BracketOpen => self.tuple(),
             TokenKind::BraceOpen => self.object(),
-            TokenKind::ParenthesisOpen => {
-                self.next();
-                let inner = self.within(true, |parser| {
-                    let inner = parser.expression()?;
-                    let close = parser.expect_closer(TokenKind::ParenthesisClose, token, ")")?;
-                    Ok((inner, close))
-                });
-                let (inner, close) = inner?;
-                let height = self.height;
-                self.node(ExpressionKind::Parenthesis(Box::new(inner)), span.to(self.span(close.range())), height)
-            }
+            TokenKind::ParenthesisOpen => self.parenthesis(token),
             _ => Err(self.bad_term(token)),
         }
     }
 
+    fn number(&mut self, token: Token) -> Parsed<Expression> {
+        self.next();
+        let text = self.text_of(token).to_owned();
+        if crate::value::parse_number(&text).is_none() {
+            let diagnostic = self.error_at(token, "this number is out of range");
+            return Err(self.fail(diagnostic));
+        }
+        Ok(Expression { kind: ExpressionKind::Number(text), span: self.span(token.range()) })
+    }
+
+    fn parenthesis(&mut self, open: Token) -> Parsed<Expression> {
+        self.next();
+        let (inner, close) = self.within(true, |parser| {
+            let inner = parser.expression()?;
+            let close = parser.expect_closer(TokenKind::ParenthesisClose, open, ")")?;
+            Ok((inner, close))
+        })?;
+        let span = self.span(open.start..close.end);
+        let height = self.height;
+        self.node(ExpressionKind::Parenthesis(Box::new(inner)), span, height)
+    }
+
+    #[inline(never)]
     fn bad_term(&mut self, token: Token) -> Failed {
         let found = self.describe(token);
         let error = self.error_at(token, format!("expected a value, found {found}"));
@@ -327,7 +340,6 @@ impl Parser<'_> {
                 height = height.max(parser.height);
                 if parser.take(TokenKind::Ellipsis).is_some() {
                     expand_last = true;
-                    parser.take(TokenKind::Comma);
                     return parser.expect_closer(TokenKind::ParenthesisClose, open, ")");
                 }
                 if parser.take(TokenKind::Comma).is_none() {

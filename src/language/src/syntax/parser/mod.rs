@@ -13,7 +13,7 @@ use super::tree::{Attribute, Block, Body, Expression, ExpressionKind, Item, Name
 
 /// How deep brackets, operators and blocks may nest, and how high the tree of an expression may be: whoever walks the
 /// tree by recursion relies on it.
-pub(super) const MAXIMUM_DEPTH: usize = 128;
+pub(super) const MAXIMUM_DEPTH: usize = 100;
 
 /// The mistake has been reported.
 #[derive(Debug)]
@@ -172,12 +172,16 @@ impl<'a> Parser<'a> {
         Diagnostic::error("syntax", self.span(token.start..end), title)
     }
 
-    /// Reports, unless the lexer has said already that the text around cannot be read.
+    /// Reports, unless the lexer has said already that the text around, or the text that comes next, cannot be read.
     fn report(&mut self, diagnostic: Diagnostic) {
         let start = diagnostic.primary.as_ref().map_or(0, |label| label.span.range().start);
-        if !self.poisoned.iter().any(|range| range.start <= start && start <= range.end) {
+        if !self.is_poisoned(start) && !self.is_poisoned(self.token(self.position).start) {
             self.diagnostics.push(diagnostic);
         }
+    }
+
+    fn is_poisoned(&self, offset: usize) -> bool {
+        self.poisoned.iter().any(|range| range.start <= offset && offset <= range.end)
     }
 
     fn fail(&mut self, diagnostic: Diagnostic) -> Failed {
@@ -303,6 +307,9 @@ impl<'a> Parser<'a> {
     }
 
     fn bad_attribute(&mut self, name: &Name, next: Token) -> Failed {
+        if let Some(failed) = self.brace_on_its_own_line(name.span) {
+            return failed;
+        }
         let word = &name.text;
         let error = Diagnostic::error("syntax", name.span, format!("`{word}` lacks a value"));
         let place = self.span(next.range());
@@ -356,10 +363,9 @@ impl<'a> Parser<'a> {
         }
         let header = labels.last().map_or(kind.span, |last| kind.span.to(last.span));
         let open = self.next();
-        let items = self.within(false, |parser| parser.deeper(|parser| Ok(parser.items())))?;
+        let items = self.within(false, |parser| parser.deeper(|parser| Ok(parser.block_items(open))))?;
         let close = self.next();
         let inside = self.span(open.end..close.start.max(open.end));
-        self.check_one_line(open, close, &items);
         Ok(Item::Block(Block {
             span: kind.span.to(self.span(close.range())),
             kind,
@@ -369,14 +375,25 @@ impl<'a> Parser<'a> {
         }))
     }
 
-    /// On one line a block holds at most one argument and no block.
-    fn check_one_line(&mut self, open: Token, close: Token, items: &[Item]) {
-        let one_line = !self.text[open.start..close.start.max(open.start)].contains('\n');
-        if let (true, Some(Item::Block(inner))) = (one_line, items.first()) {
-            let diagnostic = Diagnostic::error("syntax", inner.header, "a block on one line cannot hold a block")
-                .help("put a line end behind the outer block's `{` and before its `}`");
-            self.report(diagnostic);
+    /// What stands between a block's braces: items on lines of their own, or, all on one line, a single argument.
+    fn block_items(&mut self, open: Token) -> Vec<Item> {
+        let first = self.peek();
+        let is_one_line = !matches!(first.kind, TokenKind::Newline | TokenKind::BraceClose);
+        let items = self.items();
+        let close = self.peek();
+        let before = self.token(self.position.saturating_sub(1));
+        let help = "a block on one line holds one argument; otherwise `{` ends its line and `}` begins one";
+        if let (true, Some(Item::Block(inner))) = (is_one_line, items.first()) {
+            let diagnostic = Diagnostic::error("syntax", inner.header, "a block on one line cannot hold a block");
+            self.report(diagnostic.help(help));
+        } else if is_one_line && self.text[open.end..close.start].contains('\n') {
+            let diagnostic = self.error_at(first, "a block's first argument stands on the line of its `{`");
+            self.report(diagnostic.also(self.span(open.range()), "opened here").help(help));
+        } else if !is_one_line && !items.is_empty() && before.kind != TokenKind::Newline {
+            let diagnostic = self.error_at(close, "a block's `}` stands on the line of its last argument");
+            self.report(diagnostic.also(self.span(open.range()), "opened here").help(help));
         }
+        items
     }
 
     fn label(&mut self) -> Parsed<Name> {
@@ -396,19 +413,8 @@ impl<'a> Parser<'a> {
         let behind = Span { start: kind.span.end, end: kind.span.end, ..kind.span };
         let word = &kind.text;
         let ends_line = matches!(next.kind, TokenKind::Newline | TokenKind::End | TokenKind::BraceClose);
-        let after = self.tokens[self.position.min(self.tokens.len() - 1)..]
-            .iter()
-            .find(|token| !matches!(token.kind, TokenKind::Newline | TokenKind::Comment))
-            .copied();
-        if let (TokenKind::Newline, Some(brace)) = (next.kind, after)
-            && brace.kind == TokenKind::BraceOpen
-        {
-            // The whole block goes: recovery must not stop at this line's end.
-            self.position = self.tokens.iter().position(|token| *token == brace).unwrap_or(self.position);
-            return self.fail(
-                self.error_at(brace, "a block's `{` stands on the line of its name")
-                    .also(kind.span.to(last), "the block begins here"),
-            );
+        if let Some(failed) = self.brace_on_its_own_line(kind.span.to(last)) {
+            return failed;
         }
         if labels.len() == 1 && (ends_line || next.kind == TokenKind::Comma) {
             let diagnostic =
@@ -426,6 +432,20 @@ impl<'a> Parser<'a> {
             .error_at(next, format!("expected `{{` to open the block `{word}`, found {found}"))
             .help(format!("a block is written `{word} \"label\" {{ ... }}`, an argument `{word} = value`"));
         self.fail(diagnostic)
+    }
+
+    /// A line's end stands before a block's `{`. The whole block goes: recovery must not stop at this line's end.
+    fn brace_on_its_own_line(&mut self, header: Span) -> Option<Failed> {
+        let blank = |token: &Token| matches!(token.kind, TokenKind::Newline | TokenKind::Comment);
+        let ahead = self.tokens.iter().skip(self.position).take_while(|token| blank(token)).count();
+        let brace = self.token(self.position + ahead);
+        if ahead == 0 || brace.kind != TokenKind::BraceOpen {
+            return None;
+        }
+        self.position += ahead;
+        let diagnostic =
+            self.error_at(brace, "a block's `{` stands on the line of its name").also(header, "the block begins here");
+        Some(self.fail(diagnostic))
     }
 
     /// What may follow an item: the line's end, or the brace that closes a block on one line.
