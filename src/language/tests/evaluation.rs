@@ -157,6 +157,9 @@ fn no_message_shows_a_secret() {
         "\"x${var.secrets}\"",
         "-var.token",
         "max(var.token)",
+        "parseint(var.token, 10)",
+        "jsondecode(var.token)",
+        "templatefile(var.token, {})",
     ];
     for text in texts {
         let (_, diagnostics, sources) = run(text, Path::new("."));

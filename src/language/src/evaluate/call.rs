@@ -34,8 +34,17 @@ impl Evaluator<'_> {
             Ok(value) => value.marked(sensitive),
             Err(error) => {
                 let place = error.argument.and_then(|index| arguments.get(index)).map(|(_, span)| *span);
-                let title = format!("`{}` failed: {}", name.text, error.message);
-                self.report(Diagnostic::error("function-failed", place.unwrap_or(span), title))
+                let place = place.unwrap_or(span);
+                let diagnostic = if sensitive {
+                    // A reason tends to cite the argument.
+                    let title = format!("`{}` failed", name.text);
+                    Diagnostic::error("function-failed", place, title)
+                        .note("the reason is not shown: an argument is sensitive")
+                } else {
+                    let title = format!("`{}` failed: {}", name.text, error.message);
+                    Diagnostic::error("function-failed", place, title)
+                };
+                self.report(diagnostic)
             }
         }
     }
@@ -169,6 +178,10 @@ impl Evaluator<'_> {
         }
         if path.is_unknown() || variables.is_unknown() {
             return Value::unknown(Type::Any);
+        }
+        if path.sensitive {
+            let title = "the path of a template file must not be sensitive: messages show it";
+            return self.report(Diagnostic::error("wrong-type", *path_span, title));
         }
         let Some(path) = path.as_str() else {
             return self.report(Diagnostic::error("wrong-type", *path_span, "the path is no text"));
