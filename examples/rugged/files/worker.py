@@ -16,8 +16,10 @@ def role(path):
 
 
 def main():
+    signals = {signal.SIGTERM, signal.SIGINT}
+    signal.pthread_sigmask(signal.SIG_BLOCK, signals)
     print(f"worker for the role {role('/etc/rugged/rugged.yaml')} is ready", flush=True)
-    stopped = signal.sigwait({signal.SIGTERM, signal.SIGINT})
+    stopped = signal.sigwait(signals)
     print(f"stopped by {signal.Signals(stopped).name}", flush=True)
 
 
