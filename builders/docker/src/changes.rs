@@ -2,7 +2,7 @@
 
 use kiln_core::suggest;
 
-/// Instructions that a commit takes (Engine API, `POST /commit`).
+/// Instructions that a commit takes (Engine API, `POST /commit`), and STOPSIGNAL, which goes another way.
 pub(crate) const INSTRUCTIONS: [&str; 11] = [
     "CMD",
     "ENTRYPOINT",
@@ -32,6 +32,8 @@ pub(crate) struct Changes {
     pub(crate) sets_entrypoint: bool,
     /// Some `CMD` is there.
     pub(crate) sets_command: bool,
+    /// The last `STOPSIGNAL`. A commit refuses the instruction, and takes the value.
+    pub(crate) stop_signal: Option<String>,
 }
 
 /// What is wrong with one instruction.
@@ -80,6 +82,10 @@ impl Changes {
                     return Ok(());
                 }
             }
+        }
+        if instruction == "STOPSIGNAL" {
+            self.stop_signal = Some(rest.to_owned());
+            return Ok(());
         }
         self.instructions.push(format!("{instruction} {rest}"));
         Ok(())

@@ -40,7 +40,7 @@ pub(crate) fn spec(container: &str, plan: CommitPlan<'_>) -> CommitSpec {
         exposed_ports: base.exposed_ports.clone(),
         volumes: base.volumes.clone(),
         healthcheck: base.healthcheck.clone(),
-        stop_signal: base.stop_signal.clone(),
+        stop_signal: plan.changes.stop_signal.clone().or_else(|| base.stop_signal.clone()),
         shell: base.shell.clone(),
         labels: Some(labels),
         ..models::ContainerConfig::default()

@@ -9,7 +9,7 @@ use async_trait::async_trait;
 use kiln_core::{BuildContext, Builder, Failure, Launched, Stream};
 use kiln_docker::engine::{BuildRequest, ContainerSpec, TransferProgress};
 use kiln_docker::models::{ContainerCreateBody, HostConfig};
-use kiln_docker::{ContainerUndo, Engine, EngineError, ImageInfo};
+use kiln_docker::{ContainerUndo, Engine, EngineError, ImageInfo, undo};
 use kiln_gotemplate::{Data, Rendered, Scope, render};
 use kiln_registry::{Credentials, Reference, normalize_registry};
 
@@ -52,8 +52,13 @@ impl Builder for DockerBuilder {
         let base = or_cancelled(context, self.base(context)).await?;
         let run = self.run_command(context, &base)?;
         let spec = self.container(context, &base, run)?;
-        let undo = ContainerUndo { engine: self.engine().address().to_owned(), name: spec.name.clone() };
-        let entry = context.journal.record(&context.build, undo.entry())?;
+        let container = ContainerUndo {
+            engine: self.engine().address().to_owned(),
+            name: spec.name.clone(),
+            run: self.config.kiln_labels.then(|| context.run.to_string()),
+        };
+        self.refuse_taken_name(&spec.name).await?;
+        let entry = context.journal.record(&context.build, container.entry())?;
         match or_cancelled(context, self.start(context, &spec)).await {
             Ok(started) => {
                 self.warn_of_volumes(context, &base, &started);
@@ -61,7 +66,7 @@ impl Builder for DockerBuilder {
             }
             Err(failure) => {
                 // Nothing stays of what was begun; the journal keeps the entry if even that fails.
-                if machine::remove(self.engine(), &spec.name).await.is_ok() {
+                if machine::bounded(&spec.name, undo::remove_container(self.engine(), &container)).await.is_ok() {
                     context.journal.strike(entry)?;
                 }
                 Err(failure)
@@ -73,6 +78,17 @@ impl Builder for DockerBuilder {
 impl DockerBuilder {
     fn engine(&self) -> &dyn Engine {
         &*self.settings.engine
+    }
+
+    /// A container that exists is not ours, and must not end in this build's journal.
+    async fn refuse_taken_name(&self, name: &str) -> Result<(), Failure> {
+        match self.engine().inspect_container(name).await? {
+            None => Ok(()),
+            Some(found) => {
+                let text = format!("a container named {name} exists already ({:.12})", found.id);
+                Err(Failure::build(text).hint("remove it, or leave `--name` out of `run_command`"))
+            }
+        }
     }
 
     /// The base image, built, pulled or found.

@@ -36,9 +36,12 @@ pub(crate) fn run_labels(context: &BuildContext) -> HashMap<String, String> {
     ])
 }
 
-/// Kills and removes a container with its anonymous volumes, within a bound; one that is gone already is fine.
-pub(crate) async fn remove(engine: &dyn Engine, container: &str) -> Result<(), Failure> {
-    match tokio::time::timeout(REMOVAL, engine.remove_container(container)).await {
+/// Waits for a container's removal, within a bound.
+pub(crate) async fn bounded(
+    container: &str,
+    removal: impl Future<Output = Result<bool, EngineError>>,
+) -> Result<(), Failure> {
+    match tokio::time::timeout(REMOVAL, removal).await {
         Ok(removed) => Ok(removed.map(drop)?),
         Err(_) => {
             let text = format!("the engine did not remove container {container} within {} seconds", REMOVAL.as_secs());
@@ -232,7 +235,7 @@ impl Machine for DockerMachine {
         if self.is_gone.load(Ordering::Acquire) {
             return Ok(());
         }
-        remove(&*self.engine, &self.plan.started.id).await?;
+        bounded(&self.plan.spec.name, self.engine.remove_container(&self.plan.started.id)).await?;
         self.is_gone.store(true, Ordering::Release);
         context.journal.strike(self.plan.entry)
     }

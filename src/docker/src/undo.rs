@@ -23,6 +23,9 @@ pub struct ContainerUndo {
     pub engine: String,
     /// The container's name.
     pub name: String,
+    /// The value of its label `kiln.run`, where it bears one: somebody else's container of that name stays.
+    #[serde(default)]
+    pub run: Option<String>,
 }
 
 /// What undoing an image needs: its id, or what is known of it before it exists.
@@ -138,7 +141,7 @@ impl DockerUndoer {
         let is_gone = match undo.kind.as_str() {
             "docker.container" => {
                 let data: ContainerUndo = read(undo)?;
-                (self.connect)(&data.engine)?.remove_container(&data.name).await?
+                remove_container(&*(self.connect)(&data.engine)?, &data).await?
             }
             "docker.image" => {
                 let data: ImageUndo = read(undo)?;
@@ -159,6 +162,15 @@ impl DockerUndoer {
 
 fn read<'a, T: Deserialize<'a>>(undo: &'a Undo) -> Result<T, Failure> {
     T::deserialize(&undo.data).map_err(Failure::build)
+}
+
+/// Removes the container that an entry means; returns whether it was there.
+pub async fn remove_container(engine: &dyn Engine, data: &ContainerUndo) -> Result<bool, EngineError> {
+    let Some(found) = engine.inspect_container(&data.name).await? else { return Ok(false) };
+    if data.run.is_some() && found.labels.get("kiln.run") != data.run.as_ref() {
+        return Ok(false);
+    }
+    engine.remove_container(&found.id).await
 }
 
 /// Removes the images that an entry means; returns whether there were any.
@@ -234,7 +246,9 @@ mod tests {
         let mut spec = ContainerSpec { name: "kiln-1".into(), ..ContainerSpec::default() };
         spec.config.image = Some("debian".into());
         engine.create_container(&spec).await.unwrap();
-        let entry = ContainerUndo { engine: address(), name: "kiln-1".into() }.entry();
+        let data = ContainerUndo { engine: address(), name: "kiln-1".into(), run: Some("r1".into()) };
+        assert_eq!(undoer(&engine).undo(&data.entry()).await.unwrap(), UndoOutcome::AlreadyGone, "not of this run");
+        let entry = ContainerUndo { run: None, ..data }.entry();
         assert_eq!(entry.description, "container kiln-1");
         assert_eq!(undoer(&engine).undo(&entry).await.unwrap(), UndoOutcome::Removed);
         assert_eq!(undoer(&engine).undo(&entry).await.unwrap(), UndoOutcome::AlreadyGone);

@@ -1,0 +1,89 @@
+//! Mistakes in a source's arguments.
+
+use std::sync::Arc;
+
+use kiln_docker::fake::FakeEngine;
+use kiln_testkit::{Arguments, titles};
+use serde_json::{Value, json};
+
+use crate::support::prepare;
+
+fn mistakes(arguments: Value) -> Vec<(String, String)> {
+    let arguments = Arguments::new(arguments);
+    let (builder, diagnostics) = prepare(Arc::new(FakeEngine::new()), &arguments);
+    assert!(builder.is_some() || diagnostics.has_errors());
+    diagnostics
+        .items
+        .iter()
+        .map(|item| {
+            let place = item.primary.as_ref().map(|label| arguments.text_at(label.span)).unwrap_or_default();
+            (item.title.clone(), place)
+        })
+        .collect()
+}
+
+fn only(arguments: Value) -> String {
+    let mut found = mistakes(arguments);
+    assert_eq!(found.len(), 1, "{found:?}");
+    found.remove(0).0
+}
+
+#[test]
+fn exactly_one_base_and_one_result() {
+    assert_eq!(only(json!({ "commit": true })), "a docker source takes one of `image` and `build`");
+    assert_eq!(
+        only(json!({ "image": "a", "commit": true, "discard": true })),
+        "`commit` and `discard` are both set; a docker source takes exactly one of `commit`, `discard` and `export_path`"
+    );
+    assert_eq!(
+        only(json!({ "image": "a", "commit": false })),
+        "a docker source takes one of `commit`, `discard` and `export_path`"
+    );
+    assert!(mistakes(json!({ "image": "a", "export_path": "x.tar" })).is_empty());
+}
+
+#[test]
+fn what_is_not_available_says_so() {
+    let with = |name: &str, value: Value| only(json!({ "image": "a", "commit": true, name: value }));
+    assert_eq!(with("ecr_login", true.into()), "`ecr_login` is not available yet");
+    assert!(with("communicator", "ssh".into()).contains("communicator `ssh` is not available"));
+    assert!(with("windows_container", true.into()).contains("not available"));
+    assert!(with("pull", "sometimes".into()).contains("`pull` must be"));
+}
+
+#[test]
+fn a_login_needs_its_parts_and_parts_need_the_login() {
+    let found = mistakes(json!({ "image": "a", "commit": true, "login": true, "login_username": "u" }));
+    assert_eq!(found[0].0, "`login` needs `login_password`");
+    assert!(only(json!({ "image": "a", "commit": true, "login_username": "u" })).contains("no effect without"));
+}
+
+#[test]
+fn changes_point_at_the_item() {
+    let found = mistakes(json!({ "image": "a", "commit": true, "changes": ["USER x", "ENTRYPONT []"] }));
+    assert_eq!(found, [("`ENTRYPONT` is no Dockerfile instruction".to_owned(), "\"ENTRYPONT []\"".to_owned())]);
+}
+
+#[test]
+fn run_command_points_at_the_flag() {
+    let found = mistakes(json!({
+        "image": "a", "commit": true, "run_command": ["-d", "--frobnicate", "{{.Image}}"]
+    }));
+    assert_eq!(found.len(), 1);
+    assert!(found[0].0.contains("`--frobnicate`"));
+    assert_eq!(found[0].1, "\"--frobnicate\"");
+}
+
+#[test]
+fn packers_own_templates_pass() {
+    let arguments = Arguments::new(json!({
+        "image": "debian:bookworm", "commit": "true", "privileged": "true", "pull": "false",
+        "changes": "USER rugged", "ssh_username": "root", "communicator": "docker",
+        "run_command": ["-d", "-i", "-t", "--entrypoint=/bin/sh", "--", "{{.Image}}"],
+        "build": null
+    }))
+    .weak();
+    let (builder, diagnostics) = prepare(Arc::new(FakeEngine::new()), &arguments);
+    assert!(builder.is_some(), "{:?}", titles(&diagnostics));
+    assert!(diagnostics.is_empty(), "{:?}", titles(&diagnostics));
+}
