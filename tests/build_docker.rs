@@ -15,6 +15,11 @@ fn build(world: &World, arguments: &[&str]) -> (Vec<Json>, Removed) {
     (outcome.stdout.lines().map(|line| serde_json::from_str(line).unwrap()).collect(), removed)
 }
 
+/// An engine of API 1.41 writes a reset list as empty, later ones leave it out; to a container they are the same.
+fn is_empty(value: &Json) -> bool {
+    value.is_null() || value.as_array().is_some_and(Vec::is_empty)
+}
+
 #[test]
 fn a_legacy_template_gives_a_provisioned_tagged_image() {
     if !docker::is_there() {
@@ -57,7 +62,7 @@ fn a_legacy_template_gives_a_provisioned_tagged_image() {
     assert_eq!(image["Id"], docker::image("kiln-test/legacy:latest").unwrap()["Id"]);
     let config = &image["Config"];
     assert_eq!(config["Cmd"], serde_json::json!(["sleep", "1"]));
-    assert_eq!(config["Entrypoint"], Json::Null);
+    assert!(is_empty(&config["Entrypoint"]), "{config}");
     assert_eq!(config["WorkingDir"], "/srv");
     assert!(config["Env"].as_array().unwrap().contains(&"MODE=worker".into()));
     assert_eq!(config["Labels"]["team"], "infra team");
@@ -66,7 +71,8 @@ fn a_legacy_template_gives_a_provisioned_tagged_image() {
     assert_eq!(config["Tty"].as_bool().unwrap_or(false), false);
     assert_eq!(config["OpenStdin"].as_bool().unwrap_or(false), false);
 
-    let inside = docker::run_in("kiln-test/legacy:1.2", "cat /one /data/inner/file.txt; ls -d /packer-files /tmp/* 2>/dev/null");
+    let inside =
+        docker::run_in("kiln-test/legacy:1.2", "cat /one /data/inner/file.txt; ls -d /packer-files /tmp/* 2>/dev/null");
     assert_eq!(inside.trim_end(), "hello from worker\ncontent");
 
     let manifest: Json = serde_json::from_str(&world.read("manifest.json")).unwrap();
@@ -124,7 +130,7 @@ build {
     let (events, _image) = build(&world, &["-only=images.docker.*", "worker.pkr.hcl"]);
     assert_eq!(events[0]["builds"], serde_json::json!(["images.docker.worker"]));
     let text = docker::run_in("kiln-test/hcl:tag-b", "cat /greeting; ls /a /b; wc -c < /id");
-    assert_eq!(text, "hello a and b from worker\n/a\n/b\n65\n");
+    assert_eq!(text, "hello a and b from images\n/a\n/b\n65\n");
 }
 
 /// The base's ENTRYPOINT, CMD, USER and WORKDIR stay unless changed, and can be reset.
@@ -136,24 +142,23 @@ fn the_bases_configuration_is_kept() {
     let world = World::new();
     let base = r#"{"builders": [{"type": "docker", "image": "debian:bookworm", "pull": "never", "commit": true,
         "changes": ["ENTRYPOINT [\"/bin/echo\"]", "CMD [\"hi\"]", "USER nobody", "WORKDIR /tmp", "ONBUILD RUN true"]}],
-        "post-processors": [{"type": "docker-tag", "repository": "kiln-test/base", "tag": "1"}]}"#;
+        "post-processors": [{"type": "docker-tag", "repository": "kiln-test/base", "tags": ["1"]}]}"#;
     world.write("base.json", base);
     let child = r#"{"builders": [
         {"type": "docker", "name": "kept", "image": "kiln-test/base:1", "pull": "never", "commit": true},
         {"type": "docker", "name": "reset", "image": "kiln-test/base:1", "pull": "never", "commit": true,
          "changes": ["ENTRYPOINT []", "CMD []"]}],
         "provisioners": [{"type": "shell", "inline": ["id -un > /tmp/who"]}],
-        "post-processors": [{"type": "docker-tag", "repository": "kiln-test/{{build_name}}", "tag": "1"}]}"#;
+        "post-processors": [{"type": "docker-tag", "repository": "kiln-test/{{build_name}}", "tags": ["1"]}]}"#;
     world.write("child.json", child);
     let _removed = Removed(vec!["kiln-test/kept:1".into(), "kiln-test/reset:1".into(), "kiln-test/base:1".into()]);
-    build(&world, &["base.json"]);
-    build(&world, &["child.json"]);
+    let _base = build(&world, &["base.json"]);
+    let _children = build(&world, &["child.json"]);
     let kept = docker::image("kiln-test/kept:1").unwrap()["Config"].clone();
     assert_eq!(kept["Entrypoint"], serde_json::json!(["/bin/echo"]));
     assert_eq!(kept["Cmd"], serde_json::json!(["hi"]));
     assert_eq!((&kept["User"], &kept["WorkingDir"]), (&"nobody".into(), &"/tmp".into()));
     let reset = docker::image("kiln-test/reset:1").unwrap()["Config"].clone();
-    let is_empty = |value: &Json| value.is_null() || value.as_array().is_some_and(Vec::is_empty);
     assert!(is_empty(&reset["Entrypoint"]) && is_empty(&reset["Cmd"]), "{reset}");
     assert_eq!(docker::run_in("kiln-test/kept:1", "cat /tmp/who"), "nobody\n");
     assert_eq!(docker::image("kiln-test/base:1").unwrap()["Config"]["OnBuild"], serde_json::json!(["RUN true"]));
@@ -179,7 +184,8 @@ fn files_go_both_ways_with_their_modes() {
     let world = World::new();
     world.write("up/bin/tool", "#!/bin/sh\necho tool\n");
     world.write("up/note", "note");
-    std::fs::set_permissions(world.path().join("up/bin/tool"), std::os::unix::fs::PermissionsExt::from_mode(0o750)).unwrap();
+    std::fs::set_permissions(world.path().join("up/bin/tool"), std::os::unix::fs::PermissionsExt::from_mode(0o750))
+        .unwrap();
     std::os::unix::fs::symlink("note", world.path().join("up/link")).unwrap();
     world.write(
         "a.json",
@@ -194,11 +200,14 @@ fn files_go_both_ways_with_their_modes() {
         ]}"#,
     );
     let (events, _) = build(&world, &["a.json"]);
-    let lines: Vec<&str> = events.iter().filter(|event| event["event"] == "output").filter_map(|event| event["line"].as_str()).collect();
+    let lines: Vec<&str> =
+        events.iter().filter(|event| event["event"] == "output").filter_map(|event| event["line"].as_str()).collect();
     insta::assert_snapshot!(lines.join("\n"));
     assert_eq!(world.read("down/bin/tool"), "#!/bin/sh\necho tool\n");
     assert_eq!(world.read("down.txt"), "note");
-    let mode = std::os::unix::fs::PermissionsExt::mode(&std::fs::metadata(world.path().join("down/bin/tool")).unwrap().permissions());
+    let mode = std::os::unix::fs::PermissionsExt::mode(
+        &std::fs::metadata(world.path().join("down/bin/tool")).unwrap().permissions(),
+    );
     assert_eq!(mode & 0o777, 0o750);
     assert_eq!(std::fs::read_link(world.path().join("down/link")).unwrap(), std::path::Path::new("note"));
 }
@@ -214,14 +223,14 @@ fn an_export_is_imported_saved_checked_and_compressed() {
         r#"{"builders": [{"type": "docker", "image": "debian:bookworm", "pull": false, "export_path": "out/root.tar"}],
         "provisioners": [{"type": "shell", "inline": ["echo exported > /exported"]}],
         "post-processors": [
-          [{"type": "docker-import", "repository": "kiln-test/imported", "tag": "1", "keep_input_artifact": true,
+          [{"type": "docker-import", "repository": "kiln-test/imported", "tags": ["1"], "keep_input_artifact": true,
             "changes": ["CMD [\"cat\", \"/exported\"]"]},
            {"type": "docker-save", "path": "out/saved.tar"}],
           [{"type": "checksum", "checksum_types": ["sha256"], "output": "out/{{.ChecksumType}}.txt"}]
         ]}"#,
     );
     let _removed = Removed(vec!["kiln-test/imported:1".into()]);
-    build(&world, &["a.json"]);
+    let _image = build(&world, &["a.json"]);
     assert_eq!(docker::run_in("kiln-test/imported:1", "cat /exported"), "exported\n");
     let sum = std::process::Command::new("sha256sum").arg(world.path().join("out/root.tar")).output().unwrap();
     let sum = String::from_utf8(sum.stdout).unwrap();
@@ -261,7 +270,7 @@ build {
 "#,
     );
     let _removed = Removed(vec!["kiln-test/dockerfile:1".into()]);
-    build(&world, &["a.pkr.hcl"]);
+    let _image = build(&world, &["a.pkr.hcl"]);
     assert_eq!(docker::run_in("kiln-test/dockerfile:1", "cat /both"), "a note\nspoken\n");
 }
 
@@ -288,7 +297,8 @@ fn builds_run_in_parallel_and_one_failure_stops_no_other() {
         .map(|event| (event["build"].as_str().unwrap(), event["outcome"].as_str().unwrap()))
         .collect();
     assert_eq!(outcomes, [("b0", "succeeded"), ("b1", "failed"), ("b2", "succeeded")].into());
-    let starts: Vec<usize> = events.iter().enumerate().filter(|(_, event)| event["event"] == "build-started").map(|(at, _)| at).collect();
+    let starts: Vec<usize> =
+        events.iter().enumerate().filter(|(_, event)| event["event"] == "build-started").map(|(at, _)| at).collect();
     let first_end = events.iter().position(|event| event["event"] == "build-finished").unwrap();
     assert!(starts.iter().all(|start| *start < first_end), "all start before the first ends");
 }
@@ -303,7 +313,7 @@ fn what_a_person_sees() {
         "a.json",
         r#"{"builders": [{"type": "docker", "name": "worker", "image": "debian:bookworm", "pull": false, "commit": true}],
         "provisioners": [{"type": "shell", "inline": ["echo out", "sleep 0.3; echo err >&2"]}],
-        "post-processors": [{"type": "docker-tag", "repository": "kiln-test/seen", "tag": "1"}]}"#,
+        "post-processors": [{"type": "docker-tag", "repository": "kiln-test/seen", "tags": ["1"]}]}"#,
     );
     let _removed = Removed(vec!["kiln-test/seen:1".into()]);
     let outcome = world.succeed(&["build", "a.json"]);
@@ -325,5 +335,9 @@ fn packers_machine_readable_lines() {
     let _removed = Removed(vec![id.trim_start_matches("0,id,").to_owned()]);
     assert!(id.starts_with("0,id,sha256:"), "{id}");
     assert!(fields.iter().any(|field| field[1] == "worker" && field[2] == "artifact-count" && field[3] == "1"));
-    assert!(fields.iter().any(|field| field[2] == "artifact" && field[3] == "0,builder-id,packer.post-processor.docker-import"));
+    assert!(
+        fields
+            .iter()
+            .any(|field| field[2] == "artifact" && field[3] == "0,builder-id,packer.post-processor.docker-import")
+    );
 }

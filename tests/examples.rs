@@ -46,7 +46,8 @@ fn blocks(text: &str, language: &str) -> Vec<String> {
     let mut lines = text.lines();
     while let Some(line) = lines.next() {
         if line.trim() == format!("```{language}") {
-            found.push(lines.by_ref().take_while(|line| line.trim() != "```").map(|line| format!("{line}\n")).collect());
+            found
+                .push(lines.by_ref().take_while(|line| line.trim() != "```").map(|line| format!("{line}\n")).collect());
         }
     }
     found
@@ -59,8 +60,12 @@ fn templates_in_readme_and_guide_are_valid() {
     for document in documents {
         let text = std::fs::read_to_string(&document).unwrap();
         for (language, name) in [("hcl", "template.pkr.hcl"), ("json", "template.json")] {
-            for block in blocks(&text, language).iter().filter(|block| block.contains("source \"") || block.contains("\"builders\"")) {
-                let world = World::new();
+            for block in blocks(&text, language)
+                .iter()
+                .filter(|block| block.contains("source \"") || block.contains("\"builders\""))
+            {
+                let mut world = World::new();
+                world.env("CI_REGISTRY_IMAGE", "registry.example.org/group/project");
                 world.write(name, block);
                 for script in ["scripts/apt.sh", "scripts/clean.sh"] {
                     world.write(script, "true\n");

@@ -5,7 +5,8 @@ use serde_json::Value as Json;
 use crate::support::docker::{self, Removed};
 use crate::support::{World, available, stable};
 
-const BUILDER: &str = r#"{"type": "docker", "name": "worker", "image": "debian:bookworm", "pull": false, "commit": true}"#;
+const BUILDER: &str =
+    r#"{"type": "docker", "name": "worker", "image": "debian:bookworm", "pull": false, "commit": true}"#;
 
 /// Nothing of a run is left: no container, no image, no file.
 #[track_caller]
@@ -33,7 +34,10 @@ fn an_unknown_image_is_named() {
         return;
     }
     let world = World::new();
-    world.write("a.json", r#"{"builders": [{"type": "docker", "image": "kiln-test/no-such-image:1", "pull": "never", "commit": true}]}"#);
+    world.write(
+        "a.json",
+        r#"{"builders": [{"type": "docker", "image": "kiln-test/no-such-image:1", "pull": "never", "commit": true}]}"#,
+    );
     let outcome = world.run(&["build", "a.json"]);
     assert_eq!(outcome.code, 1);
     insta::assert_snapshot!(stable(&outcome.stderr, &world));
@@ -45,7 +49,7 @@ fn a_failed_script_names_build_step_place_status_and_last_lines() {
         return;
     }
     let world = World::new();
-    world.write("fails.sh", "#!/bin/sh\necho about to fail\necho the reason >&2\nexit 3\n");
+    world.write("fails.sh", "#!/bin/sh\necho about to fail\nsleep 0.3\necho the reason >&2\nexit 3\n");
     world.write("a.json", &format!("{{\n  \"builders\": [{BUILDER}],\n  \"provisioners\": [\n    {{ \"type\": \"shell\", \"inline\": \"true\" }},\n    {{ \"type\": \"shell\", \"script\": \"fails.sh\" }}\n  ]\n}}\n"));
     let outcome = world.run(&["build", "a.json"]);
     assert_eq!(outcome.code, 1);
@@ -61,14 +65,20 @@ fn a_full_disk_at_export_is_told_and_leaves_no_partial_file() {
     let world = World::new();
     let small = world.path().join("small");
     std::fs::create_dir(&small).unwrap();
-    let mount = |program: &str, arguments: &[&str]| std::process::Command::new(program).args(arguments).arg(&small).status().unwrap().success();
+    let mount = |program: &str, arguments: &[&str]| {
+        std::process::Command::new(program).args(arguments).arg(&small).status().unwrap().success()
+    };
     assert!(mount("mount", &["-t", "tmpfs", "-o", "size=8m", "kiln-test"]));
     world.write("a.json", r#"{"builders": [{"type": "docker", "image": "debian:bookworm", "pull": false, "export_path": "small/root.tar"}]}"#);
     let outcome = world.run(&["build", "a.json"]);
     let left: Vec<_> = std::fs::read_dir(&small).unwrap().map(|entry| entry.unwrap().path()).collect();
     assert!(mount("umount", &[]));
     assert_eq!(outcome.code, 1, "{}", outcome.stderr);
-    assert!(outcome.stderr.contains("small/root.tar") && outcome.stderr.contains("No space left"), "{}", outcome.stderr);
+    assert!(
+        outcome.stderr.contains("small/root.tar") && outcome.stderr.contains("No space left"),
+        "{}",
+        outcome.stderr
+    );
     assert_eq!(left, Vec::<std::path::PathBuf>::new());
     assert_eq!(world.leftovers(), Vec::<std::path::PathBuf>::new());
 }
@@ -116,7 +126,13 @@ fn kill_9_in_any_phase_then_cleanup_leaves_nothing() {
         let dry = world.succeed(&["cleanup", "--dry-run"]);
         let cleaned = world.succeed(&["cleanup"]);
         nothing_is_left(&world, &run);
-        assert_eq!(docker::image(&tag).unwrap()["Id"], docker::image(docker::BASE).unwrap()["Id"], "{phase}: {}{}", dry.stderr, cleaned.stderr);
+        assert_eq!(
+            docker::image(&tag).unwrap()["Id"],
+            docker::image(docker::BASE).unwrap()["Id"],
+            "{phase}: {}{}",
+            dry.stderr,
+            cleaned.stderr
+        );
         let again = world.succeed(&["cleanup"]);
         assert!(again.stderr.contains("nothing to clean up"), "{phase}: {}", again.stderr);
     }
@@ -162,7 +178,10 @@ fn abort_leaves_the_machine_and_cleanup_removes_it() {
         return;
     }
     let world = World::new();
-    world.write("a.json", &format!(r#"{{"builders": [{BUILDER}], "provisioners": [{{"type": "shell", "inline": ["exit 3"]}}]}}"#));
+    world.write(
+        "a.json",
+        &format!(r#"{{"builders": [{BUILDER}], "provisioners": [{{"type": "shell", "inline": ["exit 3"]}}]}}"#),
+    );
     let outcome = world.run(&["build", "-on-error=abort", "a.json"]);
     assert_eq!(outcome.code, 1);
     let run = stable_run(&outcome.stderr);
@@ -204,11 +223,18 @@ fn a_base_volume_with_provisioned_data_is_warned_of() {
         "post-processors": [{"type": "docker-tag", "repository": "kiln-test/volume", "tag": "1"}]}"#);
     let _removed = Removed(vec!["kiln-test/volume:1".into()]);
     world.succeed(&["build", "base.json"]);
-    world.write("a.json", r#"{"builders": [{"type": "docker", "image": "kiln-test/volume:1", "pull": false, "commit": true}],
-        "provisioners": [{"type": "shell", "inline": ["echo lost > /var/lib/data/file"]}]}"#);
+    world.write(
+        "a.json",
+        r#"{"builders": [{"type": "docker", "image": "kiln-test/volume:1", "pull": false, "commit": true}],
+        "provisioners": [{"type": "shell", "inline": ["echo lost > /var/lib/data/file"]}]}"#,
+    );
     let outcome = world.run(&["build", "-json", "a.json"]);
     let _image = Removed(docker::built_images(&outcome.stdout));
-    assert!(outcome.stdout.lines().any(|line| line.contains("\"warning\"") && line.contains("/var/lib/data")), "{}", outcome.stdout);
+    assert!(
+        outcome.stdout.lines().any(|line| line.contains("\"warning\"") && line.contains("/var/lib/data")),
+        "{}",
+        outcome.stdout
+    );
 }
 
 #[test]
@@ -217,7 +243,10 @@ fn a_broken_manifest_is_not_overwritten() {
         return;
     }
     let world = World::new();
-    world.write("a.json", &format!(r#"{{"builders": [{BUILDER}], "post-processors": [{{"type": "manifest", "output": "m.json"}}]}}"#));
+    world.write(
+        "a.json",
+        &format!(r#"{{"builders": [{BUILDER}], "post-processors": [{{"type": "manifest", "output": "m.json"}}]}}"#),
+    );
     world.write("m.json", "not json");
     let outcome = world.run(&["build", "a.json"]);
     assert_eq!(outcome.code, 1, "{}", outcome.stderr);

@@ -11,7 +11,9 @@ use crate::support::{World, available, stable};
 /// The registry that `make test` starts.
 fn registry() -> Option<String> {
     let registry = std::env::var("KILN_TEST_REGISTRY").ok();
-    (docker::is_there() && available("a registry (KILN_TEST_REGISTRY)", registry.is_some())).then_some(registry).flatten()
+    (docker::is_there() && available("a registry (KILN_TEST_REGISTRY)", registry.is_some()))
+        .then_some(registry)
+        .flatten()
 }
 
 fn template(repository: &str, push: &str) -> String {
@@ -69,7 +71,10 @@ fn two_tags_are_pushed_once_each_and_pulled_back() {
 fn gitlab_cis_variables_are_credentials() {
     let Some(registry) = registry() else { return };
     let mut world = World::new();
-    world.env("CI_REGISTRY", &registry).env("CI_REGISTRY_USER", "gitlab-ci-token").env("CI_REGISTRY_PASSWORD", "job-token");
+    world
+        .env("CI_REGISTRY", &registry)
+        .env("CI_REGISTRY_USER", "gitlab-ci-token")
+        .env("CI_REGISTRY_PASSWORD", "job-token");
     world.env("REGISTRY_USER", "").env("REGISTRY_PASSWORD", "");
     let repository = format!("{registry}/group/project/ci");
     let _removed = names(&repository);

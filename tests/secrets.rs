@@ -11,7 +11,12 @@ use crate::support::docker::{self, Removed};
 const SECRET: &str = "s3cr3t-\"quoted\"-välue";
 
 fn forms() -> Vec<String> {
-    vec![SECRET.to_owned(), STANDARD.encode(SECRET), SECRET.replace('"', "\\\""), "s3cr3t-%22quoted%22-v%C3%A4lue".to_owned()]
+    vec![
+        SECRET.to_owned(),
+        STANDARD.encode(SECRET),
+        SECRET.replace('"', "\\\""),
+        "s3cr3t-%22quoted%22-v%C3%A4lue".to_owned(),
+    ]
 }
 
 #[track_caller]

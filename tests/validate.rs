@@ -56,12 +56,16 @@ fn json_mistakes_point_into_the_strings() {
 #[test]
 fn json_report_has_file_line_and_column() {
     let world = World::new();
-    world.write("a.pkr.hcl", "source \"docker\" \"a\" {\n  image  = \"b\"\n  comit = true\n}\nbuild {\n  sources = [\"docker.a\"]\n}\n");
+    world.write(
+        "a.pkr.hcl",
+        "source \"docker\" \"a\" {\n  image  = \"b\"\n  comit = true\n}\nbuild {\n  sources = [\"docker.a\"]\n}\n",
+    );
     let outcome = world.run(&["validate", "--json", "a.pkr.hcl"]);
     assert_eq!(outcome.code, 3);
     let report: serde_json::Value = serde_json::from_str(&outcome.stdout).unwrap();
     assert_eq!(report["valid"], false);
-    let finding = report["diagnostics"].as_array().unwrap().iter().find(|item| item["code"] == "unknown-argument").unwrap();
+    let finding =
+        report["diagnostics"].as_array().unwrap().iter().find(|item| item["code"] == "unknown-argument").unwrap();
     assert_eq!(finding["place"]["file"], "a.pkr.hcl");
     assert_eq!((&finding["place"]["line"], &finding["place"]["column"]), (&3.into(), &3.into()));
     assert_eq!(finding["fix"]["with"], "commit");

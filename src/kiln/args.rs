@@ -95,10 +95,10 @@ pub(crate) struct BuildArgs {
     #[command(flatten)]
     pub(crate) template: TemplateArgs,
     /// Overwrite what an earlier run left
-    #[arg(long, num_args = 0..=1, require_equals = true, default_value_t = false, default_missing_value = "true")]
+    #[arg(long, num_args = 0..=1, require_equals = true, default_value_t = false, default_missing_value = "true", value_name = "BOOL", hide_possible_values = true, hide_default_value = true)]
     pub(crate) force: bool,
     /// Go step by step: one build at a time, waiting for Enter before each step
-    #[arg(long, num_args = 0..=1, require_equals = true, default_value_t = false, default_missing_value = "true")]
+    #[arg(long, num_args = 0..=1, require_equals = true, default_value_t = false, default_missing_value = "true", value_name = "BOOL", hide_possible_values = true, hide_default_value = true)]
     pub(crate) debug: bool,
     /// What to do when a build fails
     #[arg(long, value_enum, default_value_t = OnError::Cleanup, value_name = "WHAT")]
@@ -107,13 +107,13 @@ pub(crate) struct BuildArgs {
     #[arg(long, default_value_t = 0, value_name = "COUNT", allow_negative_numbers = true)]
     pub(crate) parallel_builds: i64,
     /// Put the time before each line of output
-    #[arg(long, num_args = 0..=1, require_equals = true, default_value_t = false, default_missing_value = "true")]
+    #[arg(long, num_args = 0..=1, require_equals = true, default_value_t = false, default_missing_value = "true", value_name = "BOOL", hide_possible_values = true, hide_default_value = true)]
     pub(crate) timestamp_ui: bool,
     /// Print one JSON event per line on standard output
     #[arg(long)]
     pub(crate) json: bool,
     /// Warn about variables in variable files that the template does not declare
-    #[arg(long, num_args = 0..=1, require_equals = true, default_value_t = false, default_missing_value = "true")]
+    #[arg(long, num_args = 0..=1, require_equals = true, default_value_t = false, default_missing_value = "true", value_name = "BOOL", hide_possible_values = true, hide_default_value = true)]
     pub(crate) warn_on_undeclared_var: bool,
     #[command(flatten)]
     pub(crate) ignored: IgnoredArgs,
@@ -147,10 +147,10 @@ pub(crate) struct ValidateArgs {
     #[command(flatten)]
     pub(crate) template: TemplateArgs,
     /// Check the syntax alone
-    #[arg(long, num_args = 0..=1, require_equals = true, default_value_t = false, default_missing_value = "true")]
+    #[arg(long, num_args = 0..=1, require_equals = true, default_value_t = false, default_missing_value = "true", value_name = "BOOL", hide_possible_values = true, hide_default_value = true)]
     pub(crate) syntax_only: bool,
     /// Do not warn about undeclared variables in variable files
-    #[arg(long, num_args = 0..=1, require_equals = true, default_value_t = false, default_missing_value = "true")]
+    #[arg(long, num_args = 0..=1, require_equals = true, default_value_t = false, default_missing_value = "true", value_name = "BOOL", hide_possible_values = true, hide_default_value = true)]
     pub(crate) no_warn_undeclared_var: bool,
     /// Accept kinds of builders, provisioners and post-processors that kiln does not have
     #[arg(long)]
@@ -277,7 +277,10 @@ mod tests {
 
     #[test]
     fn one_dash_becomes_two_where_the_option_exists() {
-        assert_eq!(dashes("kiln build -var-file=a -var b=-force -force -"), "kiln build --var-file=a --var b=-force --force -");
+        assert_eq!(
+            dashes("kiln build -var-file=a -var b=-force -force -"),
+            "kiln build --var-file=a --var b=-force --force -"
+        );
         assert_eq!(dashes("kiln build -var -force x"), "kiln build --var -force x");
         assert_eq!(dashes("kiln -v"), "kiln --version");
         assert_eq!(dashes("kiln build -- -force"), "kiln build -- -force");
@@ -285,7 +288,8 @@ mod tests {
 
     #[test]
     fn packers_spellings_are_understood() {
-        let arguments = build("kiln build -force=false -on-error=run-cleanup-provisioner -parallel-builds=-1 -only=a,b x.json");
+        let arguments =
+            build("kiln build -force=false -on-error=run-cleanup-provisioner -parallel-builds=-1 -only=a,b x.json");
         assert!(!arguments.force);
         assert_eq!(arguments.on_error, OnError::RunCleanupProvisioner);
         assert_eq!(arguments.template.only, ["a", "b"]);

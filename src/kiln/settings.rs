@@ -30,8 +30,9 @@ pub(crate) struct Settings {
 impl Settings {
     /// Looks at the process.
     pub(crate) fn from_process(arguments: &Arguments) -> Settings {
-        let environment: BTreeMap<String, String> =
-            std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?))).collect();
+        let environment: BTreeMap<String, String> = std::env::vars_os()
+            .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
+            .collect();
         let set = |name: &str| environment.get(name).filter(|value| !value.is_empty());
         let home = set("HOME").map(PathBuf::from);
         let state_dir = match (set("KILN_STATE_DIR"), set("XDG_STATE_HOME"), &home) {
@@ -40,8 +41,10 @@ impl Settings {
             (_, _, Some(home)) => home.join(".local/state/kiln"),
             _ => std::env::temp_dir().join("kiln-state"),
         };
-        let scratch_root =
-            ["KILN_TMP_DIR", "PACKER_TMP_DIR"].iter().find_map(|name| set(name)).map_or_else(std::env::temp_dir, PathBuf::from);
+        let scratch_root = ["KILN_TMP_DIR", "PACKER_TMP_DIR"]
+            .iter()
+            .find_map(|name| set(name))
+            .map_or_else(std::env::temp_dir, PathBuf::from);
         let terminal = std::io::stderr().is_terminal();
         let dumb = set("TERM").is_some_and(|term| term == "dumb");
         let refused = set("NO_COLOR").is_some() || set("PACKER_NO_COLOR").is_some();

@@ -19,7 +19,13 @@ fn call(method: &str, path: &str) -> Option<String> {
 }
 
 fn encoded(text: &str) -> String {
-    text.replace('/', "%2F").replace('=', "%3D").replace('"', "%22").replace('{', "%7B").replace('}', "%7D")
+    text.replace('/', "%2F")
+        .replace('=', "%3D")
+        .replace('"', "%22")
+        .replace('{', "%7B")
+        .replace('}', "%7D")
+        .replace('[', "%5B")
+        .replace(']', "%5D")
 }
 
 /// Whether the engine answers and has the base image.
@@ -61,7 +67,8 @@ fn ids(text: &str) -> Vec<String> {
 
 /// Runs a command in a fresh container of an image: standard output.
 pub(crate) fn run_in(image: &str, script: &str) -> String {
-    let arguments = ["run", "--rm", "--label", "kiln.test", "--network", "none", "--entrypoint", "/bin/sh", image, "-c", script];
+    let arguments =
+        ["run", "--rm", "--label", "kiln.test", "--network", "none", "--entrypoint", "/bin/sh", image, "-c", script];
     let output = Command::new("docker").args(arguments).output().unwrap();
     assert!(output.status.success(), "{script}: {}", String::from_utf8_lossy(&output.stderr));
     String::from_utf8(output.stdout).unwrap()

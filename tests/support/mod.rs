@@ -162,11 +162,6 @@ impl Running {
         assert!(status.success());
     }
 
-    /// The process's id.
-    pub(crate) fn id(&self) -> u32 {
-        self.child.id()
-    }
-
     /// Waits for the end: exit code (-1 when killed) and standard error.
     pub(crate) fn end(mut self) -> (i32, String) {
         let mut stderr = String::new();

@@ -2,7 +2,7 @@
 
 use annotate_snippets::{AnnotationKind, Group, Level, Patch, Renderer, Snippet};
 
-use crate::diagnostic::{Diagnostic, Label, Severity};
+use crate::diagnostic::{Diagnostic, Fix, Label, Severity};
 use crate::source::{SourceMap, clamp};
 
 /// Width that long source lines are cut to around the mark.
@@ -44,13 +44,22 @@ pub fn render(diagnostic: &Diagnostic, sources: &SourceMap, coloured: bool) -> S
     if let Some(fix) = &diagnostic.fix
         && let Some(file) = sources.get(fix.span.source)
     {
-        let patch = Patch::new(clamp(&file.text, fix.span.range()), fix.replacement.as_str());
+        let patch = Patch::new(clamp(&file.text, fix.span.range()), replacement(fix, sources));
         report.push(
             Group::with_title(Level::HELP.secondary_title(fix.text.as_str()))
                 .element(Snippet::source(&*file.text).path(file.name.as_str()).line_start(1).patch(patch)),
         );
     }
     renderer.term_width(WIDTH).render(&report)
+}
+
+/// The new text of a fix. A name that stands in quotes keeps them: whoever suggests a name need not know how it is written.
+fn replacement(fix: &Fix, sources: &SourceMap) -> String {
+    let is_quoted = |text: &str| text.len() > 1 && text.starts_with('"') && text.ends_with('"');
+    if is_quoted(sources.text(fix.span)) && !is_quoted(&fix.replacement) {
+        return format!("\"{}\"", fix.replacement);
+    }
+    fix.replacement.clone()
 }
 
 /// One diagnostic as JSON: `severity`, `code`, `title`, `file`, `line`, `column`, `notes`, `help`, `labels`, `fix`.
@@ -75,7 +84,7 @@ pub fn to_json(diagnostic: &Diagnostic, sources: &SourceMap) -> serde_json::Valu
                 "line": line,
                 "column": column,
                 "replace": sources.text(fix.span),
-                "with": fix.replacement,
+                "with": replacement(fix, sources),
                 "text": fix.text,
             })
         }),
@@ -95,6 +104,16 @@ mod tests {
         let diagnostic = Diagnostic::error("unknown-argument", span, "a `docker` source has no argument `imag`")
             .did_you_mean(span, "imag", ["image", "commit"]);
         insta::assert_snapshot!(render(&diagnostic, &sources, false));
+    }
+
+    #[test]
+    fn a_quoted_name_keeps_its_quotes() {
+        let mut sources = SourceMap::new();
+        let id = sources.add("worker.json", None, "{ \"comit\": true }");
+        let span = Span::new(id, 2..9);
+        let diagnostic = Diagnostic::error("unknown-argument", span, "no").did_you_mean(span, "comit", ["commit"]);
+        assert!(render(&diagnostic, &sources, false).contains("{ \"commit\": true }"));
+        assert_eq!(to_json(&diagnostic, &sources)["fix"]["with"], "\"commit\"");
     }
 
     #[test]

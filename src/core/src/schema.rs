@@ -218,8 +218,15 @@ impl Schema {
     /// Checks a body against the schema: unknown names, types, required fields; all mistakes at once. What fits is
     /// decoded even when something else does not.
     pub fn decode(&self, body: &Body, diagnostics: &mut Diagnostics) -> Decoded {
+        self.decode_beside(body, &[], diagnostics)
+    }
+
+    /// As [`Schema::decode`]; `others` are arguments that the template's own loader took out of the body already
+    /// (`pause_before`, `only`), so that a misspelt one finds its nearest.
+    pub fn decode_beside(&self, body: &Body, others: &[&str], diagnostics: &mut Diagnostics) -> Decoded {
         let mut decoder = Decoder {
             diagnostics,
+            others,
             spans: BTreeMap::new(),
             unknown: BTreeSet::new(),
             sensitive: BTreeSet::new(),
@@ -238,6 +245,7 @@ impl Schema {
 
 struct Decoder<'a> {
     diagnostics: &'a mut Diagnostics,
+    others: &'a [&'a str],
     spans: BTreeMap<String, Span>,
     unknown: BTreeSet<String>,
     sensitive: BTreeSet<String>,
@@ -246,7 +254,9 @@ struct Decoder<'a> {
 
 impl Decoder<'_> {
     fn body(&mut self, schema: &Schema, body: &Body, prefix: &str) -> JsonMap<String, Json> {
-        let names = || schema.fields.iter().map(|field| field.name);
+        // A component's own arguments stand at the top; nested blocks have no others.
+        let others: &[&str] = if prefix.is_empty() { self.others } else { &[] };
+        let names = || schema.fields.iter().map(|field| field.name).chain(others.iter().copied());
         let mut values = JsonMap::new();
         for (name, attribute) in &body.attributes {
             let Some(field) = schema.field(name) else {

@@ -11,6 +11,13 @@ use kiln_core::{
 use crate::ecosystem::{Sort, unknown_kind};
 use crate::error::EngineError;
 
+/// Arguments of every provisioner, which the template's loader reads.
+const STEP_ARGUMENTS: [&str; 8] =
+    ["name", "only", "except", "pause_before", "max_retries", "timeout", "override", "continue_on_error"];
+
+/// Arguments of every post-processor, which the template's loader reads.
+const POST_PROCESSOR_ARGUMENTS: [&str; 4] = ["name", "only", "except", "keep_input_artifact"];
+
 /// What preparing depends on besides the plan.
 #[derive(Debug, Clone, Default)]
 pub struct PrepareOptions {
@@ -163,7 +170,7 @@ impl Preparing<'_> {
         let Some(kind) = self.kinds.builder(&spec.kind) else {
             return self.unknown(Sort::Builder, spec, self.kinds.builder_names());
         };
-        let (body, decoded) = self.decode(spec, kind.schema());
+        let (body, decoded) = self.decode(spec, kind.schema(), &["name"]);
         let before = self.diagnostics.items.len();
         let builder = kind.prepare(&decoded, context, &mut self.diagnostics);
         Some((self.ready(builder, before, spec)?, body.has_unknown()))
@@ -174,7 +181,7 @@ impl Preparing<'_> {
         let Some(kind) = self.kinds.provisioner(&component.kind) else {
             return self.unknown(Sort::Provisioner, component, self.kinds.provisioner_names());
         };
-        let (body, decoded) = self.decode(component, kind.schema());
+        let (body, decoded) = self.decode(component, kind.schema(), &STEP_ARGUMENTS);
         let before = self.diagnostics.items.len();
         let ready = kind.prepare(&decoded, context, &mut self.diagnostics);
         Some(PreparedStep {
@@ -193,7 +200,7 @@ impl Preparing<'_> {
         let Some(kind) = self.kinds.post_processor(&component.kind) else {
             return self.unknown(Sort::PostProcessor, component, self.kinds.post_processor_names());
         };
-        let (body, decoded) = self.decode(component, kind.schema());
+        let (body, decoded) = self.decode(component, kind.schema(), &POST_PROCESSOR_ARGUMENTS);
         let before = self.diagnostics.items.len();
         let ready = kind.prepare(&decoded, context, &mut self.diagnostics);
         Some(PreparedPostProcessor {
@@ -213,10 +220,10 @@ impl Preparing<'_> {
         None
     }
 
-    fn decode(&mut self, spec: &ComponentSpec, schema: &Schema) -> (Body, Decoded) {
+    fn decode(&mut self, spec: &ComponentSpec, schema: &Schema, others: &[&str]) -> (Body, Decoded) {
         let body = spec.config.evaluate(schema, &Facts::default(), &mut self.diagnostics);
         collect_secrets(&body, &mut self.secrets);
-        let decoded = schema.decode(&body, &mut self.diagnostics);
+        let decoded = schema.decode_beside(&body, others, &mut self.diagnostics);
         (body, decoded)
     }
 

@@ -21,16 +21,21 @@ pub(crate) async fn run(arguments: &BuildArgs, settings: &Settings) -> Result<u8
     let wanted = Wanted { warn_undeclared: arguments.warn_on_undeclared_var, ..Wanted::default() };
     let mut loaded = load::load(&arguments.template, wanted, settings)?;
     let redactor = Arc::new(load::redactor(&loaded));
-    load::check(&mut loaded, &redactor, settings)?;
-    let Some(plan) = loaded.plan.take() else { return Ok(0) };
-
     let kinds = Arc::new(kinds::all(settings)?);
     let sources: Arc<SourceMap> = Arc::new(std::mem::take(&mut loaded.sources));
-    let options = PrepareOptions { force: arguments.force, sources: Arc::clone(&sources), ..PrepareOptions::default() };
-    let (prepared, mut findings) = prepare(&plan, &kinds, &options);
-    findings.sort();
+    let mut findings = std::mem::take(&mut loaded.diagnostics);
+    let mut prepared = None;
+    // With errors in the template, preparing what is left of it tells of the mistakes in its components too.
+    if let Some(plan) = loaded.plan.as_ref().or(loaded.partial.as_ref()) {
+        let options = PrepareOptions { force: arguments.force, sources: Arc::clone(&sources), ..PrepareOptions::default() };
+        let (run, more) = prepare(plan, &kinds, &options);
+        prepared = run;
+        findings.extend(more);
+        findings.sort();
+    }
+    let has_errors = findings.has_errors();
     let findings = ui::diagnostics_text(&findings, &sources, &redactor, settings);
-    let Some(prepared) = prepared else { return Err(CliError::Template { text: findings }) };
+    let Some(prepared) = prepared.filter(|_| !has_errors) else { return Err(CliError::Template { text: findings }) };
     ui::show_text(&findings);
 
     let format = match (arguments.json, settings.machine_readable) {

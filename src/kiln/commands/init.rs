@@ -25,7 +25,9 @@ pub(crate) fn run(arguments: &InitArgs, settings: &Settings) -> Result<u8, CliEr
             text.push_str(&format!("{name} ({source} {constraint}): built in\n"));
         } else {
             let known = kinds::all(settings)?.builder_names().join(", ");
-            ui::show_text(&format!("warning: {name} ({source}): kiln does not have this plug-in; its builders are: {known}\n"));
+            ui::show_text(&format!(
+                "warning: {name} ({source}): kiln does not have this plug-in; its builders are: {known}\n"
+            ));
         }
     }
     text.push_str("nothing to download: all of kiln's builders, provisioners and post-processors are built in\n");

@@ -33,8 +33,10 @@ pub(crate) fn run(arguments: Arguments, settings: &Settings) -> Result<u8, CliEr
 }
 
 fn block_on<F: Future<Output = Result<u8, CliError>>>(work: F) -> Result<u8, CliError> {
-    let runtime =
-        tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(|error| Failure::environment(RuntimeError(error)))?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| Failure::environment(RuntimeError(error)))?;
     let result = runtime.block_on(work);
     // A thread that still reads the terminal must not hold up the exit.
     runtime.shutdown_timeout(Duration::from_millis(100));

@@ -21,14 +21,16 @@ pub(crate) fn run(arguments: &ValidateArgs, settings: &Settings) -> Result<u8, C
     };
     let mut loaded = load::load(&arguments.template, wanted, settings)?;
     let redactor = load::redactor(&loaded);
-    if let (Some(plan), false) = (&loaded.plan, arguments.syntax_only) {
-        let options = PrepareOptions { allow_unknown_kinds: arguments.allow_unknown_kinds, ..PrepareOptions::default() };
+    if let (Some(plan), false) = (loaded.plan.as_ref().or(loaded.partial.as_ref()), arguments.syntax_only) {
+        let options =
+            PrepareOptions { allow_unknown_kinds: arguments.allow_unknown_kinds, ..PrepareOptions::default() };
         let (_, findings) = prepare(plan, &kinds::all(settings)?, &options);
         loaded.diagnostics.extend(findings);
         loaded.diagnostics.sort();
     }
     if arguments.json {
-        let findings: Vec<_> = loaded.diagnostics.items.iter().map(|item| render::to_json(item, &loaded.sources)).collect();
+        let findings: Vec<_> =
+            loaded.diagnostics.items.iter().map(|item| render::to_json(item, &loaded.sources)).collect();
         let mut report = serde_json::json!({ "valid": !loaded.diagnostics.has_errors(), "diagnostics": findings });
         redactor.redact_json(&mut report);
         writeln!(std::io::stdout(), "{report:#}").map_err(output_error)?;

@@ -14,7 +14,9 @@ pub(crate) fn run(arguments: &VersionArgs, settings: &Settings) -> Result<u8, Cl
         serde_json::json!({ "kiln": version, "packer": kiln_core::PACKER_VERSION }).to_string()
     } else if settings.machine_readable {
         let time = SystemTime::now().duration_since(UNIX_EPOCH).map(|time| time.as_secs()).unwrap_or_default();
-        format!("{time},,version,{version}\n{time},,version-prelease,\n{time},,version-commit,\n{time},,ui,say,kiln {version}")
+        format!(
+            "{time},,version,{version}\n{time},,version-prelease,\n{time},,version-commit,\n{time},,ui,say,kiln {version}"
+        )
     } else {
         format!("kiln {version}")
     };

@@ -127,7 +127,9 @@ impl LineFormat {
         for line in lines {
             text.push_str(&stamp);
             match (self.color, code, color) {
-                (true, Some("31" | "33"), _) => text.push_str(&format!("\u{1b}[{}m{line}\u{1b}[0m", code.unwrap_or("0"))),
+                (true, Some("31" | "33"), _) => {
+                    text.push_str(&format!("\u{1b}[{}m{line}\u{1b}[0m", code.unwrap_or("0")))
+                }
                 (true, Some(style), Some(color)) => text.push_str(&format!("\u{1b}[{style};{color}m{line}\u{1b}[0m")),
                 (true, None, Some(color)) => text.push_str(&format!("\u{1b}[{color}m{line}\u{1b}[0m")),
                 _ => text.push_str(&line),

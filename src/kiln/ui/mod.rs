@@ -39,7 +39,9 @@ pub(crate) fn reporter(format: Format, screen: &Arc<Screen>) -> QueuedReporter {
     match format {
         Format::Human { timestamps } => QueuedReporter::new(human::HumanDisplay::new(Arc::clone(screen), timestamps)),
         Format::Json => QueuedReporter::new(json::JsonDisplay::new(std::io::stdout())),
-        Format::MachineReadable => QueuedReporter::new(machine_readable::MachineReadableDisplay::new(std::io::stdout())),
+        Format::MachineReadable => {
+            QueuedReporter::new(machine_readable::MachineReadableDisplay::new(std::io::stdout()))
+        }
     }
 }
 
@@ -92,7 +94,9 @@ pub(crate) fn show_error(error: &CliError, settings: &Settings) {
                 text.push_str(&format!("  hint: {hint}\n"));
             }
             if failure.class == FailureClass::Bug {
-                text.push_str("  this is a mistake in kiln itself; please report it with the command and the template\n");
+                text.push_str(
+                    "  this is a mistake in kiln itself; please report it with the command and the template\n",
+                );
             }
             show_text(&text);
         }

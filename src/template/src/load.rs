@@ -121,6 +121,9 @@ pub struct Loaded {
     pub diagnostics: Diagnostics,
     /// The plan; `None` when there are errors.
     pub plan: Option<Plan>,
+    /// Where there are errors: what could be made of the template all the same, wrong parts left out or unknown. It cannot
+    /// run, but preparing it finds the mistakes of the next stage too.
+    pub partial: Option<Plan>,
     /// Texts that must not be shown, also when there is no plan: diagnostics quote source lines.
     pub secrets: Vec<String>,
     /// What `console` evaluates in; `None` for JSON (see [`Plan::text_scope`] there) and when there are errors.
@@ -130,7 +133,7 @@ pub struct Loaded {
 /// What one form's loader gives; the diagnostics go elsewhere.
 #[derive(Debug, Default)]
 pub struct Outcome {
-    /// The plan; `None` only with at least one error in the diagnostics.
+    /// The plan; `None` only with at least one error in the diagnostics. With errors it is a [`Loaded::partial`] one.
     pub plan: Option<Plan>,
     /// As [`Loaded::secrets`].
     pub secrets: Vec<String>,
@@ -160,11 +163,12 @@ pub fn load(options: &LoadOptions) -> Loaded {
         },
     };
     diagnostics.sort();
+    let mut partial = None;
     if diagnostics.has_errors() {
-        outcome.plan = None;
+        partial = outcome.plan.take();
         outcome.values = None;
     }
-    Loaded { sources, diagnostics, plan: outcome.plan, secrets: outcome.secrets, values: outcome.values }
+    Loaded { sources, diagnostics, plan: outcome.plan, partial, secrets: outcome.secrets, values: outcome.values }
 }
 
 /// Reads one file (or standard input, for `-`) into the source map; a failure is a diagnostic and `None`.

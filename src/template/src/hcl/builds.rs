@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use kiln_core::{BuildSpec, ComponentSpec, Diagnostic, Diagnostics, PostProcessorSpec, Span, StepSpec};
+use kiln_core::{BuildSpec, ComponentSpec, Diagnostic, Diagnostics, PostProcessorSpec, Span, StepSpec, suggest};
 use kiln_language::evaluate::{Reference, Variables, references};
 use kiln_language::syntax::{Block, Body, Item};
 
@@ -229,21 +229,25 @@ impl<'a> BuildReader<'a> {
             }
         };
         let found = self.declarations.sources.get(&(kind.to_owned(), name.to_owned()));
-        if found.is_none() {
-            let prefix = if parts.len() == 3 { format!("{}.", parts[0]) } else { String::new() };
-            let names: Vec<String> =
-                self.declarations.source_names().into_iter().map(|name| format!("{prefix}{name}")).collect();
-            let title = format!("the source `{kind}.{name}` is not declared");
-            let diagnostic = Diagnostic::error("unknown-source", span, title);
-            let diagnostic = diagnostic.did_you_mean_quoted(span, reference, names.iter().map(String::as_str));
-            let has_advice = diagnostic.fix.is_some() || diagnostic.help.is_some();
-            self.diagnostics.push(if has_advice {
-                diagnostic
-            } else {
-                diagnostic.help(format!("declare it: `source \"{kind}\" \"{name}\" {{ ... }}`"))
-            });
+        if found.is_some() {
+            return found.cloned();
         }
-        found.cloned()
+        let prefix = if parts.len() == 3 { format!("{}.", parts[0]) } else { String::new() };
+        let names: Vec<String> =
+            self.declarations.source_names().into_iter().map(|name| format!("{prefix}{name}")).collect();
+        let title = format!("the source `{kind}.{name}` is not declared");
+        let diagnostic = Diagnostic::error("unknown-source", span, title);
+        let diagnostic = diagnostic.did_you_mean_quoted(span, reference, names.iter().map(String::as_str));
+        let has_advice = diagnostic.fix.is_some() || diagnostic.help.is_some();
+        self.diagnostics.push(if has_advice {
+            diagnostic
+        } else {
+            diagnostic.help(format!("declare it: `source \"{kind}\" \"{name}\" {{ ... }}`"))
+        });
+        // The rest of the build is checked with the source that was probably meant.
+        let meant = suggest::nearest(reference, names.iter().map(String::as_str))?;
+        let (name, kind) = { let mut parts = meant.rsplit('.'); (parts.next()?, parts.next()?) };
+        self.declarations.sources.get(&(kind.to_owned(), name.to_owned())).cloned()
     }
 
     fn spec(

@@ -104,13 +104,21 @@ impl Builder {
     }
 }
 
+/// All builders that could be read.
+pub(super) struct Builders {
+    pub(super) all: Vec<Builder>,
+    /// Whether these are all that the template has: names of one that could not be read are no mistakes.
+    is_complete: bool,
+}
+
+impl Builders {
+    fn has(&self, name: &str) -> bool {
+        !self.is_complete || self.all.iter().any(|builder| builder.is_called(name))
+    }
+}
+
 /// Reads `builders`. Names must differ.
-pub(super) fn builders(
-    root: &JsonObject,
-    root_span: Span,
-    texts: &Texts,
-    diagnostics: &mut Diagnostics,
-) -> Vec<Builder> {
+pub(super) fn builders(root: &JsonObject, root_span: Span, texts: &Texts, diagnostics: &mut Diagnostics) -> Builders {
     let items = shape::array(root, "builders", diagnostics);
     if items.is_empty() && root.get("builders").is_none_or(|member| matches!(member.node.value, JsonValue::Array(_))) {
         let brace = Span { end: root_span.start + 1, ..root_span };
@@ -120,8 +128,12 @@ pub(super) fn builders(
         ));
     }
     let mut builders: Vec<Builder> = Vec::with_capacity(items.len());
+    let mut is_complete = !items.is_empty();
     for item in items {
-        let Some(builder) = builder(item, texts, diagnostics) else { continue };
+        let Some(builder) = builder(item, texts, diagnostics) else {
+            is_complete = false;
+            continue;
+        };
         match builders.iter().find(|other| other.name == builder.name) {
             Some(first) => diagnostics.push(
                 Diagnostic::error(
@@ -135,7 +147,7 @@ pub(super) fn builders(
             None => builders.push(builder),
         }
     }
-    builders
+    Builders { all: builders, is_complete }
 }
 
 fn builder(item: &JsonNode, texts: &Texts, diagnostics: &mut Diagnostics) -> Option<Builder> {
@@ -158,11 +170,11 @@ struct Applies {
 }
 
 impl Applies {
-    fn read(object: &JsonObject, builders: &[Builder], diagnostics: &mut Diagnostics) -> Applies {
+    fn read(object: &JsonObject, builders: &Builders, diagnostics: &mut Diagnostics) -> Applies {
         let mut read = |key: &str| {
             let names = shape::strings(object, key, diagnostics)?;
             for (name, span) in &names {
-                if !builders.iter().any(|builder| builder.is_called(name)) {
+                if !builders.has(name) {
                     diagnostics.push(unknown_builder(key, name, *span, builders));
                 }
             }
@@ -188,9 +200,9 @@ impl Applies {
     }
 }
 
-fn unknown_builder(key: &str, name: &str, span: Span, builders: &[Builder]) -> Diagnostic {
+fn unknown_builder(key: &str, name: &str, span: Span, builders: &Builders) -> Diagnostic {
     Diagnostic::error("unknown-builder-name", span, format!("`{key}` names the builder `{name}`, and there is none"))
-        .did_you_mean(shape::unquoted(span), name, builders.iter().map(|builder| builder.written_name.as_str()))
+        .did_you_mean(shape::unquoted(span), name, builders.all.iter().map(|builder| builder.written_name.as_str()))
 }
 
 /// One of `provisioners`, or the `error-cleanup-provisioner`.
@@ -223,7 +235,7 @@ impl Provisioner {
 /// Reads `provisioners`.
 pub(super) fn provisioners(
     root: &JsonObject,
-    builders: &[Builder],
+    builders: &Builders,
     texts: &Texts,
     diagnostics: &mut Diagnostics,
 ) -> Vec<Provisioner> {
@@ -234,7 +246,7 @@ pub(super) fn provisioners(
 /// Reads `error-cleanup-provisioner`.
 pub(super) fn error_cleanup(
     root: &JsonObject,
-    builders: &[Builder],
+    builders: &Builders,
     texts: &Texts,
     diagnostics: &mut Diagnostics,
 ) -> Option<Provisioner> {
@@ -245,7 +257,7 @@ pub(super) fn error_cleanup(
 fn provisioner(
     item: &JsonNode,
     what: &str,
-    builders: &[Builder],
+    builders: &Builders,
     texts: &Texts,
     diagnostics: &mut Diagnostics,
 ) -> Option<Provisioner> {
@@ -263,13 +275,13 @@ fn provisioner(
 
 fn overrides(
     object: &JsonObject,
-    builders: &[Builder],
+    builders: &Builders,
     diagnostics: &mut Diagnostics,
 ) -> IndexMap<String, Arc<JsonObject>> {
     let Some(overrides) = shape::object(object, "override", diagnostics) else { return IndexMap::new() };
     let mut found = IndexMap::new();
     for (name, member) in overrides {
-        if !builders.iter().any(|builder| builder.is_called(name)) {
+        if !builders.has(name) {
             diagnostics.push(unknown_builder("override", name, member.name_span, builders));
         }
         match &member.node.value {
@@ -357,7 +369,7 @@ impl PostProcessor {
 /// Reads `post-processors`: a list in it is a chain, anything else is a chain of its own.
 pub(super) fn post_processors(
     root: &JsonObject,
-    builders: &[Builder],
+    builders: &Builders,
     diagnostics: &mut Diagnostics,
 ) -> Vec<Vec<PostProcessor>> {
     let mut chains = Vec::new();
@@ -371,7 +383,7 @@ pub(super) fn post_processors(
     chains
 }
 
-fn post_processor(item: &JsonNode, builders: &[Builder], diagnostics: &mut Diagnostics) -> Option<PostProcessor> {
+fn post_processor(item: &JsonNode, builders: &Builders, diagnostics: &mut Diagnostics) -> Option<PostProcessor> {
     match &item.value {
         JsonValue::String(kind) => {
             let members = Arc::new(JsonObject::new());

@@ -75,7 +75,7 @@ pub fn load(
     // Told once; a text that uses one is simply unknown from here on.
     variables.unresolved.extend(used.into_iter().filter(|name| !variables.values.contains_key(name)));
     let plan = plan(root, root_node.span, template, &variables, options, diagnostics);
-    Outcome { plan: (!diagnostics.has_errors()).then_some(plan), secrets: variables.secrets, values: None }
+    Outcome { plan: Some(plan), secrets: variables.secrets, values: None }
 }
 
 fn plan(
@@ -100,7 +100,7 @@ fn plan(
     if options.syntax_only {
         return Plan::default();
     }
-    let chosen = select::builders(&builders, &chains, options, diagnostics);
+    let chosen = select::builders(&builders.all, &chains, options, diagnostics);
     let builds = chosen.into_iter().map(|builder| BuildSpec {
         name: Arc::clone(&builder.name),
         build_name: Arc::clone(&builder.name),

@@ -18,7 +18,7 @@ macro_rules! mistakes {
         $(#[test]
         fn $name() {
             let loaded = load($text);
-            assert!(loaded.outcome.plan.is_none());
+            assert!(!loaded.is_accepted());
             assert_shown(stringify!($name), &loaded);
         })*
     };
@@ -64,6 +64,10 @@ mistakes! {
     no_builders: "{\n  \"provisioners\": []\n}";
     builders_is_an_object: "{\n  \"builders\": { \"type\": \"docker\" }\n}";
     builder_without_type: "{\n  \"builders\": [\n    { \"image\": \"debian\" }\n  ]\n}";
+    names_of_a_builder_that_cannot_be_read: r#"{
+  "builders": [{ "name": "worker", "image": "debian" }],
+  "provisioners": [{ "type": "shell", "only": ["worker"] }]
+}"#;
     duplicate_builder: r#"{
   "builders": [
     { "type": "docker" },
@@ -168,7 +172,7 @@ fn several_kinds_of_mistakes_are_told_at_once() {
 fn a_variable_of_the_command_line_that_is_not_declared_warns() {
     let template = r#"{ "variables": { "release": "1" }, "builders": [{ "type": "null" }] }"#;
     let loaded = load_with(template, &with_variables(&[("relese", "s3cret")]));
-    assert!(loaded.outcome.plan.is_some());
+    assert!(loaded.is_accepted());
     assert!(!loaded.rendered().contains("s3cret"));
     assert_shown("undeclared_on_the_command_line", &loaded);
 }
@@ -216,7 +220,7 @@ fn names_that_match_no_build() {
     some.only = vec!["docker".into(), "woker".into()];
     some.except = vec!["manifst".into(), "work*".into()];
     let loaded = load_with(template, &some);
-    assert!(loaded.outcome.plan.is_some());
+    assert!(loaded.is_accepted());
     assert_shown("names_that_match_nothing", &loaded);
     let mut none = options();
     none.only = vec!["web".into()];

@@ -28,6 +28,11 @@ impl Loaded {
         shown.join("\n\n")
     }
 
+    /// Whether the template can be built.
+    fn is_accepted(&self) -> bool {
+        self.outcome.plan.is_some() && !self.diagnostics.has_errors()
+    }
+
     /// The plan; shows the diagnostics where there is none.
     fn plan(&self) -> &kiln_core::Plan {
         assert!(self.diagnostics.is_empty(), "{}", self.rendered());

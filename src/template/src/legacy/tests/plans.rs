@@ -170,7 +170,7 @@ fn a_secret_is_known_even_when_the_template_is_wrong() {
         r#"{ "variables": { "token": "" }, "sensitive-variables": ["token"], "builders": [] }"#,
         &with_variables(&[("token", "s3cret")]),
     );
-    assert!(loaded.outcome.plan.is_none());
+    assert!(!loaded.is_accepted());
     assert_eq!(loaded.outcome.secrets, ["s3cret"]);
 }
 
@@ -223,7 +223,7 @@ fn syntax_only_needs_no_values() {
     let text = r#"{ "variables": { "a": null }, "builders": [{ "type": "null", "name": "{{user `a`}}" }] }"#;
     let loaded = load_with(text, &options);
     assert!(loaded.plan().builds.is_empty());
-    assert!(load_with(&text.replace("null\"", "null"), &options).outcome.plan.is_none());
+    assert!(!load_with(&text.replace("null\"", "null"), &options).is_accepted());
 }
 
 #[test]
