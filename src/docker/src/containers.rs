@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
+use std::pin::Pin;
 use std::time::Duration;
 
 use bollard::body_try_stream;
@@ -14,7 +15,7 @@ use bollard::query_parameters::{
 };
 use futures_util::{StreamExt, TryStreamExt};
 use kiln_core::{Command, OutputSink, Stream};
-use tokio::io::AsyncWriteExt;
+use tokio::io::{AsyncWrite, AsyncWriteExt};
 
 use crate::client::{BollardEngine, failed};
 use crate::engine::{ByteStream, CommitSpec, ContainerInfo, ContainerSpec, Created, PathStat};
@@ -54,6 +55,49 @@ fn container_info(container: models::ContainerInspectResponse) -> ContainerInfo 
         address: addresses.into_iter().map(|(_, address)| address).find(|address| !address.is_empty()),
         labels: container.config.and_then(|config| config.labels).unwrap_or_default().into_iter().collect(),
         mounts,
+    }
+}
+
+type Output = Pin<Box<dyn futures_util::Stream<Item = Result<LogOutput, bollard::errors::Error>> + Send>>;
+
+/// Feeds a command and takes its output until that ends.
+async fn attached(
+    mut output: Output,
+    mut pipe: Pin<Box<dyn AsyncWrite + Send>>,
+    input: Option<ByteStream>,
+    sink: &mut dyn OutputSink,
+    failed: impl Fn(bollard::errors::Error) -> EngineError,
+) -> Result<(), EngineError> {
+    let feed = async {
+        let Some(mut input) = input else { return Ok(()) };
+        while let Some(chunk) = input.next().await {
+            // A command that does not read to the end is no error; input that cannot be read is one.
+            if pipe.write_all(&chunk?).await.is_err() {
+                return Ok(());
+            }
+        }
+        let _ = pipe.shutdown().await;
+        std::io::Result::Ok(())
+    };
+    let drain = async {
+        while let Some(chunk) = output.try_next().await? {
+            match chunk {
+                LogOutput::StdErr { message } => sink.write(Stream::Stderr, &message),
+                other => sink.write(Stream::Stdout, &other.into_bytes()),
+            }
+        }
+        Ok(())
+    };
+    tokio::pin!(feed, drain);
+    tokio::select! {
+        drained = &mut drain => drained.map_err(&failed),
+        fed = &mut feed => match fed {
+            Ok(()) => drain.await.map_err(&failed),
+            Err(source) => Err(EngineError::Connection {
+                action: "read a command's input".to_owned(),
+                source: source.into(),
+            }),
+        },
     }
 }
 
@@ -142,48 +186,14 @@ impl BollardEngine {
         let id = docker.create_exec(container, config).await.map_err(&failed)?.id;
         let options = StartExecOptions { detach: false, tty: command.pty, output_capacity: Some(OUTPUT_BUFFER) };
         let started = docker.start_exec(&id, Some(options)).await.map_err(&failed)?;
-        let StartExecResults::Attached { mut output, input: mut pipe } = started else {
+        let StartExecResults::Attached { output, input: pipe } = started else {
             return Err(EngineError::Refused {
                 action: "run a command".to_owned(),
                 message: "the engine did not attach to it".to_owned(),
                 status: None,
             });
         };
-        let feed = async {
-            let Some(mut input) = input else { return Ok(()) };
-            while let Some(chunk) = input.next().await {
-                // A command that does not read to the end is no error; input that cannot be read is one.
-                if pipe.write_all(&chunk?).await.is_err() {
-                    return Ok(());
-                }
-            }
-            let _ = pipe.shutdown().await;
-            std::io::Result::Ok(())
-        };
-        let drain = async {
-            while let Some(chunk) = output.try_next().await? {
-                match chunk {
-                    LogOutput::StdErr { message } => sink.write(Stream::Stderr, &message),
-                    other => sink.write(Stream::Stdout, &other.into_bytes()),
-                }
-            }
-            Ok(())
-        };
-        let (fed, drained) = {
-            tokio::pin!(feed, drain);
-            tokio::select! {
-                drained = &mut drain => (Ok(()), drained),
-                fed = &mut feed => match fed {
-                    Ok(()) => (Ok(()), drain.await),
-                    Err(error) => (Err(error), Ok(())),
-                },
-            }
-        };
-        fed.map_err(|source| EngineError::Connection {
-            action: "read a command's input".to_owned(),
-            source: source.into(),
-        })?;
-        drained.map_err(&failed)?;
+        attached(output, pipe, input, sink, &failed).await?;
         self.exit_status(&id, &what).await
     }
 

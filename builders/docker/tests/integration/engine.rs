@@ -380,3 +380,36 @@ async fn small_steps_are_quick() {
     eprintln!("{times:?}");
     assert!(times.iter().map(|(_, time)| time.as_secs()).sum::<u64>() < 60, "{times:?}");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_command_ends_when_it_ends_not_when_its_output_does() {
+    let Some(world) = World::new().await else { return };
+    let machine = world.launch(json!({ "image": BASE, "discard": true, "pull": false })).await.unwrap();
+    // The output is closed long before the command exits.
+    let early = Command::shell("exec >&- 2>&-; sleep 0.3; exit 9");
+    let status = machine.communicator().exec(&early, &mut CaptureSink::default()).await.unwrap();
+    assert_eq!(status.code(), 9);
+    // A daemon that keeps the output open does not hold the build.
+    let daemon = Command::shell("sleep 600 & exit 3");
+    let begun = std::time::Instant::now();
+    let status = machine.communicator().exec(&daemon, &mut CaptureSink::default()).await.unwrap();
+    assert_eq!(status.code(), 3);
+    assert!(begun.elapsed().as_secs() < 60);
+    machine.destroy(&world.context).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_container_of_somebody_else_is_left_alone() {
+    let Some(world) = World::new().await else { return };
+    let mine = world.launch(json!({ "image": BASE, "discard": true, "pull": false })).await.unwrap();
+    let name = world.engine.inspect_container(&mine.facts()["ID"]).await.unwrap().unwrap().name;
+    let json = json!({
+        "image": BASE, "discard": true, "pull": false,
+        "run_command": ["-dit", "--name", name, "--entrypoint=/bin/sh", "{{.Image}}"]
+    });
+    let failure = world.launch(json).await.err().unwrap();
+    assert!(failure.chain().contains("exists already"), "{}", failure.chain());
+    assert_eq!(output(&*mine, "echo alive").await, "alive");
+    mine.destroy(&world.context).await.unwrap();
+    assert!(world.context.journal.open().is_empty());
+}
