@@ -11,6 +11,9 @@ use base64::engine::general_purpose;
 /// What stands in a secret's place; Packer's word.
 pub const MASK: &str = "<sensitive>";
 
+/// Shorter texts are not masked.
+const SHORTEST: usize = 3;
+
 /// A text that neither Display nor Debug shows.
 #[derive(Clone, PartialEq, Eq, Default, serde::Deserialize)]
 #[serde(transparent)]
@@ -60,8 +63,12 @@ impl Redactor {
         Redactor::default()
     }
 
-    /// Adds a secret. The empty text is no secret.
+    /// Adds a secret. Texts of one or two characters, `true` and `false` are no secrets: they protect nothing, often come
+    /// from a condition on a sensitive value, and masking them would blot out everything else.
     pub fn add(&self, secret: &str) {
+        if secret.chars().count() < SHORTEST || matches!(secret, "true" | "false") {
+            return;
+        }
         let mut forms = BTreeSet::new();
         for form in std::iter::once(secret).chain(secret.lines().map(str::trim)) {
             // A single letter, or a brace between the lines of a key, would blot out everything.
@@ -178,10 +185,12 @@ mod tests {
     }
 
     #[test]
-    fn the_empty_text_is_no_secret() {
+    fn what_is_no_secret_blots_out_nothing() {
         let redactor = Redactor::new();
-        redactor.add("");
-        assert_eq!(redactor.redact("abc"), "abc");
+        for text in ["", "a", "bc", "true"] {
+            redactor.add(text);
+        }
+        assert_eq!(redactor.redact("abc is true"), "abc is true");
     }
 
     #[test]
