@@ -71,8 +71,10 @@ fn a_legacy_template_gives_a_provisioned_tagged_image() {
     assert_eq!(config["Tty"].as_bool().unwrap_or(false), false);
     assert_eq!(config["OpenStdin"].as_bool().unwrap_or(false), false);
 
-    let inside =
-        docker::run_in("kiln-test/legacy:1.2", "cat /one /data/inner/file.txt; ls -d /packer-files /tmp/* 2>/dev/null || true");
+    let inside = docker::run_in(
+        "kiln-test/legacy:1.2",
+        "cat /one /data/inner/file.txt; ls -d /packer-files /tmp/* 2>/dev/null || true",
+    );
     assert_eq!(inside.trim_end(), "hello from worker\ncontent");
 
     let manifest: Json = serde_json::from_str(&world.read("manifest.json")).unwrap();

@@ -3,6 +3,13 @@
 //! Tests that need a Docker engine or a registry run against real ones on this machine: `make test` starts them. Without
 //! one such a test says SKIPPED and passes, unless `KILN_TEST_REQUIRE=1` (as in `make test` and CI): then it fails.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::print_stderr,
+    reason = "tests fail by panicking and say what they skip"
+)]
+
 mod support;
 
 mod build_docker;

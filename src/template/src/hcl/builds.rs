@@ -246,7 +246,10 @@ impl<'a> BuildReader<'a> {
         });
         // The rest of the build is checked with the source that was probably meant.
         let meant = suggest::nearest(reference, names.iter().map(String::as_str))?;
-        let (name, kind) = { let mut parts = meant.rsplit('.'); (parts.next()?, parts.next()?) };
+        let (name, kind) = {
+            let mut parts = meant.rsplit('.');
+            (parts.next()?, parts.next()?)
+        };
         self.declarations.sources.get(&(kind.to_owned(), name.to_owned())).cloned()
     }
 
