@@ -68,8 +68,8 @@ fn a_legacy_template_gives_a_provisioned_tagged_image() {
     assert_eq!(config["Labels"]["team"], "infra team");
     assert_eq!(config["Labels"]["kiln.build"], "worker");
     assert_eq!((&image["Author"], &image["Comment"]), (&"An Author".into(), &"a message".into()));
-    assert_eq!(config["Tty"].as_bool().unwrap_or(false), false);
-    assert_eq!(config["OpenStdin"].as_bool().unwrap_or(false), false);
+    assert!(!config["Tty"].as_bool().unwrap_or(false));
+    assert!(!config["OpenStdin"].as_bool().unwrap_or(false));
 
     let inside = docker::run_in(
         "kiln-test/legacy:1.2",
