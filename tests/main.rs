@@ -17,5 +17,6 @@ mod cli;
 mod examples;
 mod faults;
 mod push;
+mod readme;
 mod secrets;
 mod validate;
