@@ -1,4 +1,4 @@
-# The worker that signs the root role.
+# The workers that sign one role each: one source, three images, built side by side.
 
 variable "registry" {
   default     = env("CI_REGISTRY_IMAGE")
@@ -39,32 +39,44 @@ locals {
   version  = var.version != "" ? var.version : "dev"
 }
 
-source "docker" "root-worker" {
+source "docker" "worker" {
   image       = "${local.registry}/worker:${local.version}"
   pull        = var.pull
   commit      = true
   run_command = ["-d", "-i", "-t", "--network=${var.network}", "--entrypoint=/bin/sh", "--", "{{.Image}}"]
-  changes     = ["LABEL org.rugged.role=root"]
 }
 
 build {
-  sources = ["source.docker.root-worker"]
+  source "docker.worker" {
+    name    = "root-worker"
+    changes = ["LABEL org.rugged.role=root"]
+  }
+
+  source "docker.worker" {
+    name    = "targets-worker"
+    changes = ["LABEL org.rugged.role=targets"]
+  }
+
+  source "docker.worker" {
+    name    = "snapshot-worker"
+    changes = ["LABEL org.rugged.role=snapshot"]
+  }
 
   provisioner "shell" {
     env = {
-      ROLE = "root"
+      ROLE = trimsuffix(source.name, "-worker")
     }
     scripts = ["scripts/signing-worker.sh", "scripts/clean.sh"]
   }
 
   post-processors {
     post-processor "docker-tag" {
-      repository = "${local.registry}/root-worker"
+      repository = "${local.registry}/${source.name}"
       tags       = [local.version]
     }
 
     post-processor "docker-tag" {
-      repository = "${local.registry}/root-worker"
+      repository = "${local.registry}/${source.name}"
       tags       = ["latest"]
     }
 
