@@ -6,6 +6,8 @@ command -v cargo >/dev/null || fail "no cargo here: install Rust first (https://
 command -v apt-get >/dev/null || fail "this script installs Debian packages; on another system install docker, docker-registry, mmdebstrap and jq yourself"
 install_packages ca-certificates curl gcc git jq make
 install_packages docker.io docker-registry iptables mmdebstrap python3-jwt python3-cryptography
+# Newer Debians keep the client, which the scripts look at results with, in a package of its own.
+command -v docker >/dev/null || install_packages docker-cli
 if [ "${1:-}" = tests ]; then
     install_packages apache2-utils busybox-static openssh-client packer procps
 fi

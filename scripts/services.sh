@@ -8,8 +8,13 @@
 
 start_engine() {
     engine_answers >/dev/null && return 0
+    socket=${DOCKER_HOST:-unix:///var/run/docker.sock}
+    if as_root curl --silent --fail --max-time 5 --unix-socket "${socket#unix://}" http://engine/_ping >/dev/null 2>&1; then
+        fail "a Docker engine runs here, but $(id -un) may not use it: add the user to the group \`docker\`"
+    fi
     say "starting dockerd"
-    as_root sh -c 'dockerd >"$1/dockerd.log" 2>&1 & echo $! >"$1/dockerd.pid"' sh "$STATE"
+    # The socket belongs to the group of whoever runs this.
+    as_root sh -c 'dockerd --group "$2" >"$1/dockerd.log" 2>&1 & echo $! >"$1/dockerd.pid"' sh "$STATE" "$(id -g)"
     wait_for 60 "dockerd (log: $STATE/dockerd.log)" engine_answers
 }
 
