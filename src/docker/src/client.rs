@@ -10,6 +10,7 @@ use tokio::sync::OnceCell;
 
 use crate::engine::EngineVersion;
 use crate::error::EngineError;
+use crate::ssh::{self, Destination};
 
 /// Where Docker listens when nothing else is said.
 pub const DEFAULT_HOST: &str = "unix:///var/run/docker.sock";
@@ -24,6 +25,8 @@ const UNBOUNDED: Duration = Duration::from_secs(u32::MAX as u64);
 pub struct BollardEngine {
     address: String,
     certificates: Option<PathBuf>,
+    /// Where an `ssh://` address leads.
+    destination: Option<Destination>,
     connection: OnceCell<Connection>,
 }
 
@@ -62,7 +65,11 @@ impl BollardEngine {
             (true, None, Some(home)) => Some(Path::new(home).join(".docker")),
             (true, None, None) => return Err(wrong("it wants TLS, and DOCKER_CERT_PATH is not set")),
         };
-        Ok(BollardEngine { address, certificates, connection: OnceCell::new() })
+        let destination = match scheme {
+            Some("ssh") => Some(Destination::parse(&address).map_err(wrong)?),
+            _ => None,
+        };
+        Ok(BollardEngine { address, certificates, destination, connection: OnceCell::new() })
     }
 
     pub(crate) fn address_text(&self) -> &str {
@@ -113,8 +120,10 @@ impl BollardEngine {
                 version,
             );
         }
+        if let Some(destination) = &self.destination {
+            return ssh::client(destination.clone(), seconds);
+        }
         match address.split_once("://").map(|(scheme, _)| scheme) {
-            Some("ssh") => Docker::connect_with_ssh(address, seconds, version, None),
             Some("unix") => Docker::connect_with_unix(address, seconds, version),
             _ => Docker::connect_with_http(address, seconds, version),
         }

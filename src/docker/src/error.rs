@@ -97,6 +97,15 @@ fn io_kind(error: &(dyn StdError + 'static)) -> Option<ErrorKind> {
 
 fn unreachable_hints(address: &str, kind: Option<ErrorKind>) -> Vec<String> {
     let elsewhere = "set DOCKER_HOST if the engine listens elsewhere (unix://, tcp:// or ssh://)".to_owned();
+    if let Some(host) = address.strip_prefix("ssh://") {
+        return vec![
+            format!(
+                "`ssh {host}` must get in without asking: its host key known, your key in an agent or without a passphrase"
+            ),
+            "the far host needs the `docker` program, and its user may use the engine: try `docker version` there"
+                .to_owned(),
+        ];
+    }
     let Some(path) = address.strip_prefix("unix://") else {
         return vec![format!("check that an engine listens at {address} and that this host may reach it"), elsewhere];
     };

@@ -24,6 +24,7 @@ pub mod error;
 pub mod fake;
 mod ignore;
 mod images;
+mod ssh;
 pub mod undo;
 
 /// The Engine API's own shapes.
