@@ -197,7 +197,16 @@ impl Events {
     /// For one build of it.
     #[must_use]
     pub fn for_build(&self, build: Arc<str>) -> Events {
+        let build = match self.redactor.redact(&build) {
+            std::borrow::Cow::Owned(clean) => clean.into(),
+            std::borrow::Cow::Borrowed(_) => build,
+        };
         Events { build: Some(build), ..self.clone() }
+    }
+
+    /// Hides secrets.
+    pub fn redactor(&self) -> &Redactor {
+        &self.redactor
     }
 
     /// Emits any event.

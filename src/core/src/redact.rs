@@ -3,8 +3,10 @@
 use std::borrow::Cow;
 use std::collections::BTreeSet;
 use std::fmt;
-use std::sync::RwLock;
+use std::ops::Range;
+use std::sync::{OnceLock, PoisonError, RwLock, RwLockReadGuard};
 
+use aho_corasick::AhoCorasick;
 use base64::Engine;
 use base64::engine::general_purpose;
 
@@ -13,6 +15,12 @@ pub const MASK: &str = "<sensitive>";
 
 /// Shorter texts are not masked.
 const SHORTEST: usize = 3;
+
+/// Line lengths of `base64` and of `openssl base64`.
+const BASE64_COLUMNS: [usize; 2] = [76, 64];
+
+/// Shorter pieces of base64 may stand anywhere by chance.
+const LEAST_BASE64: usize = 8;
 
 /// A text that neither Display nor Debug shows.
 #[derive(Clone, PartialEq, Eq, Default, serde::Deserialize)]
@@ -43,12 +51,47 @@ impl fmt::Debug for Secret {
     }
 }
 
-/// Replaces known secrets, also in the forms they usually take: base64 (both alphabets, with and without padding),
-/// URL-encoded, JSON-escaped, shell-quoted, and line by line where they have several lines.
+/// Replaces known secrets, also in the forms they usually take: base64 (both alphabets, with and without padding, wrapped,
+/// and in the middle of something longer, as in `user:password`), hexadecimal, URL-encoded, JSON-escaped, shell-quoted,
+/// and line by line where they have several lines.
 #[derive(Default)]
 pub struct Redactor {
-    // Longest first, so that a secret inside a longer one does not leave the rest of it visible.
-    needles: RwLock<Vec<String>>,
+    known: RwLock<Known>,
+}
+
+#[derive(Default)]
+struct Known {
+    needles: BTreeSet<String>,
+    /// Bytes of the longest needle.
+    longest: usize,
+    /// Made of all needles when it is first needed; `None` where there is none.
+    matcher: OnceLock<Option<AhoCorasick>>,
+}
+
+impl Known {
+    fn matcher(&self) -> Option<&AhoCorasick> {
+        let make = || {
+            let needles = self.needles.iter();
+            // It fails only for gigabytes of needles.
+            (!self.needles.is_empty()).then(|| AhoCorasick::new(needles).ok()).flatten()
+        };
+        self.matcher.get_or_init(make).as_ref()
+    }
+
+    /// Where secrets stand in a text, in order; those that overlap count as one.
+    fn places(&self, text: &[u8]) -> Vec<Range<usize>> {
+        let Some(matcher) = self.matcher().filter(|matcher| matcher.is_match(text)) else { return Vec::new() };
+        let mut found: Vec<Range<usize>> = matcher.find_overlapping_iter(text).map(|found| found.range()).collect();
+        found.sort_by_key(|place| place.start);
+        let mut places: Vec<Range<usize>> = Vec::new();
+        for place in found {
+            match places.last_mut() {
+                Some(last) if place.start < last.end => last.end = last.end.max(place.end),
+                _ => places.push(place),
+            }
+        }
+        places
+    }
 }
 
 impl fmt::Debug for Redactor {
@@ -79,25 +122,45 @@ impl Redactor {
             forms.insert(form.to_owned());
             forms.extend(encoded_forms(form));
         }
-        let Ok(mut needles) = self.needles.write() else { return };
-        for form in forms {
-            if !needles.contains(&form) {
-                needles.push(form);
-            }
+        let mut known = self.known.write().unwrap_or_else(PoisonError::into_inner);
+        let before = known.needles.len();
+        known.needles.extend(forms);
+        if known.needles.len() > before {
+            known.longest = known.needles.iter().map(String::len).max().unwrap_or(0);
+            known.matcher = OnceLock::new();
         }
-        needles.sort_by(|a, b| b.len().cmp(&a.len()).then_with(|| a.cmp(b)));
     }
 
     /// The text with every known secret replaced by [`MASK`].
     pub fn redact<'a>(&self, text: &'a str) -> Cow<'a, str> {
-        let Ok(needles) = self.needles.read() else { return Cow::Borrowed(text) };
-        let mut result = Cow::Borrowed(text);
-        for needle in needles.iter() {
-            if result.contains(needle.as_str()) {
-                result = Cow::Owned(result.replace(needle.as_str(), MASK));
-            }
+        let places = self.known().places(text.as_bytes());
+        if places.is_empty() {
+            return Cow::Borrowed(text);
         }
-        result
+        let (mut clean, mut end) = (String::with_capacity(text.len()), 0);
+        for place in places {
+            clean.push_str(text.get(end..place.start).unwrap_or_default());
+            clean.push_str(MASK);
+            end = place.end;
+        }
+        clean.push_str(text.get(end..).unwrap_or_default());
+        Cow::Owned(clean)
+    }
+
+    /// Bytes of the longest text that is masked.
+    pub fn longest(&self) -> usize {
+        self.known().longest
+    }
+
+    /// The last place up to `at` where a text can be cut without cutting a secret in two. A secret counts only if the whole
+    /// of it is there, so `at` must be at least [`Redactor::longest`] bytes before the end.
+    pub fn cut(&self, text: &[u8], at: usize) -> usize {
+        let places = self.known().places(text);
+        places.into_iter().find(|place| place.start < at && at < place.end).map_or(at, |place| place.start)
+    }
+
+    fn known(&self) -> RwLockReadGuard<'_, Known> {
+        self.known.read().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Redacts every text in a JSON value, keys included.
@@ -124,28 +187,82 @@ impl Redactor {
 fn encoded_forms(text: &str) -> Vec<String> {
     let bytes = text.as_bytes();
     let json = serde_json::Value::String(text.to_owned()).to_string();
-    let inner = json.trim_matches('"');
+    let inner = json.strip_prefix('"').and_then(|json| json.strip_suffix('"')).unwrap_or(&json);
+    let percent = |unreserved: &str| percent_encode(text, unreserved);
     let mut forms = vec![
         inner.to_owned(),
         // Go's encoder escapes these three, so a `jsonencode`d secret looks like this.
         inner.replace('<', "\\u003c").replace('>', "\\u003e").replace('&', "\\u0026"),
-        percent_encoding::utf8_percent_encode(text, percent_encoding::NON_ALPHANUMERIC).to_string(),
+        // Python's encoder leaves no letter outside ASCII, PHP's escapes slashes.
+        ascii_json(inner),
+        inner.replace('/', "\\/"),
+        // Everything; RFC 3986; Python's `quote`; JavaScript's `encodeURIComponent`; forms, where a space is a plus.
+        percent(""),
+        percent("-._~"),
+        percent("-._~/"),
+        percent("-._~!'()*"),
+        percent("-._~").replace("%20", "+"),
         text.replace('\'', "'\\''"),
         text.replace('\'', "'\"'\"'"),
     ];
-    forms.push(forms[2].replace("%2D", "-").replace("%2E", ".").replace("%5F", "_").replace("%7E", "~"));
     // Short texts encode to something that may stand anywhere by chance.
     if bytes.len() >= 4 {
+        let hexadecimal: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+        forms.push(hexadecimal.to_uppercase());
+        forms.push(hexadecimal);
         for engine in [&general_purpose::STANDARD, &general_purpose::URL_SAFE] {
-            let encoded = engine.encode(bytes);
-            forms.push(encoded.trim_end_matches('=').to_owned());
-            forms.push(encoded);
-            // `echo secret | base64` encodes a line end too.
-            forms.push(engine.encode([bytes, b"\n"].concat()));
+            base64_forms(engine, bytes, &mut forms);
         }
     }
     forms.retain(|form| !form.is_empty());
     forms
+}
+
+/// All bytes but letters, digits and `unreserved` as `%XX`.
+fn percent_encode(text: &str, unreserved: &str) -> String {
+    let mut encoded = String::with_capacity(text.len() * 3);
+    for byte in text.bytes() {
+        if byte.is_ascii_alphanumeric() || unreserved.as_bytes().contains(&byte) {
+            encoded.push(char::from(byte));
+        } else {
+            encoded.push_str(&format!("%{byte:02X}"));
+        }
+    }
+    encoded
+}
+
+fn base64_forms(engine: &general_purpose::GeneralPurpose, bytes: &[u8], forms: &mut Vec<String>) {
+    let encoded = engine.encode(bytes);
+    // `echo secret | base64` encodes a line end too.
+    let with_line_end = engine.encode([bytes, b"\n"].concat());
+    for encoded in [&encoded, &with_line_end] {
+        for columns in BASE64_COLUMNS.into_iter().filter(|columns| encoded.len() > *columns) {
+            let pieces = encoded.as_bytes().chunks(columns).filter(|piece| piece.len() >= LEAST_BASE64);
+            forms.extend(pieces.map(|piece| String::from_utf8_lossy(piece).into_owned()));
+        }
+    }
+    forms.push(encoded.trim_end_matches('=').to_owned());
+    forms.push(encoded);
+    forms.push(with_line_end);
+    // Inside of something longer: the characters that the secret alone decides, for its three ways to lie.
+    for offset in 0..3 {
+        let shifted = engine.encode([&[0; 2][..offset], bytes].concat());
+        let (first, end) = ((offset * 8).div_ceil(6), (offset + bytes.len()) * 8 / 6);
+        forms.extend(shifted.get(first..end).filter(|inner| inner.len() >= LEAST_BASE64).map(str::to_owned));
+    }
+}
+
+fn ascii_json(text: &str) -> String {
+    let mut ascii = String::with_capacity(text.len());
+    for character in text.chars() {
+        if character.is_ascii() {
+            ascii.push(character);
+        } else {
+            let mut units = [0; 2];
+            character.encode_utf16(&mut units).iter().for_each(|unit| ascii.push_str(&format!("\\u{unit:04x}")));
+        }
+    }
+    ascii
 }
 
 #[cfg(test)]
@@ -167,6 +284,64 @@ mod tests {
             assert!(clean.contains(MASK), "{form} -> {clean}");
             assert!(!clean.contains("ss w"), "{form} -> {clean}");
         }
+    }
+
+    #[test]
+    fn hides_what_encoders_make_of_it() {
+        let redactor = Redactor::new();
+        redactor.add("s3cr3t/T0ken ä");
+        for (form, clean) in [
+            ("733363723374", "733363723374"),
+            ("7333637233742f54306b656e20c3a4", MASK),
+            ("s3cr3t%2FT0ken+%C3%A4", MASK),
+            ("s3cr3t/T0ken%20%C3%A4", MASK),
+            ("s3cr3t/T0ken \\u00e4", MASK),
+            ("s3cr3t\\/T0ken ä", MASK),
+        ] {
+            assert_eq!(redactor.redact(form), clean, "{form}");
+        }
+    }
+
+    #[test]
+    fn hides_it_in_base64_of_something_longer() {
+        let redactor = Redactor::new();
+        redactor.add("s3cr3t-T0ken");
+        for user in ["", "u", "us", "use", "user"] {
+            let header = general_purpose::STANDARD.encode(format!("{user}:s3cr3t-T0ken:x"));
+            let clean = redactor.redact(&header).into_owned();
+            let left = clean.replace(MASK, "").len();
+            assert!(clean.contains(MASK) && left <= header.len() - 14, "{header} -> {clean}");
+        }
+    }
+
+    #[test]
+    fn hides_base64_that_is_wrapped() {
+        let redactor = Redactor::new();
+        let secret = "0123456789abcdef".repeat(8);
+        redactor.add(&secret);
+        let encoded = general_purpose::STANDARD.encode(format!("{secret}\n"));
+        for columns in BASE64_COLUMNS {
+            for line in encoded.as_bytes().chunks(columns) {
+                assert_eq!(redactor.redact(std::str::from_utf8(line).unwrap()), MASK);
+            }
+        }
+    }
+
+    #[test]
+    fn nothing_is_left_of_secrets_that_overlap() {
+        let redactor = Redactor::new();
+        redactor.add("abcdef");
+        redactor.add("defghi");
+        assert_eq!(redactor.redact("x abcdefghi y"), "x <sensitive> y");
+    }
+
+    #[test]
+    fn a_cut_goes_before_a_secret() {
+        let redactor = Redactor::new();
+        redactor.add("secret");
+        let text = b"0123secret89";
+        assert_eq!([3, 4, 5, 9, 10].map(|at| redactor.cut(text, at)), [3, 4, 4, 4, 10]);
+        assert!(redactor.longest() >= "secret".len());
     }
 
     #[test]

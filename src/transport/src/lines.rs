@@ -48,6 +48,23 @@ impl LineSink {
         }
     }
 
+    /// Emits the beginning of a line that is too long, cut neither inside of a secret nor inside of a character.
+    fn emit_piece(&mut self, stream: Stream) {
+        let line = std::mem::take(self.buffer(stream));
+        let redactor = self.events.redactor();
+        let mut end = line.len().saturating_sub(redactor.longest()).max(LONGEST_LINE / 2);
+        while end > 0 && line.get(end).is_some_and(|byte| byte & 0b1100_0000 == 0b1000_0000) {
+            end -= 1;
+        }
+        let end = match redactor.cut(&line, end) {
+            0 => end,
+            cut => cut,
+        };
+        let (piece, rest) = line.split_at(end);
+        self.emit(stream, piece);
+        *self.buffer(stream) = rest.to_vec();
+    }
+
     fn emit(&mut self, stream: Stream, line: &[u8]) {
         let line = line.strip_suffix(b"\r").unwrap_or(line);
         let visible = line.iter().rposition(|byte| *byte == b'\r').map_or(line, |at| &line[at + 1..]);
@@ -72,8 +89,7 @@ impl OutputSink for LineSink {
         let buffer = self.buffer(stream);
         buffer.extend_from_slice(rest);
         if buffer.len() > LONGEST_LINE {
-            let piece = std::mem::take(buffer);
-            self.emit(stream, &piece);
+            self.emit_piece(stream);
         }
     }
 }
@@ -110,5 +126,21 @@ mod tests {
             [(Stream::Stdout, "one"), (Stream::Stderr, "oops"), (Stream::Stdout, "two"), (Stream::Stdout, "100%")];
         assert_eq!(seen, expected.map(|(stream, line)| (stream, line.to_owned())));
         assert_eq!(sink.tail().collect::<Vec<_>>(), ["one", "oops", "two", "100%"]);
+    }
+
+    #[test]
+    fn a_line_without_end_comes_in_pieces_that_cut_no_secret_and_no_letter() {
+        let lines = Arc::new(Lines::default());
+        let redactor = Arc::new(Redactor::new());
+        redactor.add("secret-ä-secret");
+        let mut sink = LineSink::new(Events::new(lines.clone(), redactor));
+        let text = "ä secret-ä-secret ".repeat(100_000);
+        for chunk in text.as_bytes().chunks(4099) {
+            sink.write(Stream::Stdout, chunk);
+        }
+        sink.finish();
+        let seen: Vec<String> = lines.0.lock().unwrap().iter().map(|(_, line)| line.clone()).collect();
+        assert!(seen.len() > 2 && seen.iter().all(|line| line.len() <= LONGEST_LINE + 4099));
+        assert_eq!(seen.concat(), "ä <sensitive> ".repeat(100_000));
     }
 }
