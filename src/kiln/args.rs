@@ -13,7 +13,6 @@ use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
     about = "Bakes machine images: one template in, container images out",
     long_about = "Bakes machine images. Packer templates (HCL2 and legacy JSON) run unchanged.\n\nOptions may be \
                   written with one dash or two. See the guide in docs/ for templates and options.",
-    disable_help_subcommand = true,
     max_term_width = 100
 )]
 pub(crate) struct Arguments {
@@ -30,7 +29,7 @@ pub(crate) struct GlobalArgs {
           default_missing_value = "always", value_name = "WHEN")]
     pub(crate) color: ColorChoice,
     /// Print Packer's machine-readable lines on standard output
-    #[arg(long, global = true)]
+    #[arg(long, global = true, value_parser = go_bool, num_args = 0..=1, require_equals = true, default_value_t = false, default_missing_value = "true", value_name = "BOOL", hide_default_value = true)]
     pub(crate) machine_readable: bool,
 }
 
@@ -95,10 +94,10 @@ pub(crate) struct BuildArgs {
     #[command(flatten)]
     pub(crate) template: TemplateArgs,
     /// Overwrite what an earlier run left
-    #[arg(long, num_args = 0..=1, require_equals = true, default_value_t = false, default_missing_value = "true", value_name = "BOOL", hide_possible_values = true, hide_default_value = true)]
+    #[arg(long, value_parser = go_bool, num_args = 0..=1, require_equals = true, default_value_t = false, default_missing_value = "true", value_name = "BOOL", hide_default_value = true)]
     pub(crate) force: bool,
     /// Go step by step: one build at a time, waiting for Enter before each step
-    #[arg(long, num_args = 0..=1, require_equals = true, default_value_t = false, default_missing_value = "true", value_name = "BOOL", hide_possible_values = true, hide_default_value = true)]
+    #[arg(long, value_parser = go_bool, num_args = 0..=1, require_equals = true, default_value_t = false, default_missing_value = "true", value_name = "BOOL", hide_default_value = true)]
     pub(crate) debug: bool,
     /// What to do when a build fails
     #[arg(long, value_enum, default_value_t = OnError::Cleanup, value_name = "WHAT")]
@@ -107,13 +106,13 @@ pub(crate) struct BuildArgs {
     #[arg(long, default_value_t = 0, value_name = "COUNT", allow_negative_numbers = true)]
     pub(crate) parallel_builds: i64,
     /// Put the time before each line of output
-    #[arg(long, num_args = 0..=1, require_equals = true, default_value_t = false, default_missing_value = "true", value_name = "BOOL", hide_possible_values = true, hide_default_value = true)]
+    #[arg(long, value_parser = go_bool, num_args = 0..=1, require_equals = true, default_value_t = false, default_missing_value = "true", value_name = "BOOL", hide_default_value = true)]
     pub(crate) timestamp_ui: bool,
     /// Print one JSON event per line on standard output
     #[arg(long)]
     pub(crate) json: bool,
     /// Warn about variables in variable files that the template does not declare
-    #[arg(long, num_args = 0..=1, require_equals = true, default_value_t = false, default_missing_value = "true", value_name = "BOOL", hide_possible_values = true, hide_default_value = true)]
+    #[arg(long, value_parser = go_bool, num_args = 0..=1, require_equals = true, default_value_t = false, default_missing_value = "true", value_name = "BOOL", hide_default_value = true)]
     pub(crate) warn_on_undeclared_var: bool,
     #[command(flatten)]
     pub(crate) ignored: IgnoredArgs,
@@ -122,11 +121,11 @@ pub(crate) struct BuildArgs {
 /// Packer's options that have nothing to do here; accepted so that scripts run unchanged.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct IgnoredArgs {
-    #[arg(long, hide = true, num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    #[arg(long, hide = true, value_parser = go_bool, num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     use_sequential_evaluation: Option<bool>,
-    #[arg(long, hide = true, num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    #[arg(long, hide = true, value_parser = go_bool, num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     ignore_prerelease_plugins: Option<bool>,
-    #[arg(long, hide = true, num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    #[arg(long, hide = true, value_parser = go_bool, num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     skip_enforcement: Option<bool>,
 }
 
@@ -147,10 +146,10 @@ pub(crate) struct ValidateArgs {
     #[command(flatten)]
     pub(crate) template: TemplateArgs,
     /// Check the syntax alone
-    #[arg(long, num_args = 0..=1, require_equals = true, default_value_t = false, default_missing_value = "true", value_name = "BOOL", hide_possible_values = true, hide_default_value = true)]
+    #[arg(long, value_parser = go_bool, num_args = 0..=1, require_equals = true, default_value_t = false, default_missing_value = "true", value_name = "BOOL", hide_default_value = true)]
     pub(crate) syntax_only: bool,
     /// Do not warn about undeclared variables in variable files
-    #[arg(long, num_args = 0..=1, require_equals = true, default_value_t = false, default_missing_value = "true", value_name = "BOOL", hide_possible_values = true, hide_default_value = true)]
+    #[arg(long, value_parser = go_bool, num_args = 0..=1, require_equals = true, default_value_t = false, default_missing_value = "true", value_name = "BOOL", hide_default_value = true)]
     pub(crate) no_warn_undeclared_var: bool,
     /// Accept kinds of builders, provisioners and post-processors that kiln does not have
     #[arg(long)]
@@ -159,7 +158,7 @@ pub(crate) struct ValidateArgs {
     #[arg(long)]
     pub(crate) json: bool,
     /// Packer's option for data sources
-    #[arg(long, hide = true, num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    #[arg(long, hide = true, value_parser = go_bool, num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     evaluate_datasources: Option<bool>,
     #[command(flatten)]
     ignored: IgnoredArgs,
@@ -188,10 +187,10 @@ pub(crate) struct InitArgs {
     #[command(flatten)]
     pub(crate) template: TemplateArgs,
     /// Packer's option; there is nothing to upgrade
-    #[arg(long, hide = true, num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    #[arg(long, hide = true, value_parser = go_bool, num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     upgrade: Option<bool>,
     /// Packer's option; there is nothing to install
-    #[arg(long, hide = true, num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    #[arg(long, hide = true, value_parser = go_bool, num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     force: Option<bool>,
 }
 
@@ -217,6 +216,15 @@ fn assignment(text: &str) -> Result<(String, String), String> {
     Ok((name.to_owned(), value.to_owned()))
 }
 
+/// What Go's `strconv.ParseBool` takes, as Packer's flags do.
+fn go_bool(text: &str) -> Result<bool, String> {
+    match text {
+        "1" | "t" | "T" | "true" | "TRUE" | "True" => Ok(true),
+        "0" | "f" | "F" | "false" | "FALSE" | "False" => Ok(false),
+        _ => Err("write true or false".to_owned()),
+    }
+}
+
 /// Reads the arguments. Help and version come back as errors too, as clap has it.
 pub(crate) fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Arguments, clap::Error> {
     Arguments::try_parse_from(with_two_dashes(arguments))
@@ -227,36 +235,42 @@ pub(crate) fn definition() -> clap::Command {
     Arguments::command()
 }
 
-/// Go's flag package takes long options behind one dash; clap wants two. Only names that exist are changed, so that
-/// `-` (standard input), short options and values stay as they are.
+/// Go's flag package takes long options behind one dash; clap wants two. Whatever looks like a long option gets its
+/// second dash, known or not, so that a misspelt one is told with the nearest name. `-` (standard input), short options,
+/// values and all behind `--` stay as they are.
 fn with_two_dashes(arguments: impl IntoIterator<Item = OsString>) -> Vec<OsString> {
-    let definition = Arguments::command();
-    let mut names: Vec<String> = vec!["help".into(), "version".into()];
-    for command in std::iter::once(&definition).chain(definition.get_subcommands()) {
-        names.extend(command.get_arguments().filter_map(|argument| argument.get_long().map(str::to_owned)));
-    }
-    // A value behind an option (`-var -x=1`) is not an option itself.
-    let takes_value = ["var", "var-file", "only", "except", "config-type", "on-error", "parallel-builds"];
+    let takes_value = options_with_values(&Arguments::command());
     let mut result: Vec<OsString> = Vec::new();
     let mut is_value = false;
     let mut options_end = false;
     for argument in arguments {
         let text = argument.to_str().unwrap_or_default();
-        options_end |= text == "--";
-        let name = text.trim_start_matches('-').split('=').next().unwrap_or_default();
-        let single = text.starts_with('-') && !text.starts_with("--") && text.len() > 2;
-        let known = names.iter().any(|known| known == name);
-        let keep = is_value || options_end || !single || !known;
-        // Packer itself prints its version for `-v`.
+        options_end |= text == "--" && !is_value;
+        let is_long = text.strip_prefix('-').is_some_and(|rest| {
+            rest.chars().count() > 1 && rest.starts_with(|first: char| first.is_ascii_alphabetic())
+        });
+        let name = text.trim_start_matches('-');
         let replacement = match text {
-            "-v" if !is_value && result.len() == 1 => Some(OsString::from("--version")),
-            _ if keep => None,
-            _ => Some(OsString::from(format!("-{text}"))),
+            _ if is_value || options_end => None,
+            // Packer itself prints its version for `-v`.
+            "-v" if result.len() == 1 => Some(OsString::from("--version")),
+            _ if is_long => Some(OsString::from(format!("-{text}"))),
+            _ => None,
         };
-        is_value = !is_value && text.starts_with('-') && !text.contains('=') && takes_value.contains(&name);
+        is_value = !is_value && text.starts_with('-') && takes_value.iter().any(|known| known == name);
         result.push(replacement.unwrap_or(argument));
     }
     result
+}
+
+/// Options whose value may be the next word; that one is no option then (`-var -x=1`).
+fn options_with_values(definition: &clap::Command) -> Vec<String> {
+    std::iter::once(definition)
+        .chain(definition.get_subcommands())
+        .flat_map(clap::Command::get_arguments)
+        .filter(|argument| argument.get_action().takes_values() && !argument.is_require_equals_set())
+        .filter_map(|argument| argument.get_long().map(str::to_owned))
+        .collect()
 }
 
 #[cfg(test)]
@@ -284,6 +298,8 @@ mod tests {
         assert_eq!(dashes("kiln build -var -force x"), "kiln build --var -force x");
         assert_eq!(dashes("kiln -v"), "kiln --version");
         assert_eq!(dashes("kiln build -- -force"), "kiln build -- -force");
+        assert_eq!(dashes("kiln build -var -- -force"), "kiln build --var -- --force");
+        assert_eq!(dashes("kiln build -parallel-builds -1 -h -V"), "kiln build --parallel-builds -1 -h -V");
     }
 
     #[test]
@@ -294,6 +310,31 @@ mod tests {
         assert_eq!(arguments.on_error, OnError::RunCleanupProvisioner);
         assert_eq!(arguments.template.only, ["a", "b"]);
         assert!(build("kiln build -force x.json").force);
+    }
+
+    #[test]
+    fn truth_is_spelt_as_in_go() {
+        for (line, expected) in [("-force=1", true), ("-force=T", true), ("--force=0", false), ("-debug", false)] {
+            assert_eq!(build(&format!("kiln build {line} x.json")).force, expected, "{line}");
+        }
+        assert!(parse(["kiln", "build", "-force=maybe", "x.json"].map(OsString::from)).is_err());
+    }
+
+    #[test]
+    fn a_misspelt_option_is_told_with_the_nearest() {
+        for (line, nearest) in
+            [("-prallel-builds=1", "--parallel-builds"), ("-forc", "--force"), ("-varfile=x", "--var-file")]
+        {
+            let error = parse(["kiln", "build", line, "x.json"].map(OsString::from)).unwrap_err();
+            assert!(error.to_string().contains(nearest), "{error}");
+        }
+    }
+
+    #[test]
+    fn names_add_up_and_options_may_follow_the_template() {
+        let arguments = build("kiln build x.json -only=a,b -only c -var p=1 -var=q=2");
+        assert_eq!(arguments.template.only, ["a", "b", "c"]);
+        assert_eq!(arguments.template.var.len(), 2);
     }
 
     #[test]

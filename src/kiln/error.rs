@@ -12,6 +12,8 @@ pub(crate) enum CliError {
     },
     /// Anything else.
     Failure(Failure),
+    /// It was shown already, in the form that was asked for.
+    Reported(FailureClass),
     /// The reader of our output went away (`kiln inspect | head`): no error at all.
     ClosedPipe,
 }
@@ -22,6 +24,7 @@ impl CliError {
         match self {
             CliError::Template { .. } => FailureClass::Template.exit_code(),
             CliError::Failure(failure) => failure.class.exit_code(),
+            CliError::Reported(class) => class.exit_code(),
             CliError::ClosedPipe => 0,
         }
     }

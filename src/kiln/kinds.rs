@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use kiln_builder_docker::{DockerBuilderKind, DockerSettings};
 use kiln_core::{Failure, Kinds};
-use kiln_docker::{BollardEngine, DockerUndoer, Engine};
+use kiln_docker::{BollardEngine, DEFAULT_HOST, DockerUndoer, Engine};
 use kiln_publish::{GivenEngine, PublishSettings};
 use kiln_registry::CredentialSources;
 
@@ -12,7 +12,16 @@ use crate::settings::Settings;
 
 /// All kinds. Nothing is connected to yet; only a `DOCKER_HOST` that is no address at all is an error.
 pub(crate) fn all(settings: &Settings) -> Result<Kinds, Failure> {
-    let engine: Arc<dyn Engine> = Arc::new(BollardEngine::connect(None, &settings.environment)?);
+    with_engine(None, settings)
+}
+
+/// All kinds, to check templates with: `DOCKER_HOST` is not looked at, no engine is ever spoken to.
+pub(crate) fn offline(settings: &Settings) -> Result<Kinds, Failure> {
+    with_engine(Some(DEFAULT_HOST), settings)
+}
+
+fn with_engine(host: Option<&str>, settings: &Settings) -> Result<Kinds, Failure> {
+    let engine: Arc<dyn Engine> = Arc::new(BollardEngine::connect(host, &settings.environment)?);
     let credentials = CredentialSources::usual(settings.environment.clone(), settings.home.as_deref());
     let mut kinds = Kinds::new();
     kinds.add_builder(Arc::new(DockerBuilderKind::new(DockerSettings {

@@ -7,13 +7,25 @@ mod args;
 mod commands;
 mod error;
 mod kinds;
+mod panic;
 mod prompt;
+#[cfg(test)]
+mod reference;
 mod settings;
 mod ui;
 
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
+    panic::install();
+    // A panic in a build is caught by the engine, which still removes what the build made; this is for all the rest.
+    std::panic::catch_unwind(run).unwrap_or_else(|_| {
+        ui::show_text("  this is a mistake in kiln itself; please report it with the command and the template\n");
+        ExitCode::from(kiln_core::FailureClass::Bug.exit_code())
+    })
+}
+
+fn run() -> ExitCode {
     let arguments = match args::parse(std::env::args_os()) {
         Ok(arguments) => arguments,
         Err(error) => return ui::usage(&error),

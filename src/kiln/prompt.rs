@@ -1,25 +1,26 @@
 //! Questions to the person at the terminal.
 
-use std::io::{BufRead, IsTerminal, Write};
+use std::io::{BufRead, IsTerminal};
 use std::sync::Arc;
 
 use async_trait::async_trait;
 use kiln_core::Prompt;
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, oneshot};
 
-use crate::ui::Screen;
+use crate::ui::{QueuedReporter, Screen};
 
 /// Asks on standard error and reads standard input; one question at a time.
 #[derive(Debug)]
 pub(crate) struct TerminalPrompt {
     screen: Arc<Screen>,
+    reporter: Arc<QueuedReporter>,
     turn: Mutex<()>,
 }
 
 impl TerminalPrompt {
-    /// Asks on this screen.
-    pub(crate) fn new(screen: Arc<Screen>) -> TerminalPrompt {
-        TerminalPrompt { screen, turn: Mutex::new(()) }
+    /// Asks on this screen, after what was reported before.
+    pub(crate) fn new(screen: Arc<Screen>, reporter: Arc<QueuedReporter>) -> TerminalPrompt {
+        TerminalPrompt { screen, reporter, turn: Mutex::new(()) }
     }
 }
 
@@ -30,22 +31,18 @@ impl Prompt for TerminalPrompt {
         if !std::io::stdin().is_terminal() {
             return None;
         }
-        let screen = Arc::clone(&self.screen);
-        let line = format!("==> {build}: {question} ");
-        // Reading a terminal blocks; the thread is given up when the run is cancelled, and ends with the process.
-        tokio::task::spawn_blocking(move || {
-            screen.suspended(|| {
-                let mut stderr = std::io::stderr();
-                stderr.write_all(line.as_bytes()).and_then(|()| stderr.flush()).ok()?;
-                let mut answer = String::new();
-                match std::io::stdin().lock().read_line(&mut answer) {
-                    Ok(0) | Err(_) => None,
-                    Ok(_) => Some(answer.trim().to_owned()),
-                }
-            })
-        })
-        .await
-        .ok()
-        .flatten()
+        // The question is about what was said just before.
+        self.reporter.flush().await;
+        let _question = self.screen.ask(&format!("==> {build}: {} ", question.trim_end()));
+        // A thread of its own: it cannot be stopped while it reads, is given up when the run is cancelled, and ends with
+        // the process.
+        let (sender, answer) = oneshot::channel();
+        std::thread::spawn(move || {
+            let mut line = String::new();
+            let read = std::io::stdin().lock().read_line(&mut line);
+            // Nobody listens any more when the run was cancelled.
+            let _ = sender.send(read.is_ok_and(|bytes| bytes > 0).then(|| line.trim().to_owned()));
+        });
+        answer.await.ok().flatten()
     }
 }

@@ -2,7 +2,10 @@
 
 use std::collections::BTreeMap;
 use std::io::IsTerminal;
+use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
+
+use kiln_core::Failure;
 
 use crate::args::{Arguments, ColorChoice};
 
@@ -15,7 +18,8 @@ pub(crate) struct Settings {
     pub(crate) working_dir: PathBuf,
     /// The user's home.
     pub(crate) home: Option<PathBuf>,
-    /// Where journals live: `KILN_STATE_DIR`, `$XDG_STATE_HOME/kiln`, `~/.local/state/kiln`.
+    /// Where journals live: `KILN_STATE_DIR`, `$XDG_STATE_HOME/kiln`, `~/.local/state/kiln`; without a home
+    /// `$TMPDIR/kiln-state-UID`.
     pub(crate) state_dir: PathBuf,
     /// Where scratch directories are made: `KILN_TMP_DIR`, `PACKER_TMP_DIR`, `TMPDIR`, `/tmp`.
     pub(crate) scratch_root: PathBuf,
@@ -39,7 +43,8 @@ impl Settings {
             (Some(directory), _, _) => PathBuf::from(directory),
             (_, Some(directory), _) => PathBuf::from(directory).join("kiln"),
             (_, _, Some(home)) => home.join(".local/state/kiln"),
-            _ => std::env::temp_dir().join("kiln-state"),
+            // A home is missing in some containers; the name keeps users apart.
+            _ => std::env::temp_dir().join(format!("kiln-state-{}", rustix::process::getuid().as_raw())),
         };
         let scratch_root = ["KILN_TMP_DIR", "PACKER_TMP_DIR"]
             .iter()
@@ -64,4 +69,19 @@ impl Settings {
             environment,
         }
     }
+    /// Refuses a directory for journals that belongs to another user: `kiln cleanup` removes what journals tell it to.
+    pub(crate) fn check_state_dir(&self) -> Result<(), Failure> {
+        // One that does not exist yet is made later, or that fails with a message of its own.
+        let Ok(metadata) = std::fs::metadata(&self.state_dir) else { return Ok(()) };
+        let own = rustix::process::getuid().as_raw();
+        if metadata.uid() == own || own == 0 && !self.state_dir.starts_with(std::env::temp_dir()) {
+            return Ok(());
+        }
+        Err(Failure::environment(ForeignStateDir(self.state_dir.clone()))
+            .hint("set KILN_STATE_DIR to a directory of your own"))
+    }
 }
+
+#[derive(Debug, thiserror::Error)]
+#[error("the directory for cleanup journals, {}, belongs to another user", .0.display())]
+struct ForeignStateDir(PathBuf);

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use kiln_core::{Events, FailureClass, SourceMap};
-use kiln_engine::{PrepareOptions, RunReport, RunSettings, Surroundings, prepare};
+use kiln_engine::{BuildReport, PrepareOptions, RunReport, RunSettings, Surroundings, prepare};
 
 use super::load::{self, Wanted};
 use super::signals::{self, Interruption};
@@ -14,14 +14,34 @@ use crate::error::CliError;
 use crate::kinds;
 use crate::prompt::TerminalPrompt;
 use crate::settings::Settings;
-use crate::ui::{self, Format, Screen, TableRow};
+use crate::ui::{self, FailureText, Format, Screen, TableRow};
 
-/// Loads, checks and runs the template.
+/// Loads, checks and runs the template. Whatever goes wrong is shown in the format that was asked for, so that standard
+/// output holds nothing else.
 pub(crate) async fn run(arguments: &BuildArgs, settings: &Settings) -> Result<u8, CliError> {
+    let format = match (arguments.json, settings.machine_readable) {
+        (true, _) => Format::Json,
+        (_, true) => Format::MachineReadable,
+        _ => Format::Human { timestamps: arguments.timestamp_ui },
+    };
+    match build(arguments, format, settings).await {
+        Err(CliError::Failure(failure)) => {
+            ui::show_failure(format, &failure, settings);
+            Err(CliError::Reported(failure.class))
+        }
+        other => other,
+    }
+}
+
+async fn build(arguments: &BuildArgs, format: Format, settings: &Settings) -> Result<u8, CliError> {
     let wanted = Wanted { warn_undeclared: arguments.warn_on_undeclared_var, ..Wanted::default() };
     let mut loaded = load::load(&arguments.template, wanted, settings)?;
     let redactor = Arc::new(load::redactor(&loaded));
-    let kinds = Arc::new(kinds::all(settings)?);
+    // Mistakes in the template come before those in the surroundings.
+    let (kinds, no_engine) = match kinds::all(settings) {
+        Ok(kinds) => (Arc::new(kinds), None),
+        Err(failure) => (Arc::new(kinds::offline(settings)?), Some(failure)),
+    };
     let sources: Arc<SourceMap> = Arc::new(std::mem::take(&mut loaded.sources));
     let mut findings = std::mem::take(&mut loaded.diagnostics);
     let mut prepared = None;
@@ -34,20 +54,19 @@ pub(crate) async fn run(arguments: &BuildArgs, settings: &Settings) -> Result<u8
         findings.extend(more);
         findings.sort();
     }
-    let has_errors = findings.has_errors();
-    let findings = ui::diagnostics_text(&findings, &sources, &redactor, settings);
-    let Some(prepared) = prepared.filter(|_| !has_errors) else { return Err(CliError::Template { text: findings }) };
-    ui::show_text(&findings);
-
-    let format = match (arguments.json, settings.machine_readable) {
-        (true, _) => Format::Json,
-        (_, true) => Format::MachineReadable,
-        _ => Format::Human { timestamps: arguments.timestamp_ui },
+    ui::show_diagnostics(format, &findings, &sources, &redactor, settings);
+    let Some(prepared) = prepared.filter(|_| !findings.has_errors()) else {
+        return Err(CliError::Reported(FailureClass::Template));
     };
+    if let Some(failure) = no_engine {
+        return Err(failure.into());
+    }
+    settings.check_state_dir()?;
+
     let screen = Arc::new(Screen::new(settings.interactive && matches!(format, Format::Human { .. }), settings.color));
     let reporter = Arc::new(ui::reporter(format, &screen));
     let interruption = Interruption::default();
-    let listener = signals::listen(&interruption, Events::new(reporter.clone(), Arc::clone(&redactor)));
+    let listener = signals::listen(&interruption, Events::new(reporter.clone(), Arc::clone(&redactor)), Arc::clone(&screen));
     let run_settings = RunSettings {
         run_id: Arc::from(uuid::Uuid::new_v4().to_string()),
         parallel_builds: usize::try_from(arguments.parallel_builds).unwrap_or(0),
@@ -63,15 +82,16 @@ pub(crate) async fn run(arguments: &BuildArgs, settings: &Settings) -> Result<u8
         kinds,
         reporter: reporter.clone(),
         redactor: Arc::clone(&redactor),
-        prompt: Arc::new(TerminalPrompt::new(screen)),
+        prompt: Arc::new(TerminalPrompt::new(Arc::clone(&screen), reporter.clone())),
         cancel: interruption.cancel,
         hurry: interruption.hurry,
     };
     let report = kiln_engine::run(prepared, run_settings, surroundings).await;
-    listener.abort();
+    // Signals count as long as somebody may be slow to read.
     reporter.finish();
+    listener.abort();
     if matches!(format, Format::Human { .. }) {
-        ui::show_text(&redactor.redact(&closing(&report)));
+        ui::show_text(&redactor.redact(&closing(&report, screen.width())));
     }
     Ok(report.exit_code())
 }
@@ -85,8 +105,8 @@ fn on_error(choice: OnError) -> kiln_engine::OnError {
     }
 }
 
-/// The closing table, and what is left to do.
-fn closing(report: &RunReport) -> String {
+/// The closing table, the failures of a run of many builds, and what is left to do.
+fn closing(report: &RunReport, width: Option<usize>) -> String {
     let rows: Vec<TableRow> = report
         .builds
         .iter()
@@ -97,7 +117,10 @@ fn closing(report: &RunReport) -> String {
             artifacts: build.artifacts.iter().map(kiln_core::Artifact::summary).collect(),
         })
         .collect();
-    let mut text = ui::table(&rows);
+    let mut text = ui::table(&rows, width);
+    let failed: Vec<_> = report.builds.iter().filter(|build| !build.failures.is_empty()).collect();
+    let failures: Vec<FailureText> = failed.iter().flat_map(|build| failure_texts(build)).collect();
+    text.push_str(&ui::failures(&failures, failed.len(), report.builds.len()));
     if report.class() == Some(FailureClass::Cancelled) {
         text.push_str("\nstopped\n");
     }
@@ -105,6 +128,16 @@ fn closing(report: &RunReport) -> String {
         text.push_str("\nsomething is left of this run: `kiln cleanup` removes it\n");
     }
     text
+}
+
+fn failure_texts(build: &BuildReport) -> impl Iterator<Item = FailureText> {
+    build.failures.iter().enumerate().map(|(index, failure)| FailureText {
+        build: build.name.to_string(),
+        text: failure.chain(),
+        hints: failure.hints.clone(),
+        // They belong to the stage that failed first.
+        last_lines: if index == 0 { build.last_lines.clone() } else { Vec::new() },
+    })
 }
 
 /// The commit of the work tree that holds the template; `None` outside of one, or where git does not answer in time.

@@ -13,6 +13,7 @@ use crate::ui::{self, Format, Screen};
 
 /// Undoes the journals of dead runs; fails when something could not be removed.
 pub(crate) async fn run(arguments: &CleanupArgs, settings: &Settings) -> Result<u8, CliError> {
+    settings.check_state_dir()?;
     let screen = Arc::new(Screen::new(false, settings.color));
     let reporter = Arc::new(ui::reporter(Format::Human { timestamps: false }, &screen));
     let events = Events::new(reporter.clone(), Arc::new(Redactor::new()));

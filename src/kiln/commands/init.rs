@@ -24,7 +24,7 @@ pub(crate) fn run(arguments: &InitArgs, settings: &Settings) -> Result<u8, CliEr
         if BUILT_IN.contains(&plugin) {
             text.push_str(&format!("{name} ({source} {constraint}): built in\n"));
         } else {
-            let known = kinds::all(settings)?.builder_names().join(", ");
+            let known = kinds::offline(settings)?.builder_names().join(", ");
             ui::show_text(&format!(
                 "warning: {name} ({source}): kiln does not have this plug-in; its builders are: {known}\n"
             ));

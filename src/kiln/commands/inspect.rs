@@ -40,7 +40,7 @@ fn as_text(plan: &Plan, sources: &SourceMap) -> String {
         }
         text.push_str(&format!("{title}:\n"));
         for variable in values {
-            let note = if variable.required { "  (no value: set it to build)" } else { "" };
+            let note = if variable.unset { "  (no value: set it to build)" } else { "" };
             text.push_str(&format!("  {root}.{} = {}{note}\n", variable.name, variable.value.replace('\n', "\n    ")));
         }
         text.push_str(if values.is_empty() { "  none\n\n" } else { "\n" });
@@ -71,6 +71,7 @@ fn as_json(plan: &Plan, sources: &SourceMap) -> Json {
                     "description": variable.description,
                     "sensitive": variable.sensitive,
                     "required": variable.required,
+                    "unset": variable.unset,
                 })
             })
             .collect()

@@ -28,12 +28,17 @@ pub(crate) fn load(arguments: &TemplateArgs, wanted: Wanted, settings: &Settings
     if options.is_stdin() {
         let mut text = String::new();
         std::io::stdin().read_to_string(&mut text).map_err(|error| Failure::environment(StdinError(error)))?;
+        // Packer takes standard input for JSON; a legacy template is an object and nothing else.
+        let is_json = text.trim_start_matches('\u{feff}').trim_start().starts_with('{');
+        options.config_type = Some(if is_json { ConfigType::Json } else { ConfigType::Hcl2 });
         options.stdin = Some(text);
     }
-    options.config_type = arguments.config_type.map(|form| match form {
-        args::ConfigType::Json => ConfigType::Json,
-        args::ConfigType::Hcl2 => ConfigType::Hcl2,
-    });
+    if let Some(form) = arguments.config_type {
+        options.config_type = Some(match form {
+            args::ConfigType::Json => ConfigType::Json,
+            args::ConfigType::Hcl2 => ConfigType::Hcl2,
+        });
+    }
     options.variables.clone_from(&arguments.var);
     options.variable_files.clone_from(&arguments.var_file);
     options.environment.clone_from(&settings.environment);

@@ -1,8 +1,12 @@
 //! Ctrl-C and its kin: the first stops the run in order, the second hurries, the third gives up.
 
+use std::sync::Arc;
+
 use kiln_core::{Events, FailureClass};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
+
+use crate::ui::Screen;
 
 /// What signals set off.
 #[derive(Debug, Clone, Default)]
@@ -14,7 +18,7 @@ pub(crate) struct Interruption {
 }
 
 /// Listens until the returned task is aborted.
-pub(crate) fn listen(interruption: &Interruption, events: Events) -> tokio::task::JoinHandle<()> {
+pub(crate) fn listen(interruption: &Interruption, events: Events, screen: Arc<Screen>) -> tokio::task::JoinHandle<()> {
     let Interruption { cancel, hurry } = interruption.clone();
     tokio::spawn(async move {
         let streams = (signal(SignalKind::interrupt()), signal(SignalKind::terminate()), signal(SignalKind::hangup()));
@@ -27,23 +31,27 @@ pub(crate) fn listen(interruption: &Interruption, events: Events) -> tokio::task
                 _ = hangup.recv() => {}
             }
             count += 1;
-            match count {
+            let words = match count {
                 1 => {
-                    events.warn("stopping: removing what was started (interrupt again to hurry)");
                     cancel.cancel();
+                    "stopping: removing what was started (interrupt again to hurry)"
                 }
                 2 => {
-                    events.warn("hurrying (interrupt again to leave at once; `kiln cleanup` does the rest then)");
                     hurry.cancel();
+                    "hurrying (interrupt again to leave at once; `kiln cleanup` does the rest then)"
                 }
-                _ => leave(),
-            }
+                _ => leave(&screen),
+            };
+            // Where nobody reads what is shown, this waits; the next signal must not.
+            let events = events.clone();
+            tokio::task::spawn_blocking(move || events.warn(words));
         }
     })
 }
 
 /// The journal on disk knows what is left.
 #[expect(clippy::exit, reason = "the user asked three times")]
-fn leave() {
+fn leave(screen: &Screen) -> ! {
+    screen.release();
     std::process::exit(i32::from(FailureClass::Cancelled.exit_code()));
 }

@@ -24,7 +24,7 @@ pub(crate) fn run(arguments: &ValidateArgs, settings: &Settings) -> Result<u8, C
     if let (Some(plan), false) = (loaded.plan.as_ref().or(loaded.partial.as_ref()), arguments.syntax_only) {
         let options =
             PrepareOptions { allow_unknown_kinds: arguments.allow_unknown_kinds, ..PrepareOptions::default() };
-        let (_, findings) = prepare(plan, &kinds::all(settings)?, &options);
+        let (_, findings) = prepare(plan, &kinds::offline(settings)?, &options);
         loaded.diagnostics.extend(findings);
         loaded.diagnostics.sort();
     }

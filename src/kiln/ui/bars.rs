@@ -2,22 +2,21 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use indicatif::{HumanBytes, ProgressBar, ProgressStyle};
 use kiln_core::{Event, EventKind};
 
 use super::screen::Screen;
+use super::text::tame;
 
-/// More builds than this share one row that counts them.
-const MOST_ROWS: usize = 8;
-
-/// The rows. Does nothing where the screen has no bars.
+/// The rows, and below them one that counts the builds without a row. Does nothing where the screen has no bars.
 #[derive(Debug)]
 pub(super) struct Bars {
     screen: Arc<Screen>,
     rows: BTreeMap<String, Row>,
-    waiting: Vec<String>,
+    /// Builds that have no row yet, and when they started.
+    waiting: Vec<(String, Instant)>,
     more: Option<ProgressBar>,
 }
 
@@ -37,7 +36,7 @@ impl Bars {
     pub(super) fn update(&mut self, event: &Event) {
         let Some(build) = event.build.as_deref() else { return };
         match &event.kind {
-            EventKind::BuildStarted { .. } => self.add(build),
+            EventKind::BuildStarted { .. } => self.add(build, Instant::now()),
             EventKind::BuildFinished { .. } => self.remove(build),
             kind => {
                 if let Some(row) = self.rows.get_mut(build) {
@@ -57,10 +56,11 @@ impl Bars {
         }
     }
 
-    fn add(&mut self, build: &str) {
-        if self.rows.len() >= MOST_ROWS {
-            self.waiting.push(build.to_owned());
-        } else if let Some(bar) = self.spinner("starting", build) {
+    fn add(&mut self, build: &str, started: Instant) {
+        if self.rows.len() >= self.screen.rows_for_bars() {
+            self.waiting.push((build.to_owned(), started));
+        } else if let Some(bar) = self.row("{spinner} {prefix} {wide_msg} {elapsed}") {
+            let bar = bar.with_elapsed(started.elapsed()).with_prefix(build.to_owned()).with_message("running");
             self.rows.insert(build.to_owned(), Row { bar, transfers: BTreeMap::new() });
         }
         self.count_more();
@@ -69,11 +69,12 @@ impl Bars {
     fn remove(&mut self, build: &str) {
         if let Some(row) = self.rows.remove(build) {
             row.bar.finish_and_clear();
-            if let Some(next) = (!self.waiting.is_empty()).then(|| self.waiting.remove(0)) {
-                self.add(&next);
+            if !self.waiting.is_empty() {
+                let (next, started) = self.waiting.remove(0);
+                self.add(&next, started);
             }
         } else {
-            self.waiting.retain(|waiting| waiting != build);
+            self.waiting.retain(|(waiting, _)| waiting != build);
         }
         self.count_more();
     }
@@ -86,20 +87,22 @@ impl Bars {
             return;
         }
         if self.more.is_none() {
-            self.more = self.spinner("", "");
+            self.more = self.row("  {wide_msg}");
         }
         if let Some(more) = &self.more {
             more.set_message(format!("and {} more", self.waiting.len()));
         }
     }
 
-    fn spinner(&self, message: &str, build: &str) -> Option<ProgressBar> {
+    /// A new row, above the one that counts.
+    fn row(&self, template: &str) -> Option<ProgressBar> {
         let bars = self.screen.bars()?;
-        let template = "{spinner} {prefix} {wide_msg} {elapsed}";
         let style = ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_spinner());
-        let bar = bars.add(ProgressBar::new_spinner().with_style(style));
-        bar.set_prefix(build.to_owned());
-        bar.set_message(message.to_owned());
+        let bar = ProgressBar::new_spinner().with_style(style);
+        let bar = match &self.more {
+            Some(more) => bars.insert_before(more, bar),
+            None => bars.add(bar),
+        };
         bar.enable_steady_tick(Duration::from_millis(120));
         Some(bar)
     }
@@ -110,13 +113,13 @@ impl Row {
         match kind {
             EventKind::StepStarted { index, total, kind, title, .. } => {
                 self.transfers.clear();
-                self.bar.set_message(format!("[{index}/{total}] {kind}: {title}"));
+                self.bar.set_message(tame(&format!("[{index}/{total}] {kind}: {title}"), false));
             }
             EventKind::PostProcessorStarted { kind, .. } => {
                 self.transfers.clear();
                 self.bar.set_message(kind.clone());
             }
-            EventKind::Message { text } => self.bar.set_message(text.lines().next().unwrap_or_default().to_owned()),
+            EventKind::Message { text } => self.bar.set_message(tame(text.lines().next().unwrap_or_default(), false)),
             EventKind::Progress { item, action, current, total } => {
                 self.transfers.insert(item.clone(), (*current, *total));
                 self.bar.set_message(transfer_text(action, &self.transfers));

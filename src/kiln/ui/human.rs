@@ -10,6 +10,7 @@ use kiln_core::{Event, EventKind, Stream, duration};
 use super::bars::Bars;
 use super::queue::Display;
 use super::screen::Screen;
+use super::text::tame;
 
 /// Packer's colours for builds, in turn.
 const BUILD_COLORS: [u8; 5] = [32, 36, 35, 33, 34];
@@ -20,27 +21,37 @@ pub(crate) struct HumanDisplay {
     screen: Arc<Screen>,
     bars: Bars,
     lines: LineFormat,
+    unwritten: String,
 }
 
 impl HumanDisplay {
     /// Shows on this screen.
     pub(crate) fn new(screen: Arc<Screen>, timestamps: bool) -> HumanDisplay {
         let lines = LineFormat { color: screen.color(), timestamps, colors: HashMap::new() };
-        HumanDisplay { bars: Bars::new(Arc::clone(&screen)), screen, lines }
+        HumanDisplay { bars: Bars::new(Arc::clone(&screen)), screen, lines, unwritten: String::new() }
     }
 }
 
 impl Display for HumanDisplay {
     fn show(&mut self, event: &Event) {
         self.bars.update(event);
-        let text = self.lines.format(event);
-        if !text.is_empty() {
-            self.screen.write(&text);
+        self.unwritten.push_str(&self.lines.format(event));
+        if self.unwritten.len() > super::BUFFER {
+            self.flush();
+        }
+    }
+
+    fn flush(&mut self) {
+        if !self.unwritten.is_empty() {
+            self.screen.write(&self.unwritten);
+            self.unwritten.clear();
         }
     }
 
     fn finish(&mut self) {
+        self.flush();
         self.bars.clear();
+        self.screen.release();
     }
 }
 
@@ -125,6 +136,7 @@ impl LineFormat {
         let stamp = if self.timestamps { format!("{}: ", rfc3339(event.time)) } else { String::new() };
         let mut text = String::new();
         for line in lines {
+            let line = tame(&line, self.color);
             text.push_str(&stamp);
             match (self.color, code, color) {
                 (true, Some("31" | "33"), _) => {
@@ -197,6 +209,13 @@ mod tests {
         2000-02-29T00:00:00Z: ==> docker.a: way
         2000-02-29T00:00:00Z: ==> docker.a: hint: go home
         ");
+    }
+
+    #[test]
+    fn a_script_cannot_move_the_cursor() {
+        let mut format = LineFormat { color: true, ..LineFormat::default() };
+        let line = EventKind::Output { stream: Stream::Stdout, line: "\u{1b}[2Ja\u{1b}[1Ab".into() };
+        assert_eq!(format.format(&event(Some("x"), line)), "\u{1b}[32m    x: ab\u{1b}[0m\n");
     }
 
     #[test]

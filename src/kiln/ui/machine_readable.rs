@@ -1,8 +1,9 @@
 //! Packer's machine-readable lines: `timestamp,target,type,data...` (packer.md of Packer's documentation, "Machine-Readable
 //! Output"). As there, `ui` lines have an empty target.
 
-use std::io::Write;
+use std::io::{BufWriter, Write};
 use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use kiln_core::event::{ArtifactSummary, Outcome};
 use kiln_core::{Event, EventKind};
@@ -12,8 +13,8 @@ use super::queue::Display;
 
 /// Writes Packer's lines.
 #[derive(Debug)]
-pub(crate) struct MachineReadableDisplay<W> {
-    output: W,
+pub(crate) struct MachineReadableDisplay<W: Write> {
+    output: BufWriter<W>,
     lines: LineFormat,
     succeeded: Vec<(Arc<str>, Vec<ArtifactSummary>)>,
     failed: Vec<(Arc<str>, String)>,
@@ -22,6 +23,7 @@ pub(crate) struct MachineReadableDisplay<W> {
 impl<W: Write + Send + 'static> MachineReadableDisplay<W> {
     /// Writes there.
     pub(crate) fn new(output: W) -> MachineReadableDisplay<W> {
+        let output = BufWriter::with_capacity(super::BUFFER, output);
         MachineReadableDisplay { output, lines: LineFormat::default(), succeeded: Vec::new(), failed: Vec::new() }
     }
 
@@ -33,7 +35,7 @@ impl<W: Write + Send + 'static> MachineReadableDisplay<W> {
         }
         line.push('\n');
         // A reader that goes away does not stop the build.
-        let _ = self.output.write_all(line.as_bytes()).and_then(|()| self.output.flush());
+        let _ = self.output.write_all(line.as_bytes());
     }
 
     fn closing(&mut self, time: u64) {
@@ -97,6 +99,16 @@ impl<W: Write + Send + 'static> Display for MachineReadableDisplay<W> {
             _ => {}
         }
     }
+
+    fn flush(&mut self) {
+        let _ = self.output.flush();
+    }
+}
+
+/// A line of text from before the run, with its line end.
+pub(super) fn ui_line(kind: &str, text: &str) -> String {
+    let seconds = SystemTime::now().duration_since(UNIX_EPOCH).map(|time| time.as_secs()).unwrap_or_default();
+    format!("{seconds},,ui,{kind},{}\n", escape(text))
 }
 
 /// A comma would end the field and a line end the line.
@@ -129,6 +141,6 @@ mod tests {
         display.show(&event(Some("worker"), finished(Outcome::Succeeded, None, vec![artifact])));
         display.show(&event(Some("bad"), finished(Outcome::Failed, Some("exit\nstatus 3"), vec![])));
         display.show(&event(None, EventKind::RunFinished { succeeded: 1, failed: 1, seconds: 1.0 }));
-        insta::assert_snapshot!(String::from_utf8(display.output).unwrap());
+        insta::assert_snapshot!(String::from_utf8(display.output.into_inner().unwrap()).unwrap());
     }
 }

@@ -3,22 +3,28 @@
 mod bars;
 mod human;
 mod json;
+mod keyboard;
 mod machine_readable;
 mod queue;
 mod screen;
 mod summary;
+mod text;
 
 use std::io::Write;
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use kiln_core::{Diagnostics, FailureClass, Redactor, SourceMap, render};
+use kiln_core::{Diagnostic, Diagnostics, Failure, FailureClass, Redactor, SourceMap, render};
 
 use crate::error::CliError;
 use crate::settings::Settings;
 
 pub(crate) use queue::QueuedReporter;
 pub(crate) use screen::Screen;
+pub(crate) use summary::{FailureText, TableRow, failures, table};
+
+/// Bytes that are written at once while events come faster than they are written.
+const BUFFER: usize = 64 * 1024;
 
 /// Which form events take.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -55,17 +61,15 @@ pub(crate) fn usage(error: &clap::Error) -> ExitCode {
     }
 }
 
-/// All findings, warnings first, and their count; empty where there are none.
+/// All findings as text, warnings first, and their count; empty where there are none.
 pub(crate) fn diagnostics_text(
     diagnostics: &Diagnostics,
     sources: &SourceMap,
     redactor: &Redactor,
     settings: &Settings,
 ) -> String {
-    let mut items: Vec<_> = diagnostics.items.iter().collect();
-    items.sort_by_key(|item| item.is_error());
     let mut text = String::new();
-    for item in items {
+    for item in warnings_first(diagnostics) {
         text.push_str(&render::render(item, sources, settings.color));
         text.push_str("\n\n");
     }
@@ -75,6 +79,63 @@ pub(crate) fn diagnostics_text(
         text.push_str(&format!("{errors} error{plural} in the template\n"));
     }
     redactor.redact(&text).into_owned()
+}
+
+fn warnings_first(diagnostics: &Diagnostics) -> Vec<&Diagnostic> {
+    let mut items: Vec<_> = diagnostics.items.iter().collect();
+    items.sort_by_key(|item| item.is_error());
+    items
+}
+
+/// Shows findings in a format: text on standard error; events or Packer's lines on standard output.
+pub(crate) fn show_diagnostics(
+    format: Format,
+    diagnostics: &Diagnostics,
+    sources: &SourceMap,
+    redactor: &Redactor,
+    settings: &Settings,
+) {
+    let plain = Settings { color: false, ..settings.clone() };
+    let mut text = String::new();
+    match format {
+        Format::Human { .. } => return show_text(&diagnostics_text(diagnostics, sources, redactor, settings)),
+        Format::Json => {
+            for item in warnings_first(diagnostics) {
+                let mut event = render::to_json(item, sources);
+                redactor.redact_json(&mut event);
+                text.push_str(&json::line("diagnostic", event));
+            }
+        }
+        Format::MachineReadable => {
+            for item in warnings_first(diagnostics) {
+                let one = Diagnostics { items: vec![item.clone()] };
+                let shown = diagnostics_text(&one, sources, redactor, &plain);
+                let kind = if item.is_error() { "error" } else { "say" };
+                text.push_str(&machine_readable::ui_line(kind, shown.split("\n\n").next().unwrap_or(&shown)));
+            }
+        }
+    }
+    show_data(&text);
+}
+
+/// Shows why a build did not begin, in its format.
+pub(crate) fn show_failure(format: Format, failure: &Failure, settings: &Settings) {
+    match format {
+        Format::Human { .. } => show_text(&failure_text(failure, settings)),
+        Format::Json => {
+            let event = serde_json::json!({ "text": failure.chain(), "hints": failure.hints });
+            show_data(&json::line("error", event));
+        }
+        Format::MachineReadable => {
+            let plain = Settings { color: false, ..settings.clone() };
+            show_data(&machine_readable::ui_line("error", failure_text(failure, &plain).trim_end()));
+        }
+    }
+}
+
+fn show_data(text: &str) {
+    // A reader that went away does not change how the command ends.
+    let _ = std::io::stdout().write_all(text.as_bytes());
 }
 
 /// Writes to standard error.
@@ -87,21 +148,20 @@ pub(crate) fn show_text(text: &str) {
 pub(crate) fn show_error(error: &CliError, settings: &Settings) {
     match error {
         CliError::Template { text } => show_text(text),
-        CliError::Failure(failure) => {
-            let (bold_red, reset) = if settings.color { ("\u{1b}[1;31m", "\u{1b}[0m") } else { ("", "") };
-            let mut text = format!("{bold_red}error{reset}: {}\n", failure.chain());
-            for hint in &failure.hints {
-                text.push_str(&format!("  hint: {hint}\n"));
-            }
-            if failure.class == FailureClass::Bug {
-                text.push_str(
-                    "  this is a mistake in kiln itself; please report it with the command and the template\n",
-                );
-            }
-            show_text(&text);
-        }
-        CliError::ClosedPipe => {}
+        CliError::Failure(failure) => show_text(&failure_text(failure, settings)),
+        // Shown already, in the form that was asked for; or nobody is left to show it to.
+        CliError::Reported(_) | CliError::ClosedPipe => {}
     }
 }
 
-pub(crate) use summary::{TableRow, table};
+fn failure_text(failure: &Failure, settings: &Settings) -> String {
+    let (bold_red, reset) = if settings.color { ("\u{1b}[1;31m", "\u{1b}[0m") } else { ("", "") };
+    let mut text = format!("{bold_red}error{reset}: {}\n", failure.chain());
+    for hint in &failure.hints {
+        text.push_str(&format!("  hint: {hint}\n"));
+    }
+    if failure.class == FailureClass::Bug {
+        text.push_str("  this is a mistake in kiln itself; please report it with the command and the template\n");
+    }
+    text
+}

@@ -17,25 +17,78 @@ pub(crate) struct TableRow {
     pub(crate) artifacts: Vec<ArtifactSummary>,
 }
 
-/// The table as lines. Several artifacts of one build that show the same image are one entry.
-pub(crate) fn table(rows: &[TableRow]) -> String {
+/// Why a build failed.
+#[derive(Debug, Clone)]
+pub(crate) struct FailureText {
+    /// The build.
+    pub(crate) build: String,
+    /// What failed, where and why; the last lines of output may follow on lines of their own.
+    pub(crate) text: String,
+    /// What to do.
+    pub(crate) hints: Vec<String>,
+    /// The last lines that the failed stage printed.
+    pub(crate) last_lines: Vec<String>,
+}
+
+/// Lines of output that the closing report repeats of each failed build.
+const REPEATED_LINES: usize = 5;
+
+/// The table as lines. Several artifacts of one build that show the same image are one entry. Where it would be wider than
+/// the terminal, what a build made stands below it.
+pub(crate) fn table(rows: &[TableRow], width: Option<usize>) -> String {
+    if rows.is_empty() {
+        return String::new();
+    }
     let name_width = rows.iter().map(|row| row.build.chars().count()).max().unwrap_or(0);
+    let details: Vec<_> = rows.iter().map(|row| details(&row.artifacts)).collect();
+    let beside = name_width + 20;
+    let longest = details.iter().flatten().map(|(_, value)| value.chars().count()).max().unwrap_or(0);
+    let is_narrow = width.is_some_and(|width| beside + 10 + longest > width);
     let mut text = String::from("\n");
-    for row in rows {
+    for (row, details) in rows.iter().zip(details) {
         let outcome = match row.outcome {
             Outcome::Succeeded => "ok",
             Outcome::Failed => "FAILED",
             Outcome::Cancelled => "cancelled",
         };
         text.push_str(&format!("{:name_width$}  {outcome:<9}  {:>7}", row.build, wall(row.seconds)));
-        let details = details(&row.artifacts);
         for (index, (label, value)) in details.iter().enumerate() {
-            if index > 0 {
-                text.push_str(&format!("\n{:indent$}", "", indent = name_width + 20));
+            if is_narrow {
+                // Two columns, six of the longest label and one more: a digest of 71 fits into 80.
+                text.push_str(&format!("\n  {label:<6} {value}"));
+            } else {
+                let indent = if index > 0 { format!("\n{:beside$}", "") } else { String::new() };
+                text.push_str(&format!("{indent}  {label:<6}  {value}"));
             }
-            text.push_str(&format!("  {label:<6}  {value}"));
         }
         text.push('\n');
+    }
+    text
+}
+
+/// The failures once more, where other builds' output may have come after them; empty for a run of one build, whose
+/// failure stands right above the table.
+pub(crate) fn failures(failures: &[FailureText], failed: usize, builds: usize) -> String {
+    if failures.is_empty() || builds < 2 {
+        return String::new();
+    }
+    let mut text = format!("\nfailed: {failed} of {builds} builds\n");
+    for failure in failures {
+        let mut lines = failure.text.lines();
+        text.push_str(&format!("\n{}: {}\n", failure.build, lines.next().unwrap_or_default()));
+        let mut rest: Vec<String> = lines.map(str::to_owned).collect();
+        if rest.is_empty() {
+            rest = failure.last_lines.iter().map(|line| format!("    {line}")).collect();
+        }
+        if rest.len() > REPEATED_LINES {
+            text.push_str("    ...\n");
+        }
+        for line in rest.iter().skip(rest.len().saturating_sub(REPEATED_LINES)) {
+            text.push_str(&format!("{line}\n"));
+        }
+        for hint in &failure.hints {
+            text.push_str(&format!("  hint: {hint}\n"));
+        }
     }
     text
 }
@@ -82,6 +135,51 @@ mod tests {
             row("docker.worker", Outcome::Succeeded, vec![image, tagged.clone(), tagged]),
             row("docker.bad", Outcome::Failed, vec![]),
         ];
-        insta::assert_snapshot!(table(&rows));
+        insta::assert_snapshot!(table(&rows, None));
+        assert_eq!(table(&rows, Some(200)), table(&rows, None));
+    }
+
+    #[test]
+    fn a_digest_fits_into_eighty_columns() {
+        let digest = format!("sha256:{}", "0".repeat(64));
+        let image = ArtifactSummary { id: digest.clone(), digest: Some(digest), ..ArtifactSummary::default() };
+        let row = TableRow { build: "worker".into(), outcome: Outcome::Succeeded, seconds: 3.0, artifacts: vec![image] };
+        let text = table(&[row], Some(80));
+        assert!(text.lines().all(|line| line.chars().count() <= 80), "{text}");
+        assert!(text.starts_with("\nworker  ok "), "{text}");
+    }
+
+    #[test]
+    fn among_several_builds_the_failed_ones_are_told_at_the_end() {
+        let failure = |build: &str, text: &str, last_lines: &[&str]| FailureText {
+            build: build.into(),
+            text: text.into(),
+            hints: vec!["look".into()],
+            last_lines: last_lines.iter().map(|line| (*line).to_owned()).collect(),
+        };
+        let output: String = (1..8).map(|line| format!("\n    {line}")).collect();
+        let all = [
+            failure("docker.a", &format!("step 2 of 3, `shell` (a.json:9), failed: exit 3{output}"), &["7"]),
+            failure("docker.b", "cannot commit", &["last words"]),
+        ];
+        assert_eq!(failures(&all[..1], 1, 1), "");
+        assert_eq!(failures(&[], 0, 3), "");
+        insta::assert_snapshot!(failures(&all, 2, 3), @r"
+
+        failed: 2 of 3 builds
+
+        docker.a: step 2 of 3, `shell` (a.json:9), failed: exit 3
+            ...
+            3
+            4
+            5
+            6
+            7
+          hint: look
+
+        docker.b: cannot commit
+            last words
+          hint: look
+        ");
     }
 }
