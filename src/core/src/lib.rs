@@ -41,7 +41,9 @@ pub use kinds::{
     Builder, BuilderKind, Kinds, Launched, Machine, PostProcessor, PostProcessorKind, PrepareContext, Processed,
     Provisioner, ProvisionerKind,
 };
-pub use plan::{BuildSpec, ComponentConfig, ComponentSpec, Facts, Plan, PostProcessorSpec, StepSpec, TextScope};
+pub use plan::{
+    BuildSpec, ComponentConfig, ComponentSpec, Facts, Plan, PostProcessorSpec, ProcessEnvironment, StepSpec, TextScope,
+};
 pub use redact::{Redactor, Secret};
 pub use schema::{Decoded, Field, FieldType, Schema};
 pub use source::{SourceFile, SourceId, SourceMap, Span};

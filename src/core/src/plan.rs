@@ -17,20 +17,54 @@ pub struct Facts {
     pub build: Option<BTreeMap<String, String>>,
 }
 
-/// What the Go template functions need to know of the template and the run (`user`, `template_dir`, `timestamp`).
+/// The environment that the command was started with, as far as a template may read it (`env`). Cheap to clone; its
+/// values may be secrets, so `Debug` shows none.
+#[derive(Clone, Default)]
+pub struct ProcessEnvironment(Arc<BTreeMap<String, String>>);
+
+impl ProcessEnvironment {
+    /// The value of a variable, where it is set.
+    pub fn get(&self, name: &str) -> Option<&str> {
+        self.0.get(name).map(String::as_str)
+    }
+}
+
+impl From<BTreeMap<String, String>> for ProcessEnvironment {
+    fn from(variables: BTreeMap<String, String>) -> ProcessEnvironment {
+        ProcessEnvironment(Arc::new(variables))
+    }
+}
+
+impl std::fmt::Debug for ProcessEnvironment {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(formatter, "ProcessEnvironment({} variables)", self.0.len())
+    }
+}
+
+/// What the Go template functions need to know of the template and the run (`user`, `env`, `template_dir`, `timestamp`).
 #[derive(Debug, Clone)]
 pub struct TextScope {
     /// The variables of `{{user}}`; `None` for HCL2, where that function does not exist.
-    pub user_variables: Option<BTreeMap<String, String>>,
-    /// The template's directory.
+    pub user_variables: Option<Arc<BTreeMap<String, String>>>,
+    /// What `{{env}}` reads.
+    pub environment: ProcessEnvironment,
+    /// The template's directory, absolute or relative to [`TextScope::working_dir`].
     pub template_dir: PathBuf,
+    /// The command's directory, for `{{pwd}}`.
+    pub working_dir: PathBuf,
     /// When the run started: `{{timestamp}}`, `{{isotime}}` and `legacy_isotime` are frozen at it.
     pub started: SystemTime,
 }
 
 impl Default for TextScope {
     fn default() -> TextScope {
-        TextScope { user_variables: None, template_dir: PathBuf::from("."), started: SystemTime::now() }
+        TextScope {
+            user_variables: None,
+            environment: ProcessEnvironment::default(),
+            template_dir: PathBuf::from("."),
+            working_dir: PathBuf::from("."),
+            started: SystemTime::now(),
+        }
     }
 }
 
@@ -121,6 +155,8 @@ pub struct VariableSummary {
     pub sensitive: bool,
     /// Whether a value must be given.
     pub required: bool,
+    /// Whether one must be given and none was.
+    pub unset: bool,
 }
 
 /// Everything a template asks for, after `-only` and `-except`.

@@ -2,18 +2,21 @@
 
 use std::collections::BTreeMap;
 use std::path::{Component, Path, PathBuf};
+use std::sync::Arc;
 
 use gotmpl::Value;
 use jiff::Zoned;
-use kiln_core::{PACKER_VERSION, suggest};
+use kiln_core::{PACKER_VERSION, ProcessEnvironment, suggest};
 
 use crate::data::protect;
 use crate::{Scope, layout};
 
 /// A [`Scope`] that the engine's functions can own.
 pub(crate) struct Environment {
-    user_variables: Option<BTreeMap<String, String>>,
+    user_variables: Option<Arc<BTreeMap<String, String>>>,
+    process: ProcessEnvironment,
     template_dir: PathBuf,
+    working_dir: PathBuf,
     started: Zoned,
     build_name: Option<String>,
     build_type: Option<String>,
@@ -25,7 +28,9 @@ impl Environment {
     pub(crate) fn new(scope: &Scope<'_>) -> Environment {
         Environment {
             user_variables: scope.text.user_variables.clone(),
+            process: scope.text.environment.clone(),
             template_dir: scope.text.template_dir.clone(),
+            working_dir: scope.text.working_dir.clone(),
             started: layout::utc(scope.text.started),
             build_name: scope.build_name.map(str::to_owned),
             build_type: scope.build_type.map(str::to_owned),
@@ -122,10 +127,7 @@ pub(crate) static FUNCTIONS: [Function; 24] = [
     }),
     function("lower", &[Text], |_, arguments| text(lower(arguments.text(0)))),
     function("packer_version", &[], |_, _| text(PACKER_VERSION)),
-    function("pwd", &[], |_, _| match std::env::current_dir() {
-        Ok(directory) => text(directory.to_string_lossy()),
-        Err(error) => Err(failed(format!("cannot tell the working directory: {error}"))),
-    }),
+    function("pwd", &[], |environment, _| text(environment.working_dir.to_string_lossy())),
     function("replace", &[Text, Text, Integer, Text], |_, arguments| {
         let (old, new, source) = (arguments.text(0), arguments.text(1), arguments.text(3));
         text(match usize::try_from(arguments.integer(2)) {
@@ -142,7 +144,9 @@ pub(crate) static FUNCTIONS: [Function; 24] = [
     function("strftime", &[Text], |environment, arguments| {
         text(layout::format_strftime(&environment.started, arguments.text(0)))
     }),
-    function("template_dir", &[], |environment, _| text(absolute(&environment.template_dir)?.to_string_lossy())),
+    function("template_dir", &[], |environment, _| {
+        text(clean(&environment.working_dir.join(&environment.template_dir)).to_string_lossy())
+    }),
     function("timestamp", &[], |environment, _| text(environment.started.timestamp().as_second().to_string())),
     function("upper", &[Text], |_, arguments| text(upper(arguments.text(0)))),
     function("user", &[Text], user),
@@ -232,7 +236,7 @@ fn env(environment: &Environment, arguments: &Arguments<'_>) -> Result<Value, Ca
         ));
     }
     // An absent variable is an empty text, as in Packer.
-    text(std::env::var_os(arguments.text(0)).unwrap_or_default().to_string_lossy())
+    text(environment.process.get(arguments.text(0)).unwrap_or_default())
 }
 
 fn user(environment: &Environment, arguments: &Arguments<'_>) -> Result<Value, CallError> {
@@ -290,11 +294,9 @@ fn clean_resource_name(name: &str) -> String {
     name.chars().map(|c| if c.is_ascii_alphanumeric() || "()[] ./-'@_".contains(c) { c } else { '-' }).collect()
 }
 
-/// Absolute and without `.` and `..`, by the text alone.
-fn absolute(path: &Path) -> Result<PathBuf, CallError> {
-    let path = std::path::absolute(path)
-        .map_err(|error| failed(format!("cannot make `{}` absolute: {error}", path.display())))?;
-    Ok(path.components().fold(PathBuf::new(), |mut clean, component| {
+/// Without `.` and `..`, by the text alone.
+fn clean(path: &Path) -> PathBuf {
+    path.components().fold(PathBuf::new(), |mut clean, component| {
         match component {
             Component::CurDir => {}
             Component::ParentDir => {
@@ -303,5 +305,5 @@ fn absolute(path: &Path) -> Result<PathBuf, CallError> {
             other => clean.push(other),
         }
         clean
-    }))
+    })
 }

@@ -1,3 +1,4 @@
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use super::*;
@@ -10,8 +11,10 @@ fn moment() -> SystemTime {
 fn text_scope() -> TextScope {
     let variables = [("a", "A b"), ("nested", "{{user `a`}}x"), ("empty", ""), ("loop", "{{user `loop`}}z")];
     TextScope {
-        user_variables: Some(variables.map(|(name, value)| (name.to_owned(), value.to_owned())).into()),
-        template_dir: "/work/templates/./x/..".into(),
+        user_variables: Some(Arc::new(variables.map(|(name, value)| (name.to_owned(), value.to_owned())).into())),
+        environment: BTreeMap::from([("RELEASE".to_owned(), "bookworm".to_owned())]).into(),
+        template_dir: "templates/./x/..".into(),
+        working_dir: "/work".into(),
         started: moment(),
     }
 }
@@ -65,6 +68,7 @@ fn functions_give_what_packer_gives() {
         ("{{clean_ami_name `a:b(c)/d$ü`}}", "a-b(c)/d--"),
         ("{{strftime \"%Y%m%d\"}}", "20261123"),
         ("{{template_dir}}", "/work/templates"),
+        ("{{pwd}}", "/work"),
         ("{{packer_version}}", kiln_core::PACKER_VERSION),
         ("{{build_name}} {{build_type}}", "worker docker"),
         ("{{build `ID`}}", "i-1"),
@@ -166,9 +170,9 @@ fn what_is_not_there_says_so() {
 fn env_works_where_it_is_allowed() {
     let text = text_scope();
     let scope = Scope { text: &text, build_name: None, build_type: None, build: None, allow_env: true };
-    let home = std::env::var("PATH").unwrap();
-    assert_eq!(render("{{env `PATH`}}", &scope, &BTreeMap::new()), Ok(Rendered::Text(home)));
-    let absent = render("[{{env `KILN_SURELY_NOT_SET`}}]", &scope, &BTreeMap::new());
+    assert_eq!(render("{{env `RELEASE`}}", &scope, &BTreeMap::new()), Ok(Rendered::Text("bookworm".to_owned())));
+    // What the process holds and was not handed in is not there.
+    let absent = render("[{{env `PATH`}}]", &scope, &BTreeMap::new());
     assert_eq!(absent, Ok(Rendered::Text("[]".to_owned())));
     let error = render("{{build_name}}", &scope, &BTreeMap::new()).unwrap_err();
     assert!(error.message.contains("no build is at hand"), "{error}");
@@ -200,7 +204,8 @@ fn a_variable_that_holds_itself_ends() {
 
 #[test]
 fn an_error_of_a_later_rendering_names_the_action_it_came_from() {
-    let scope = TextScope { user_variables: Some([("bad".to_owned(), "{{end}}".to_owned())].into()), ..text_scope() };
+    let variables = BTreeMap::from([("bad".to_owned(), "{{end}}".to_owned())]);
+    let scope = TextScope { user_variables: Some(Arc::new(variables)), ..text_scope() };
     let scope = Scope { text: &scope, build_name: None, build_type: None, build: None, allow_env: false };
     let error = render("x {{user `bad`}}", &scope, &BTreeMap::new()).unwrap_err();
     assert!(error.message.ends_with("(in the text that a first rendering gave)"), "{error}");

@@ -15,12 +15,15 @@ pub const UNKNOWN: &str = "<unknown>";
 pub fn to_hcl(value: &Value) -> String {
     match &value.data {
         Data::String(text) if !value.sensitive => text.clone(),
-        _ => {
-            let mut out = String::new();
-            nested(value, 0, &mut out);
-            out
-        }
+        _ => written(value),
     }
+}
+
+/// A value in HCL syntax, collections over several lines. Sensitive parts are masked.
+pub fn written(value: &Value) -> String {
+    let mut out = String::new();
+    nested(value, 0, &mut out);
+    out
 }
 
 /// A value in HCL syntax on one line, for messages: `{ a = [1, "x"] }`. Sensitive parts are masked.

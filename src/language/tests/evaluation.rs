@@ -59,6 +59,7 @@ fn functions(template_dir: &Path) -> FunctionContext {
         template_dir: template_dir.to_path_buf(),
         working_dir: template_dir.to_path_buf(),
         home: None,
+        environment: kiln_core::ProcessEnvironment::default(),
         started: SystemTime::UNIX_EPOCH,
         allow_env: false,
     }

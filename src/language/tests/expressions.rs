@@ -44,6 +44,7 @@ fn functions() -> FunctionContext {
         template_dir: Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/expressions"),
         working_dir: env!("CARGO_MANIFEST_DIR").into(),
         home: None,
+        environment: kiln_core::ProcessEnvironment::default(),
         started: SystemTime::UNIX_EPOCH,
         allow_env: false,
     }

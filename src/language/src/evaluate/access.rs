@@ -19,7 +19,7 @@ impl Evaluator<'_> {
             Some(_) => diagnostic.did_you_mean(span, name, known),
             None if known.is_empty() => diagnostic.help("put quotes around a text"),
             None => diagnostic.help(format!(
-                "put quotes around a text; names begin with {}",
+                "put quotes around a text; known here: {}",
                 kiln_core::suggest::enumerate(known.iter().copied())
             )),
         };

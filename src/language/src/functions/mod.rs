@@ -21,6 +21,7 @@ use std::sync::LazyLock;
 use std::time::SystemTime;
 
 use bigdecimal::{BigDecimal, Zero};
+use kiln_core::ProcessEnvironment;
 
 use crate::value::{Type, Value};
 
@@ -33,6 +34,8 @@ pub struct FunctionContext {
     pub working_dir: PathBuf,
     /// The user's home, for `pathexpand`.
     pub home: Option<PathBuf>,
+    /// What `env` reads.
+    pub environment: ProcessEnvironment,
     /// When the run started, for `legacy_isotime`.
     pub started: SystemTime,
     /// Whether `env` may be called: only in the defaults of variables.

@@ -59,5 +59,5 @@ fn env(arguments: &[Value], context: &FunctionContext) -> Outcome {
     if !context.allow_env {
         return fail("`env` is only allowed in the default of a variable; declare a variable with it and use that");
     }
-    Ok(Value::string(std::env::var_os(string_argument(arguments, 0)).unwrap_or_default().to_string_lossy()))
+    Ok(Value::string(context.environment.get(string_argument(arguments, 0)).unwrap_or_default()))
 }

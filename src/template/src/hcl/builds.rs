@@ -1,6 +1,6 @@
 //! `build` blocks: their sources, and what runs for each.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use kiln_core::{BuildSpec, ComponentSpec, Diagnostic, Diagnostics, PostProcessorSpec, Span, StepSpec, suggest};
@@ -37,6 +37,8 @@ struct SourceUse {
     added: Option<Layer>,
     /// Where it is named.
     span: Span,
+    /// Whether it stands for one that is not declared, which was told.
+    is_guess: bool,
 }
 
 /// What all build blocks give.
@@ -131,8 +133,8 @@ impl<'a> BuildReader<'a> {
             .unwrap_or_default()
             .into_iter()
             .filter_map(|(reference, span)| {
-                let declaration = self.find_source(&reference, span)?;
-                Some(SourceUse { name: declaration.name.text.clone(), declaration, added: None, span })
+                let (declaration, is_guess) = self.find_source(&reference, span)?;
+                Some(SourceUse { name: declaration.name.text.clone(), declaration, added: None, span, is_guess })
             })
             .collect();
         let mut has_block = false;
@@ -152,7 +154,7 @@ impl<'a> BuildReader<'a> {
                     .help("write `sources = [\"source.TYPE.NAME\"]`"),
             );
         }
-        uses
+        drop_repeated_guesses(uses)
     }
 
     /// Tells `sources = [source.docker.x]`: sources are named by texts. Whether there were any.
@@ -186,7 +188,7 @@ impl<'a> BuildReader<'a> {
             );
             return None;
         };
-        let declaration = self.find_source(&reference.text, reference.span)?;
+        let (declaration, is_guess) = self.find_source(&reference.text, reference.span)?;
         let local = Arguments::new(block, &self.shared.values, self.diagnostics).text("name").map(|(name, _)| name);
         for attribute in block.body.attributes() {
             let name = &attribute.name;
@@ -200,6 +202,7 @@ impl<'a> BuildReader<'a> {
             name: local.unwrap_or_else(|| declaration.name.text.clone()),
             declaration,
             span: block.header,
+            is_guess,
             added: Some(Layer {
                 body: Arc::new(block.body.clone()),
                 header: block.header,
@@ -209,8 +212,9 @@ impl<'a> BuildReader<'a> {
         })
     }
 
-    /// The source that `type.name` or `source.type.name` means; of three parts, Packer passes over the first.
-    fn find_source(&mut self, reference: &str, span: Span) -> Option<Arc<SourceDeclaration>> {
+    /// The source that `type.name` or `source.type.name` means; of three parts, Packer passes over the first. With `true`,
+    /// it is not declared, which is told, and this is the one that was probably meant: the rest is checked with it.
+    fn find_source(&mut self, reference: &str, span: Span) -> Option<(Arc<SourceDeclaration>, bool)> {
         let parts: Vec<&str> = reference.split('.').collect();
         let (kind, name) = match parts.as_slice() {
             [kind, name] | [_, kind, name] => (*kind, *name),
@@ -228,9 +232,8 @@ impl<'a> BuildReader<'a> {
                 return None;
             }
         };
-        let found = self.declarations.sources.get(&(kind.to_owned(), name.to_owned()));
-        if found.is_some() {
-            return found.cloned();
+        if let Some(found) = self.declarations.sources.get(&(kind.to_owned(), name.to_owned())) {
+            return Some((Arc::clone(found), false));
         }
         let prefix = if parts.len() == 3 { format!("{}.", parts[0]) } else { String::new() };
         let names: Vec<String> =
@@ -244,13 +247,13 @@ impl<'a> BuildReader<'a> {
         } else {
             diagnostic.help(format!("declare it: `source \"{kind}\" \"{name}\" {{ ... }}`"))
         });
-        // The rest of the build is checked with the source that was probably meant.
         let meant = suggest::nearest(reference, names.iter().map(String::as_str))?;
         let (name, kind) = {
             let mut parts = meant.rsplit('.');
             (parts.next()?, parts.next()?)
         };
-        self.declarations.sources.get(&(kind.to_owned(), name.to_owned())).cloned()
+        let found = self.declarations.sources.get(&(kind.to_owned(), name.to_owned()))?;
+        Some((Arc::clone(found), true))
     }
 
     fn spec(
@@ -378,6 +381,13 @@ impl<'a> BuildReader<'a> {
         }
         chain
     }
+}
+
+/// A guess that the build uses anyway would only be called a repetition.
+fn drop_repeated_guesses(uses: Vec<SourceUse>) -> Vec<SourceUse> {
+    let meant = |used: &SourceUse| (used.declaration.kind.text.clone(), used.name.clone());
+    let mut taken: BTreeSet<_> = uses.iter().filter(|used| !used.is_guess).map(meant).collect();
+    uses.into_iter().filter(|used| !used.is_guess || taken.insert(meant(used))).collect()
 }
 
 /// Whether a block is of a kind, or a `dynamic` block that makes such.

@@ -120,10 +120,11 @@ pub(crate) fn resolve(
                 collect_secrets(&value, false, secrets);
                 summaries.push(VariableSummary {
                     name: local.name.text.clone(),
-                    value: print::to_hcl(&value),
+                    value: print::written(&value),
                     description: None,
                     sensitive: value.sensitive,
                     required: false,
+                    unset: false,
                 });
                 values.set("local", &local.name.text, value);
             }

@@ -59,6 +59,7 @@ pub fn load(options: &LoadOptions, sources: &mut SourceMap, diagnostics: &mut Di
         template_dir: options.resolve(&options.template_dir()),
         working_dir: options.working_dir.clone(),
         home: options.home.clone(),
+        environment: options.environment.clone().into(),
         started: options.started,
         allow_env: false,
     };
@@ -99,8 +100,13 @@ fn evaluate(
     resolved.secrets.sort();
     resolved.secrets.dedup();
     plan.secrets.clone_from(&resolved.secrets);
-    plan.text_scope =
-        Arc::new(TextScope { user_variables: None, template_dir: options.template_dir(), started: options.started });
+    plan.text_scope = Arc::new(TextScope {
+        user_variables: None,
+        environment: values.functions.environment.clone(),
+        template_dir: options.template_dir(),
+        working_dir: options.working_dir.clone(),
+        started: options.started,
+    });
     let shared = Arc::new(Shared { values, sources: sources.clone(), text_scope: Arc::clone(&plan.text_scope) });
     let selection = Selection::new(&options.only, &options.except, diagnostics);
     let builds = builds::read(declarations, &shared, &selection, diagnostics);

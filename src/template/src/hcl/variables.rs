@@ -1,6 +1,6 @@
 //! Input variables: their declarations, which assignment wins, and their values.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use kiln_core::plan::VariableSummary;
 use kiln_core::{Diagnostic, Diagnostics, SourceMap, Span, redact};
@@ -128,24 +128,26 @@ pub(crate) fn resolve(
         assignments.into_iter().map(|assignment| (assignment.name.clone(), assignment)).collect();
     let mut resolved = Resolved::default();
     let functions = values.functions.clone();
-    let mut seen = Vec::new();
+    let mut seen = BTreeSet::new();
     for declaration in declarations {
         let name = &declaration.name.text;
-        if seen.contains(&name) {
+        if !seen.insert(name) {
             continue;
         }
-        seen.push(name);
         let mut resolver = Resolver { declaration, functions: &functions, sources, diagnostics, secrets: Vec::new() };
-        let (value, is_sensitive) = resolver.value(winners.remove(name), allow_unset);
+        let winner = winners.remove(name);
+        let unset = winner.is_none() && declaration.default.is_none();
+        let (value, is_sensitive) = resolver.value(winner, allow_unset);
         let description = resolver.description();
         resolved.secrets.append(&mut resolver.secrets);
         collect_secrets(&value, false, &mut resolved.secrets);
         resolved.summaries.push(VariableSummary {
             name: name.clone(),
-            value: print::to_hcl(&value),
+            value: print::written(&value),
             description,
             sensitive: is_sensitive,
             required: declaration.default.is_none(),
+            unset,
         });
         values.set("var", name, value);
     }

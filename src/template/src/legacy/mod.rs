@@ -86,11 +86,7 @@ fn plan(
     options: &LoadOptions,
     diagnostics: &mut Diagnostics,
 ) -> Plan {
-    let scope = Arc::new(TextScope {
-        user_variables: Some(variables.values.clone()),
-        template_dir: options.template_dir(),
-        started: options.started,
-    });
+    let scope = Arc::new(TextScope { user_variables: Some(Arc::clone(&variables.values)), ..text_scope(options) });
     let texts = Arc::new(Texts::new(Arc::clone(&template.text), Arc::clone(&scope), variables));
     let description = shape::string(root, "description", diagnostics).map(|(text, _)| text.to_owned());
     let builders = components::builders(root, root_span, &texts, diagnostics);
@@ -121,6 +117,17 @@ fn plan(
         secrets: variables.secrets.clone(),
         required_plugins: Vec::new(),
         text_scope: scope,
+    }
+}
+
+/// What texts may use, but the variables.
+fn text_scope(options: &LoadOptions) -> TextScope {
+    TextScope {
+        user_variables: None,
+        environment: options.environment.clone().into(),
+        template_dir: options.template_dir(),
+        working_dir: options.working_dir.clone(),
+        started: options.started,
     }
 }
 

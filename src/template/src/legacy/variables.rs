@@ -15,13 +15,14 @@ use super::json::{self, Duplicates, JsonObject, JsonValue, Member};
 use super::references::{Reference, references};
 use super::shape;
 use super::text::render_mistake;
+use super::text_scope;
 use crate::load::{LoadOptions, TemplateText, read_template};
 
 /// All user variables, resolved.
 #[derive(Debug, Default)]
 pub(super) struct Variables {
     /// Values by name, undeclared ones that were given included: Packer lets `{{user}}` see them.
-    pub(super) values: BTreeMap<String, String>,
+    pub(super) values: Arc<BTreeMap<String, String>>,
     /// Known names without a value: nothing set them, or a mistake was found in theirs.
     pub(super) unresolved: BTreeSet<String>,
     /// For `inspect`: the declared ones, by name.
@@ -275,11 +276,7 @@ impl Collector<'_> {
     }
 
     fn resolve(self) -> Variables {
-        let scope = TextScope {
-            user_variables: Some(BTreeMap::new()),
-            template_dir: self.options.template_dir(),
-            started: self.options.started,
-        };
+        let scope = TextScope { user_variables: Some(Arc::default()), ..text_scope(self.options) };
         let mut resolver = Resolver {
             declared: &self.declared,
             settings: &self.settings,
@@ -323,6 +320,7 @@ impl Collector<'_> {
                     description: None,
                     sensitive: is_sensitive,
                     required: *is_required,
+                    unset: *is_required && !self.settings.contains_key(name),
                 }
             })
             .collect();
@@ -363,7 +361,7 @@ impl Resolver<'_> {
         };
         match (rendered, &mut self.scope.user_variables) {
             (Some(text), Some(values)) => {
-                values.insert(name.to_owned(), text);
+                Arc::make_mut(values).insert(name.to_owned(), text);
                 true
             }
             _ => {

@@ -19,6 +19,7 @@ fn context() -> FunctionContext {
         template_dir: PathBuf::from("templates"),
         working_dir: PathBuf::from("/work"),
         home: Some(PathBuf::from("/home/user")),
+        environment: BTreeMap::from([("KILN_EXAMPLE".to_owned(), "given".to_owned())]).into(),
         // 2026-11-23T00:37:16.474163Z
         started: SystemTime::UNIX_EPOCH + Duration::from_micros(1_795_394_236_474_163),
         allow_env: true,

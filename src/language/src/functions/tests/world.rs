@@ -219,7 +219,9 @@ fn files_start_from_the_right_directory() {
 
 #[test]
 fn env_is_for_defaults_only() {
-    gives(&[("env", r#"["KILN_SURELY_NOT_SET"]"#, r#""""#)]);
+    // What the process holds and was not handed in is not there.
+    let absent = r#""""#;
+    gives(&[("env", r#"["KILN_EXAMPLE"]"#, r#""given""#), ("env", r#"["PATH"]"#, absent)]);
     let elsewhere = FunctionContext { allow_env: false, ..context() };
     let error = call_in("env", &[Value::string("HOME")], &elsewhere).unwrap_err();
     assert!(error.message.contains("only allowed in the default of a variable"), "{}", error.message);

@@ -366,8 +366,11 @@ fn variables_and_locals_are_those_of_packer() {
         }
         let loaded = fixture.load();
         let plan = plan(&loaded);
-        let variables = plan.variables.iter().map(|variable| format!("var.{}: {:?}", variable.name, variable.value));
-        let locals = plan.locals.iter().map(|local| format!("local.{}: {:?}", local.name, local.value));
+        // Packer shows a text without quotes of its own.
+        let shown = |value: &str| serde_json::from_str(value).unwrap_or_else(|_| value.to_owned());
+        let line = |root: &str, name: &str, value: &str| format!("{root}.{name}: {:?}", shown(value));
+        let variables = plan.variables.iter().map(|variable| line("var", &variable.name, &variable.value));
+        let locals = plan.locals.iter().map(|local| line("local", &local.name, &local.value));
         let found: Vec<String> = variables.chain(locals).collect();
         assert_eq!(found.join("\n"), case.expected, "{}", case.name);
     }

@@ -14,7 +14,7 @@ build {
 
 fn value(loaded: &Loaded, name: &str) -> String {
     let found = plan(loaded).variables.iter().find(|variable| variable.name == name);
-    found.map(|variable| variable.value.clone()).unwrap_or_default()
+    found.map(|variable| variable.value.trim_matches('"').to_owned()).unwrap_or_default()
 }
 
 #[test]
@@ -99,7 +99,7 @@ fn unset_variables_are_unknown_where_that_is_allowed() {
     let loaded = fixture.load();
     assert_eq!(value(&loaded, "a"), "<unknown>");
     assert_eq!(plan(&loaded).locals[0].value, "<unknown>");
-    assert!(plan(&loaded).variables[0].required);
+    assert!(plan(&loaded).variables[0].required && plan(&loaded).variables[0].unset);
 }
 
 #[test]
@@ -123,5 +123,14 @@ fn the_null_data_source_gives_its_input_back() {
                 \"in\"\n}\nbuild {\n  sources = []\n}\n";
     let loaded = Fixture::file(text).load();
     let shown: Vec<&str> = plan(&loaded).locals.iter().map(|local| local.value.as_str()).collect();
-    assert_eq!(shown, ["in", "in"]);
+    assert_eq!(shown, ["\"in\"", "\"in\""]);
+}
+
+#[test]
+fn a_given_value_is_not_missed_and_is_shown_as_the_language_writes_it() {
+    let text = "variable \"a\" {\n  type = string\n}\nbuild {\n  sources = []\n}\n";
+    let loaded = Fixture::file(text).var("a", "x\n\"y\" ${z}").load();
+    let variable = &plan(&loaded).variables[0];
+    assert!(variable.required && !variable.unset);
+    assert_eq!(variable.value, r#""x\n\"y\" ${z}""#);
 }

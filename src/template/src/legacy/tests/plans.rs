@@ -26,7 +26,7 @@ const LAYER: &str = r#"{
   "description": "Base with Python and Supervisor.",
   "min_packer_version": "1.3.0",
   "variables": {
-    "package": "{{env `CARGO_PKG_NAME`}}",
+    "package": "{{env `PACKAGE`}}",
     "registry": "registry.example.org/{{user `package`}}",
     "image": "base",
     "version": "0.1.{{isotime \"20060102\"}}",
@@ -57,6 +57,7 @@ const LAYER: &str = r#"{
 
 fn layer() -> crate::load::LoadOptions {
     let mut options = with_variables(&[("retries", "3")]);
+    options.environment.insert("PACKAGE".to_owned(), "worker".to_owned());
     options.started = SystemTime::UNIX_EPOCH + Duration::from_secs(1_700_000_000);
     options
 }
@@ -88,7 +89,7 @@ fn a_layer_gives_one_build_with_steps_and_chains() {
 fn variables_resolve_through_each_other_and_the_environment() {
     let loaded = load_with(LAYER, &layer());
     let plan = loaded.plan();
-    let package = env!("CARGO_PKG_NAME");
+    let package = "worker";
     let registry = format!("\"registry.example.org/{package}\"");
     let parent = format!("\"registry.example.org/{package}/distribution:latest\"");
     let package = format!("\"{package}\"");
