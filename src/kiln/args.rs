@@ -78,7 +78,7 @@ pub(crate) struct TemplateArgs {
     /// Build all but these; post-processors of that name are left out too
     #[arg(long, value_name = "NAMES", value_delimiter = ',')]
     pub(crate) except: Vec<String>,
-    /// Take the template for json or hcl2, whatever its name
+    /// What the template is, whatever its name
     #[arg(long, value_enum, value_name = "TYPE")]
     pub(crate) config_type: Option<ConfigType>,
 }

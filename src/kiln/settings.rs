@@ -69,6 +69,21 @@ impl Settings {
             environment,
         }
     }
+    /// Of a process without environment, home and terminal.
+    #[cfg(test)]
+    pub(crate) fn for_tests() -> Settings {
+        Settings {
+            environment: BTreeMap::new(),
+            working_dir: PathBuf::from("."),
+            home: None,
+            state_dir: PathBuf::from("/nowhere"),
+            scratch_root: PathBuf::from("/nowhere"),
+            color: false,
+            interactive: false,
+            machine_readable: false,
+        }
+    }
+
     /// Refuses a directory for journals that belongs to another user: `kiln cleanup` removes what journals tell it to.
     pub(crate) fn check_state_dir(&self) -> Result<(), Failure> {
         // One that does not exist yet is made later, or that fails with a message of its own.

@@ -25,10 +25,14 @@ pub(crate) fn listen(interruption: &Interruption, events: Events, screen: Arc<Sc
         let (Ok(mut interrupt), Ok(mut terminate), Ok(mut hangup)) = streams else { return };
         let mut count = 0;
         loop {
-            tokio::select! {
-                _ = interrupt.recv() => {}
-                _ = terminate.recv() => {}
-                _ = hangup.recv() => {}
+            let is_hangup = tokio::select! {
+                _ = interrupt.recv() => false,
+                _ = terminate.recv() => false,
+                _ = hangup.recv() => true,
+            };
+            // Of a terminal that closes, the shell and the kernel both tell, and the shell twice: nobody is in a hurry.
+            if is_hangup && count > 0 {
+                continue;
             }
             count += 1;
             let words = match count {
