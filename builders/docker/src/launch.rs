@@ -2,14 +2,15 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
-use kiln_core::{BuildContext, Builder, Failure, Launched, Stream};
+use kiln_core::{BuildContext, Builder, EntryId, Failure, Launched, Stream};
 use kiln_docker::engine::{BuildRequest, ContainerSpec, TransferProgress};
 use kiln_docker::models::{ContainerCreateBody, HostConfig};
-use kiln_docker::{ContainerUndo, Engine, EngineError, ImageInfo, undo};
+use kiln_docker::steps::DockerfileSteps;
+use kiln_docker::{BaseUndo, ContainerUndo, Engine, EngineError, ImageInfo, undo};
 use kiln_gotemplate::{Data, Rendered, Scope, render};
 use kiln_registry::{Credentials, Reference, normalize_registry};
 
@@ -17,7 +18,7 @@ use crate::DockerSettings;
 use crate::changes::Changes;
 use crate::communicator::DockerCommunicator;
 use crate::config::{BuildBlock, Config, Pull};
-use crate::machine::{self, DockerMachine, Started};
+use crate::machine::{self, DockerMachine, Entries, Started};
 use crate::run_command::{self, HostScope, RunCommand};
 use crate::run_values as values;
 
@@ -49,7 +50,33 @@ impl Builder for DockerBuilder {
         if let Some(password) = &self.config.login_password {
             context.redactor.add(password.expose());
         }
-        let base = or_cancelled(context, self.base(context)).await?;
+        let base_entry = self.record_base(context)?;
+        let launched = self.launch_recorded(context, base_entry).await;
+        if launched.is_err()
+            && let Some(entry) = base_entry
+        {
+            // What the Dockerfile made stays as the engine's build cache, as after a failed `docker build`.
+            context.journal.strike(entry)?;
+        }
+        launched
+    }
+}
+
+impl DockerBuilder {
+    /// Notes that a Dockerfile is about to make images.
+    fn record_base(&self, context: &BuildContext) -> Result<Option<EntryId>, Failure> {
+        if self.config.build.is_none() {
+            return Ok(None);
+        }
+        context.journal.record(&context.build, self.base_undo(Vec::new()).entry()).map(Some)
+    }
+
+    fn base_undo(&self, images: Vec<String>) -> BaseUndo {
+        BaseUndo { engine: self.engine().address().to_owned(), images }
+    }
+
+    async fn launch_recorded(&self, context: &BuildContext, base_entry: Option<EntryId>) -> Result<Launched, Failure> {
+        let base = or_cancelled(context, self.base(context, base_entry)).await?;
         let run = self.run_command(context, &base)?;
         let spec = self.container(context, &base, run)?;
         let container = ContainerUndo {
@@ -62,7 +89,8 @@ impl Builder for DockerBuilder {
         match or_cancelled(context, self.start(context, &spec)).await {
             Ok(started) => {
                 self.warn_of_volumes(context, &base, &started);
-                Ok(Launched::Machine(Box::new(self.machine(context, base, spec, started, entry))))
+                let entries = Entries { container: entry, base: base_entry };
+                Ok(Launched::Machine(Box::new(self.machine(context, base, spec, started, entries))))
             }
             Err(failure) => {
                 // Nothing stays of what was begun; the journal keeps the entry if even that fails.
@@ -73,9 +101,7 @@ impl Builder for DockerBuilder {
             }
         }
     }
-}
 
-impl DockerBuilder {
     fn engine(&self) -> &dyn Engine {
         &*self.settings.engine
     }
@@ -92,10 +118,10 @@ impl DockerBuilder {
     }
 
     /// The base image, built, pulled or found.
-    async fn base(&self, context: &BuildContext) -> Result<ImageInfo, Failure> {
-        let reference = match &self.config.build {
-            Some(build) => self.build(context, build).await?,
-            None => {
+    async fn base(&self, context: &BuildContext, entry: Option<EntryId>) -> Result<ImageInfo, Failure> {
+        let reference = match (&self.config.build, entry) {
+            (Some(build), Some(entry)) => self.build(context, build, entry).await?,
+            _ => {
                 let image = self.config.image.clone().unwrap_or_default();
                 self.pull(context, &image).await?;
                 image
@@ -111,7 +137,7 @@ impl DockerBuilder {
         })
     }
 
-    async fn build(&self, context: &BuildContext, build: &BuildBlock) -> Result<String, Failure> {
+    async fn build(&self, context: &BuildContext, build: &BuildBlock, entry: EntryId) -> Result<String, Failure> {
         context.events.message(format!("building the base image from {}", build.path.display()));
         let mut credentials = BTreeMap::new();
         if let Some((registry, login)) = self.login() {
@@ -135,7 +161,20 @@ impl DockerBuilder {
             platform: self.config.platform.clone(),
             credentials,
         };
-        let id = self.engine().build_image(&request, &|line| context.events.output(Stream::Stdout, line)).await?;
+        let followed = Mutex::new((DockerfileSteps::default(), Vec::new(), Ok(())));
+        let on_line = |line: &str| {
+            context.events.output(Stream::Stdout, line);
+            let Ok(mut followed) = followed.lock() else { return };
+            let (steps, images, noted) = &mut *followed;
+            if let Some(image) = steps.made(line) {
+                images.push(image.to_owned());
+                let amended = context.journal.amend(entry, self.base_undo(images.clone()).entry());
+                *noted = std::mem::replace(noted, Ok(())).and(amended);
+            }
+        };
+        let id = self.engine().build_image(&request, &on_line).await?;
+        let (_, _, noted) = followed.into_inner().unwrap_or_else(PoisonError::into_inner);
+        noted?;
         Ok(id)
     }
 
@@ -331,7 +370,7 @@ impl DockerBuilder {
         base: ImageInfo,
         spec: ContainerSpec,
         started: Started,
-        entry: kiln_core::EntryId,
+        entries: Entries,
     ) -> DockerMachine {
         let communicator = DockerCommunicator::new(
             Arc::clone(&self.settings.engine),
@@ -345,7 +384,7 @@ impl DockerBuilder {
         .in_memory(started.mounts.iter().filter(|(_, kind)| kind == "tmpfs").map(|(path, _)| path.clone()).collect());
         DockerMachine::new(
             Arc::clone(&self.settings.engine),
-            machine::Plan { config: self.config.clone(), changes: self.changes.clone(), base, spec, started, entry },
+            machine::Plan { config: self.config.clone(), changes: self.changes.clone(), base, spec, started, entries },
             communicator,
         )
     }

@@ -58,6 +58,14 @@ pub(crate) struct Started {
     pub(crate) mounts: Vec<(String, String)>,
 }
 
+/// What the journal knows of the machine.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Entries {
+    pub(crate) container: EntryId,
+    /// Of the base image, where a Dockerfile made it.
+    pub(crate) base: Option<EntryId>,
+}
+
 /// What the machine knows of its making.
 pub(crate) struct Plan {
     pub(crate) config: Config,
@@ -65,7 +73,7 @@ pub(crate) struct Plan {
     pub(crate) base: ImageInfo,
     pub(crate) spec: ContainerSpec,
     pub(crate) started: Started,
-    pub(crate) entry: EntryId,
+    pub(crate) entries: Entries,
 }
 
 /// The machine.
@@ -86,7 +94,11 @@ impl DockerMachine {
         let config = &self.plan.config;
         let mut labels = HashMap::new();
         let mut comment = config.message.clone().filter(|message| !message.is_empty());
-        let mut undo = ImageUndo { engine: self.engine.address().to_owned(), ..ImageUndo::default() };
+        let mut undo = ImageUndo {
+            engine: self.engine.address().to_owned(),
+            container: Some(self.plan.spec.name.clone()),
+            ..ImageUndo::default()
+        };
         if config.kiln_labels {
             labels = run_labels(context);
             undo.labels = labels.clone().into_iter().collect();
@@ -237,7 +249,9 @@ impl Machine for DockerMachine {
         }
         bounded(&self.plan.spec.name, self.engine.remove_container(&self.plan.started.id)).await?;
         self.is_gone.store(true, Ordering::Release);
-        context.journal.strike(self.plan.entry)
+        context.journal.strike(self.plan.entries.container)?;
+        // From here on the base image is the engine's build cache, whatever becomes of the build.
+        self.plan.entries.base.map_or(Ok(()), |entry| context.journal.strike(entry))
     }
 
     fn enter_hint(&self) -> Option<String> {

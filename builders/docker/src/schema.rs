@@ -71,7 +71,10 @@ pub(crate) const DOCKER: Schema = Schema {
             "Where Packer mounts a directory. kiln needs none, and makes none unless this is set.",
         ),
         Field::string("exec_user", "User that commands run as; the image's `USER` where absent."),
-        Field::bool("pty", "Run commands on a pseudo terminal."),
+        Field::bool(
+            "pty",
+            "Run commands on a pseudo terminal; what they write to stderr then comes with their output.",
+        ),
         Field::bool("fix_upload_owner", "Give uploads to the image's `USER`; else numeric owners of this host stay.")
             .default("true"),
         Field::bool(

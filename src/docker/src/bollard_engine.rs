@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use async_trait::async_trait;
+use bollard::query_parameters::RemoveImageOptions;
 use kiln_core::{Command, OutputSink};
 use kiln_registry::Credentials;
 
@@ -33,7 +34,13 @@ impl Engine for BollardEngine {
     }
 
     async fn remove_image(&self, reference: &str, force: bool) -> Result<bool, EngineError> {
-        self.remove_image_call(reference, force).await
+        let options = RemoveImageOptions { force, ..RemoveImageOptions::default() };
+        self.remove_image_call(reference, options).await
+    }
+
+    async fn remove_image_alone(&self, id: &str) -> Result<bool, EngineError> {
+        let options = RemoveImageOptions { noprune: true, ..RemoveImageOptions::default() };
+        self.remove_image_call(id, options).await
     }
 
     async fn push(

@@ -50,7 +50,8 @@ impl BollardEngine {
     pub fn connect(host: Option<&str>, environment: &BTreeMap<String, String>) -> Result<BollardEngine, EngineError> {
         let variable = |name: &str| environment.get(name).map(String::as_str).filter(|value| !value.is_empty());
         let address = host.or_else(|| variable("DOCKER_HOST")).unwrap_or(DEFAULT_HOST).to_owned();
-        let wrong = |message: &str| EngineError::Address { address: address.clone(), message: message.to_owned() };
+        let wrong =
+            |message: &str| EngineError::Address { address: without_password(&address), message: message.to_owned() };
         let scheme = address.split_once("://").map(|(scheme, _)| scheme);
         let is_tls = match scheme {
             Some("unix" | "ssh") => false,
@@ -192,6 +193,15 @@ pub(crate) fn failed<'a>(action: &'a str, what: &'a str) -> impl Fn(bollard::err
     }
 }
 
+/// An address as it may be shown: whoever put a password there will see it refused, not printed.
+fn without_password(address: &str) -> String {
+    let (scheme, rest) = address.split_once("://").unwrap_or(("", address));
+    match rest.rsplit_once('@').and_then(|(login, host)| Some((login.split_once(':')?.0, host))) {
+        Some((user, host)) => format!("{scheme}://{user}:***@{host}"),
+        None => address.to_owned(),
+    }
+}
+
 fn tidy(message: &str) -> String {
     message.trim().trim_end_matches('.').to_owned()
 }
@@ -235,6 +245,8 @@ mod tests {
         let error = BollardEngine::connect(Some("gopher://x"), &tls).unwrap_err();
         assert!(error.to_string().contains("`gopher://` is not supported"), "{error}");
         assert!(BollardEngine::connect(Some("/run/docker.sock"), &tls).is_err());
+        let error = BollardEngine::connect(Some("ssh://me:hunter22@far"), &tls).unwrap_err().to_string();
+        assert!(error.contains("ssh://me:***@far") && !error.contains("hunter22"), "{error}");
     }
 
     #[tokio::test]

@@ -51,6 +51,7 @@ fn container_info(container: models::ContainerInspectResponse) -> ContainerInfo 
         name: container.name.unwrap_or_default().trim_start_matches('/').to_owned(),
         image: container.image.unwrap_or_default(),
         is_running: state.running.unwrap_or(false),
+        is_paused: state.paused.unwrap_or(false),
         exit_code: if state.running == Some(true) { None } else { state.exit_code },
         address: addresses.into_iter().map(|(_, address)| address).find(|address| !address.is_empty()),
         labels: container.config.and_then(|config| config.labels).unwrap_or_default().into_iter().collect(),

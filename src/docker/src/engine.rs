@@ -154,6 +154,8 @@ pub struct ContainerInfo {
     pub image: String,
     /// Whether it runs.
     pub is_running: bool,
+    /// Whether it is paused, as it is during a commit.
+    pub is_paused: bool,
     /// The status its first process ended with, where it ended.
     pub exit_code: Option<i64>,
     /// Its first address, where it has one.
@@ -220,6 +222,9 @@ pub trait Engine: Send + Sync {
 
     /// Removes a name, or the image with its last name; returns whether it was there.
     async fn remove_image(&self, reference: &str, force: bool) -> Result<bool, EngineError>;
+
+    /// Removes an image that nothing needs, by its id, and none of those it was made from; returns whether it was there.
+    async fn remove_image_alone(&self, id: &str) -> Result<bool, EngineError>;
 
     /// Pushes one `repository:tag`. A refusal inside the engine's stream is an error.
     async fn push(

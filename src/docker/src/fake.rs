@@ -141,6 +141,14 @@ impl FakeEngine {
         self.state().failures.push_back((call.to_owned(), error));
     }
 
+    /// Pauses a container, or lets it go on.
+    pub fn pause(&self, container: &str, is_paused: bool) {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(index) = state.container(container) {
+            state.containers[index].0.is_paused = is_paused;
+        }
+    }
+
     /// Answers the next command not answered yet; without one a command exits with 0.
     pub fn on_exec(&self, reply: ExecReply) {
         self.state().execs.push_back(reply);
@@ -255,6 +263,12 @@ impl Engine for FakeEngine {
             state.images.remove(index);
         }
         Ok(true)
+    }
+
+    async fn remove_image_alone(&self, id: &str) -> Result<bool, EngineError> {
+        let mut state = self.call(format!("remove_image_alone {id}"))?;
+        let index = state.image(id);
+        Ok(index.map(|index| state.images.remove(index)).is_some())
     }
 
     async fn push(

@@ -125,9 +125,12 @@ impl BollardEngine {
         self.short().await?.tag_image(image, Some(options)).await.map_err(failed(&action, &what))
     }
 
-    pub(crate) async fn remove_image_call(&self, reference: &str, force: bool) -> Result<bool, EngineError> {
+    pub(crate) async fn remove_image_call(
+        &self,
+        reference: &str,
+        options: RemoveImageOptions,
+    ) -> Result<bool, EngineError> {
         let reference = checked_reference(reference)?;
-        let options = RemoveImageOptions { force, ..RemoveImageOptions::default() };
         let action = format!("remove image {reference}");
         let removed = self.unbounded().await?.remove_image(reference, Some(options), None).await;
         match removed.map_err(failed(&action, reference)) {

@@ -25,6 +25,7 @@ pub mod fake;
 mod ignore;
 mod images;
 mod ssh;
+pub mod steps;
 pub mod undo;
 
 /// The Engine API's own shapes.
@@ -33,4 +34,4 @@ pub use bollard::models;
 pub use client::{BollardEngine, DEFAULT_HOST};
 pub use engine::{Engine, ImageInfo};
 pub use error::EngineError;
-pub use undo::{ContainerUndo, DockerUndoer, FileUndo, ImageUndo, TagUndo};
+pub use undo::{BaseUndo, ContainerUndo, DockerUndoer, FileUndo, ImageUndo, TagUndo};

@@ -16,6 +16,9 @@ use crate::error::EngineError;
 /// Bound on undoing one thing.
 const TIMEOUT: Duration = Duration::from_secs(120);
 
+/// Between two looks at something that is to end.
+const LOOK_AGAIN: Duration = Duration::from_millis(100);
+
 /// What undoing a container needs.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ContainerUndo {
@@ -35,6 +38,9 @@ pub struct ImageUndo {
     pub engine: String,
     /// The image, once it is known.
     pub id: Option<String>,
+    /// The container it is made from, by name.
+    #[serde(default)]
+    pub container: Option<String>,
     /// Labels that it will bear (`kiln.run` and `kiln.build`).
     #[serde(default)]
     pub labels: BTreeMap<String, String>,
@@ -47,6 +53,15 @@ pub struct ImageUndo {
     /// Not older than this, in seconds since the epoch.
     #[serde(default)]
     pub created_since: Option<i64>,
+}
+
+/// What undoing the base image of a `build {}` needs: all that the Dockerfile's steps made so far.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BaseUndo {
+    /// The engine's address.
+    pub engine: String,
+    /// The images that the steps made, in their order; none that came from the engine's cache.
+    pub images: Vec<String>,
 }
 
 /// What undoing a name needs.
@@ -85,6 +100,14 @@ impl ImageUndo {
     }
 }
 
+impl BaseUndo {
+    /// As a journal's entry.
+    pub fn entry(&self) -> Undo {
+        let what = self.images.last().map_or_else(String::new, |id| format!(" {id}"));
+        undo("docker.base", self, format!("base image{what}"))
+    }
+}
+
 impl TagUndo {
     /// As a journal's entry.
     pub fn entry(&self) -> Undo {
@@ -117,7 +140,7 @@ impl FileUndo {
 /// Finds the engine of an address.
 type Connect = dyn Fn(&str) -> Result<Arc<dyn Engine>, EngineError> + Send + Sync;
 
-/// Undoes `docker.container`, `docker.image`, `docker.tag` and `docker.file`.
+/// Undoes `docker.container`, `docker.image`, `docker.base`, `docker.tag` and `docker.file`.
 pub struct DockerUndoer {
     connect: Box<Connect>,
 }
@@ -146,6 +169,10 @@ impl DockerUndoer {
             "docker.image" => {
                 let data: ImageUndo = read(undo)?;
                 remove_images(&*(self.connect)(&data.engine)?, &data).await?
+            }
+            "docker.base" => {
+                let data: BaseUndo = read(undo)?;
+                remove_base(&*(self.connect)(&data.engine)?, &data).await?
             }
             "docker.tag" => {
                 let data: TagUndo = read(undo)?;
@@ -180,6 +207,9 @@ pub async fn remove_images(engine: &dyn Engine, data: &ImageUndo) -> Result<bool
         // Without anything to know it by, every image would fit.
         None if data.labels.is_empty() && (data.parent.is_none() || data.comment.is_none()) => Vec::new(),
         None => {
+            if let Some(container) = &data.container {
+                commit_is_over(engine, container).await?;
+            }
             let filter = ImageFilter {
                 labels: data.labels.clone(),
                 parent: data.parent.clone(),
@@ -197,6 +227,35 @@ pub async fn remove_images(engine: &dyn Engine, data: &ImageUndo) -> Result<bool
     Ok(has_removed)
 }
 
+/// Waits while a container is paused: a commit that nobody waits for any more goes on, and pauses it until its image is
+/// there.
+async fn commit_is_over(engine: &dyn Engine, container: &str) -> Result<(), EngineError> {
+    while engine.inspect_container(container).await?.is_some_and(|container| container.is_paused) {
+        tokio::time::sleep(LOOK_AGAIN).await;
+    }
+    Ok(())
+}
+
+/// Removes what the steps of a Dockerfile made, the last first; what bears a name, is used or is built upon stays.
+async fn remove_base(engine: &dyn Engine, data: &BaseUndo) -> Result<bool, EngineError> {
+    let mut has_removed = false;
+    for id in data.images.iter().rev() {
+        has_removed |= remove_unnamed(engine, id).await?;
+    }
+    Ok(has_removed)
+}
+
+/// Removes an image without names; one that others need stays.
+async fn remove_unnamed(engine: &dyn Engine, id: &str) -> Result<bool, EngineError> {
+    if engine.inspect_image(id).await?.is_none_or(|image| !image.tags.is_empty()) {
+        return Ok(false);
+    }
+    match engine.remove_image_alone(id).await {
+        Err(EngineError::Refused { status: Some(409), .. }) => Ok(false),
+        removed => removed,
+    }
+}
+
 async fn restore_tag(engine: &dyn Engine, data: &TagUndo) -> Result<bool, EngineError> {
     let current = engine.inspect_image(&data.reference).await?;
     match &data.previous {
@@ -204,6 +263,10 @@ async fn restore_tag(engine: &dyn Engine, data: &TagUndo) -> Result<bool, Engine
         Some(previous) if engine.inspect_image(previous).await?.is_some() => {
             let (repository, tag) = data.reference.rsplit_once(':').unwrap_or((&data.reference, "latest"));
             engine.tag(previous, repository, tag).await?;
+            if let Some(current) = current {
+                // Its only name is gone, and nobody would find it again.
+                remove_unnamed(engine, &current.id).await?;
+            }
             Ok(true)
         }
         _ => engine.remove_image(&data.reference, false).await,
@@ -213,7 +276,7 @@ async fn restore_tag(engine: &dyn Engine, data: &TagUndo) -> Result<bool, Engine
 #[async_trait]
 impl Undoer for DockerUndoer {
     fn kinds(&self) -> &'static [&'static str] {
-        &["docker.container", "docker.image", "docker.tag", "docker.file"]
+        &["docker.base", "docker.container", "docker.image", "docker.tag", "docker.file"]
     }
 
     async fn undo(&self, undo: &Undo) -> Result<UndoOutcome, Failure> {
@@ -274,6 +337,10 @@ mod tests {
         let old = engine.add_image("app:1");
         let new = engine.add_image("scratch:1");
         engine.tag(&new, "app", "1").await.unwrap();
+        let imported = engine.add_image("import:1");
+        let entry = TagUndo { engine: address(), reference: "import:1".into(), previous: Some(old.clone()) }.entry();
+        assert_eq!(undoer(&engine).undo(&entry).await.unwrap(), UndoOutcome::Removed);
+        assert!(engine.inspect_image(&imported).await.unwrap().is_none(), "without names nobody finds it again");
         let entry = TagUndo { engine: address(), reference: "app:1".into(), previous: Some(old.clone()) }.entry();
         assert_eq!(undoer(&engine).undo(&entry).await.unwrap(), UndoOutcome::Removed);
         assert_eq!(engine.inspect_image("app:1").await.unwrap().unwrap().id, old);
@@ -281,5 +348,41 @@ mod tests {
         let entry = TagUndo { engine: address(), reference: "scratch:1".into(), previous: None }.entry();
         assert_eq!(undoer(&engine).undo(&entry).await.unwrap(), UndoOutcome::Removed);
         assert!(engine.inspect_image("scratch:1").await.unwrap().is_none());
+    }
+
+    #[tokio::test]
+    async fn of_a_base_goes_what_its_own_steps_made_and_nobody_named() {
+        let engine = Arc::new(FakeEngine::new());
+        let first = engine.add_image_with("", ImageInfo::default());
+        let second = engine.add_image_with("", ImageInfo::default());
+        let named = engine.add_image("mine:1");
+        let data = BaseUndo { engine: address(), images: vec![first.clone(), named.clone(), second.clone()] };
+        assert_eq!(undoer(&engine).undo(&data.entry()).await.unwrap(), UndoOutcome::Removed);
+        let left: Vec<String> = engine.images().into_iter().map(|image| image.id).collect();
+        assert_eq!(left, [named]);
+        let removals: Vec<String> = engine.calls().into_iter().filter(|call| call.starts_with("remove")).collect();
+        assert_eq!(removals, [format!("remove_image_alone {second}"), format!("remove_image_alone {first}")]);
+        assert_eq!(undoer(&engine).undo(&data.entry()).await.unwrap(), UndoOutcome::AlreadyGone);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_image_whose_commit_still_runs_is_waited_for() {
+        let engine = Arc::new(FakeEngine::new());
+        engine.add_image("debian");
+        let mut spec = ContainerSpec { name: "kiln-1".into(), ..ContainerSpec::default() };
+        spec.config.image = Some("debian".into());
+        engine.create_container(&spec).await.unwrap();
+        engine.pause("kiln-1", true);
+        let labels = BTreeMap::from([("kiln.run".to_owned(), "r1".to_owned())]);
+        let data = ImageUndo { labels: labels.clone(), container: Some("kiln-1".into()), ..ImageUndo::default() };
+        let undoer = undoer(&engine);
+        let commit = async {
+            tokio::time::sleep(Duration::from_secs(3)).await;
+            engine.add_image_with("", ImageInfo { labels, ..ImageInfo::default() });
+            engine.pause("kiln-1", false);
+        };
+        let entry = data.entry();
+        let (undone, ()) = tokio::join!(undoer.undo(&entry), commit);
+        assert_eq!(undone.unwrap(), UndoOutcome::Removed);
     }
 }
