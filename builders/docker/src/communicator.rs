@@ -55,7 +55,7 @@ impl DockerCommunicator {
         self
     }
 
-    /// All commands get a pseudo terminal.
+    /// All commands get a pseudo terminal, but for those with input.
     #[must_use]
     pub fn pty(mut self, pty: bool) -> DockerCommunicator {
         self.pty = pty;
@@ -220,17 +220,22 @@ async fn input(stdin: &Stdin) -> Result<Option<ByteStream>, CommunicatorError> {
 impl Communicator for DockerCommunicator {
     async fn exec(&self, command: &Command, sink: &mut dyn OutputSink) -> Result<ExitStatus, CommunicatorError> {
         let input = input(&command.stdin).await?;
+        let has_terminal = command.pty || (self.pty && input.is_none());
         // Standard input is not copied along: it may be large.
         let command = Command {
             argv: command.argv.clone(),
             environment: command.environment.clone(),
             directory: command.directory.clone(),
             user: command.user.clone().or_else(|| self.exec_user.clone()),
-            pty: command.pty || self.pty,
+            pty: has_terminal,
             stdin: Stdin::Closed,
         };
         let code = self.engine.exec(&self.container, &command, input, sink).await;
         code.map(ExitStatus::Exited).map_err(|error| broken("run a command", error))
+    }
+
+    fn has_terminal(&self) -> bool {
+        self.pty
     }
 
     async fn upload(&self, payload: &Payload, to: &str) -> Result<(), CommunicatorError> {

@@ -13,7 +13,7 @@ use kiln_core::{
 };
 use kiln_gotemplate::Data;
 use kiln_transport::lines::LineSink;
-use kiln_transport::script::{Environment, ScriptSource, check_exit, clean_tail, inline_script, quote, render};
+use kiln_transport::script::{Environment, ScriptSource, check_exit, clean_tail, hidden, inline_script, quote, render};
 
 use crate::content::Script;
 use crate::retry::Retries;
@@ -125,6 +125,7 @@ impl Shell {
 
     async fn run(&self, task: &Task<'_>, script: &Script) -> Result<(), Failure> {
         match &self.explicit {
+            None if task.communicator.has_terminal() => self.run_on_terminal(task, script).await,
             None => self.run_wrapped(task, script).await,
             Some(explicit) => self.run_explicit(task, script, explicit).await,
         }
@@ -163,6 +164,49 @@ impl Shell {
                         return Err(task.not_started(source));
                     }
                 }
+            }
+        }
+    }
+
+    /// The same with a terminal for the script, which cannot come to it through the terminal.
+    async fn run_on_terminal(&self, task: &Task<'_>, script: &Script) -> Result<(), Failure> {
+        let store = Command { stdin: script.stdin(), ..Command::new(wrapper::store_argv(task.path)) };
+        let run = Command {
+            environment: task.environment.pairs(),
+            ..Command::new(wrapper::run_argv(task.path, self.skips_clean))
+        };
+        let stored = wrapper::anchored(task.path);
+        let mut retries = Retries::new(self.start_retry_timeout);
+        loop {
+            let mut lines = LineSink::new(task.context.events.clone());
+            let source = match task.exec(&store, &mut lines).await? {
+                Ok(status) if !status.is_success() => {
+                    lines.finish();
+                    return Err(task.not_stored(&lines));
+                }
+                Err(source) => source,
+                Ok(_) => {
+                    let Ok(result) = task.exec(&run, &mut lines).await else {
+                        task.remove_quietly(&[&stored]).await;
+                        return Err(Failure::cancelled());
+                    };
+                    lines.finish();
+                    match result {
+                        Ok(status) => return self.check(task, Ended::Exited(status), &lines),
+                        // It may have run: it is not run twice.
+                        Err(source @ CommunicatorError::Disconnected(_)) => {
+                            let ended = self.disconnected(task, source)?;
+                            if !self.skips_clean {
+                                self.remove_after_disconnect(task, &[&stored]).await?;
+                            }
+                            return self.check(task, ended, &lines);
+                        }
+                        Err(source) => source,
+                    }
+                }
+            };
+            if !retries.again(&source, &format!("start {}", task.name), task.context).await? {
+                return Err(task.not_started(source));
             }
         }
     }
@@ -273,7 +317,7 @@ impl Explicit {
             ("EnvVarFile".to_owned(), text(variables_path.unwrap_or_default())),
         ]);
         let line = render("execute_command", &self.command, task.context, &fields, &assignments.text)?;
-        let environment = if self.command.contains(".Vars") { assignments.beside } else { Vec::new() };
+        let mut environment = if self.command.contains(".Vars") { assignments.beside } else { Vec::new() };
         if !environment.is_empty() && is_in_single_quotes(&self.command, ".Vars") {
             let names: Vec<&str> = environment.iter().map(|(name, _)| name.as_str()).collect();
             task.context.events.warn(format!(
@@ -283,6 +327,13 @@ impl Explicit {
                 kiln_core::suggest::enumerate(names)
             ));
         }
+        let line = match hidden(&line, &task.context.redactor) {
+            Some((text, variable)) => {
+                environment.push(variable);
+                text
+            }
+            None => line,
+        };
         Ok(Command { environment, ..Command::shell(line) })
     }
 }

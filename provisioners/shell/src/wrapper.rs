@@ -1,4 +1,5 @@
-//! The wrapper of the one-command way: stores the script that comes on standard input, runs it, removes it.
+//! The wrapper of the one-command way: stores the script that comes on standard input, runs it, removes it. On a terminal
+//! it takes two commands, for a terminal cannot carry the script.
 
 use kiln_core::{OutputSink, Stream};
 use kiln_transport::lines::LineSink;
@@ -10,14 +11,17 @@ pub const NOT_STORED: i64 = 125;
 /// reached (try again) from one that went away under the script (do not run it twice).
 pub const STARTED: &str = "kiln: script started";
 
-/// The wrapper. `$0` is the script's path, which so needs no quoting; it sets no variable outside the subshell, because
+/// Stores the script. `$0` is the script's path, which so needs no quoting; it sets no variable outside the subshell, because
 /// one that the machine exports under the same name would change for the script. The template may set `PATH` for the
 /// script, so the wrapper's own programs are also looked for in the usual places.
-const WRAPPER: &str = r#"(PATH="${PATH:-/bin}:/usr/bin:/bin"; umask 077 && cat >"$0" && chmod 0755 "$0") || exit 125
-echo 'kiln: script started' >&2
-"$0" </dev/null
-set -- "$?"
+const STORE: &str = r#"(PATH="${PATH:-/bin}:/usr/bin:/bin"; umask 077 && cat >"$0" && chmod 0755 "$0") || exit 125
 "#;
+
+/// Tells that the script starts now.
+const TELL: &str = "echo 'kiln: script started' >&2\n";
+
+/// Runs the script, which reads nothing: nobody answers.
+const RUN: &str = "\"$0\" </dev/null\nset -- \"$?\"\n";
 
 /// Removes the script; one that is gone already is fine, for clean-up scripts empty `/tmp`.
 const CLEAN: &str = "PATH=\"${PATH:-/bin}:/usr/bin:/bin\"\nrm -f \"$0\"\n";
@@ -27,8 +31,25 @@ const EXIT: &str = "exit \"$1\"\n";
 
 /// Program and arguments that run a script from standard input, stored at `path` on the machine meanwhile.
 pub fn argv(path: &str, skips_clean: bool) -> Vec<String> {
-    let clean = if skips_clean { "" } else { CLEAN };
-    vec!["/bin/sh".to_owned(), "-c".to_owned(), format!("{WRAPPER}{clean}{EXIT}"), anchored(path)]
+    shell(format!("{STORE}{TELL}{RUN}{}{EXIT}", clean(skips_clean)), path)
+}
+
+/// Program and arguments that only store the script that comes on standard input.
+pub fn store_argv(path: &str) -> Vec<String> {
+    shell(STORE.to_owned(), path)
+}
+
+/// Program and arguments that run a script that is stored already.
+pub fn run_argv(path: &str, skips_clean: bool) -> Vec<String> {
+    shell(format!("{RUN}{}{EXIT}", clean(skips_clean)), path)
+}
+
+fn clean(skips_clean: bool) -> &'static str {
+    if skips_clean { "" } else { CLEAN }
+}
+
+fn shell(script: String, path: &str) -> Vec<String> {
+    vec!["/bin/sh".to_owned(), "-c".to_owned(), script, anchored(path)]
 }
 
 /// The path with a directory in front, so that it is neither looked up in `PATH` nor taken for an option.

@@ -200,6 +200,12 @@ pub trait Communicator: Send + Sync {
     /// Runs a command to its end.
     async fn exec(&self, command: &Command, sink: &mut dyn OutputSink) -> Result<ExitStatus, CommunicatorError>;
 
+    /// Whether commands that read nothing run on a pseudo terminal. Those with input never do: a terminal would echo it,
+    /// change it, and know no end of it.
+    fn has_terminal(&self) -> bool {
+        false
+    }
+
     /// Uploads. A file: `to` is its new path, or, where `to` is an existing directory or ends with `/`, the directory it
     /// goes into under `name`. A directory: it lands at `to/BASENAME`, with `contents_only` its content lands in `to`.
     /// Missing parents are created. Modes are kept; owners as the machine's rule says (see the builder's
