@@ -15,6 +15,8 @@ use crate::source::Span;
 pub struct Facts {
     /// `build.<name>`; `None` before the machine runs (then any use of one is unknown).
     pub build: Option<BTreeMap<String, String>>,
+    /// Before the machine runs: the names of the values it will have. Empty where nobody knows.
+    pub names: Vec<String>,
 }
 
 /// The environment that the command was started with, as far as a template may read it (`env`). Cheap to clone; its

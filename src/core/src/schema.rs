@@ -9,6 +9,7 @@ use crate::config::{Body, Node, Value};
 use crate::diagnostic::{Diagnostic, Diagnostics};
 use crate::duration;
 use crate::source::Span;
+use crate::suggest;
 
 /// The type of a field.
 #[derive(Debug, Clone, Copy)]
@@ -169,7 +170,7 @@ pub struct Decoded {
 
 impl Decoded {
     /// Reads the body into a struct whose fields bear the schema's names. Absent, null and unknown fields are left out
-    /// (`#[serde(default)]`); unknown items of lists and maps come as empty text.
+    /// (`#[serde(default)]`); unknown items of lists and maps come as empty text, or 0.
     pub fn read<T: DeserializeOwned>(&self) -> Result<T, Box<Diagnostic>> {
         serde_json::from_value(Json::Object(self.values.clone())).map_err(|error| {
             Box::new(Diagnostic::error("internal-schema", self.span, format!("cannot read these arguments: {error}")))
@@ -191,7 +192,7 @@ impl Decoded {
         self.values.contains_key(name) || self.is_unknown(name)
     }
 
-    /// Whether a field, or anything in it, is not known before the machine runs.
+    /// Whether a field, or anything in it, is not known before the machine runs, or was written wrongly (which was told).
     pub fn is_unknown(&self, name: &str) -> bool {
         let inside =
             |path: &String| path == name || path.strip_prefix(name).is_some_and(|rest| rest.starts_with(['.', '[']));
@@ -268,6 +269,12 @@ impl Decoder<'_> {
                     )
                     .did_you_mean(attribute.name_span, name, names().collect::<Vec<_>>()),
                 );
+                // What was probably meant is set, so that nobody calls it missing.
+                if let Some(meant) = suggest::nearest(name, names())
+                    && !body.attributes.contains_key(meant)
+                {
+                    self.unknown.insert(format!("{prefix}{meant}"));
+                }
                 continue;
             };
             if let Some(instead) = field.deprecated {
@@ -420,7 +427,11 @@ impl Decoder<'_> {
     }
 
     fn list(&mut self, kind: &FieldType, node: &Node, path: &str) -> Option<Json> {
-        let item_kind = if matches!(kind, FieldType::IntegerList) { FieldType::Integer } else { FieldType::String };
+        // The placeholder keeps the index of the items behind.
+        let (item_kind, wanted, placeholder) = match kind {
+            FieldType::IntegerList => (FieldType::Integer, "a whole number", Json::from(0)),
+            _ => (FieldType::String, "a string", Json::from("")),
+        };
         match &node.value {
             Value::List(items) => {
                 let mut list = Vec::with_capacity(items.len());
@@ -428,25 +439,30 @@ impl Decoder<'_> {
                     let item_path = format!("{path}[{index}]");
                     match self.node(&item_kind, item, &item_path) {
                         Some(value) => list.push(value),
-                        None if self.unknown.contains(&item_path) => list.push(Json::String(String::new())),
-                        None if item.value == Value::Null => {
-                            self.mismatch(item, &item_path, &item_kind.name());
+                        None => {
+                            if item.value == Value::Null {
+                                self.mismatch(item, &item_path, wanted);
+                            }
+                            list.push(placeholder.clone());
                         }
-                        None => {}
                     }
                 }
                 Some(Json::Array(list))
             }
-            // Packer's weak decode splits a text at commas only where the target is a list of texts.
-            Value::String(text) if self.weak && matches!(item_kind, FieldType::String) => {
-                self.spans.insert(format!("{path}[0]"), node.span);
-                Some(Json::Array(vec![Json::String(text.clone())]))
+            // As Packer's weak decode has it: a text is split at commas, blanks stay, the empty text is no item.
+            Value::String(text) if self.weak => {
+                let pieces = text.split(',').filter(|_| !text.is_empty()).enumerate();
+                let items = pieces.map(|(index, piece)| {
+                    let item = Node { value: Value::String(piece.to_owned()), ..node.clone() };
+                    self.node(&item_kind, &item, &format!("{path}[{index}]")).unwrap_or_else(|| placeholder.clone())
+                });
+                Some(Json::Array(items.collect()))
             }
-            Value::Bool(_) | Value::Number(_) | Value::String(_) if self.weak => {
+            Value::Bool(_) | Value::Number(_) if self.weak => {
                 let item = self.node(&item_kind, node, &format!("{path}[0]"))?;
                 Some(Json::Array(vec![item]))
             }
-            _ => self.mismatch(node, path, &kind.name()),
+            _ => self.mismatch(node, path, &format!("a {}", kind.name())),
         }
     }
 
@@ -512,7 +528,7 @@ impl Decoder<'_> {
                 _ => self.mismatch(
                     node,
                     path,
-                    &format!("`true`, `false` or one of {}", crate::suggest::enumerate(words.iter().copied())),
+                    &format!("`true`, `false` or one of {}", suggest::enumerate(words.iter().copied())),
                 ),
             },
             FieldType::Integer | FieldType::Number => {
@@ -551,7 +567,7 @@ impl Decoder<'_> {
                     FieldType::OneOf(words) if !words.contains(&text.as_str()) => {
                         self.diagnostics.push(
                             Diagnostic::error("wrong-value", node.span, format!("`{path}` cannot be `{text}`"))
-                                .help(format!("known: {}", crate::suggest::enumerate(words.iter().copied()))),
+                                .help(format!("known: {}", suggest::enumerate(words.iter().copied()))),
                         );
                         return None;
                     }
@@ -565,6 +581,8 @@ impl Decoder<'_> {
     fn mismatch(&mut self, node: &Node, path: &str, wanted: &str) -> Option<Json> {
         let title = format!("`{path}` must be {wanted}, and this is {}", node.value.type_name());
         self.diagnostics.push(Diagnostic::error("wrong-type", node.span, title));
+        // It is set, and what it should be cannot be told: no further complaint follows from it.
+        self.unknown.insert(path.to_owned());
         None
     }
 }

@@ -394,7 +394,7 @@ impl BuildRun {
     pub(crate) fn facts(&self, mut values: BTreeMap<String, String>) -> Facts {
         values.entry("PackerRunUUID".to_owned()).or_insert_with(|| self.shared.settings.run_id.to_string());
         SECRET_FACTS.iter().filter_map(|name| values.get(*name)).for_each(|secret| self.shared.redactor.add(secret));
-        Facts { build: Some(values) }
+        Facts { build: Some(values), ..Facts::default() }
     }
 
     /// Undoes what a stage left.

@@ -18,6 +18,9 @@ const STEP_ARGUMENTS: [&str; 8] =
 /// Arguments of every post-processor, which the template's loader reads.
 const POST_PROCESSOR_ARGUMENTS: [&str; 4] = ["name", "only", "except", "keep_input_artifact"];
 
+/// Values that every machine has.
+const COMMON_FACTS: [&str; 7] = ["ConnType", "Host", "ID", "PackerRunUUID", "Password", "Port", "User"];
+
 /// What preparing depends on besides the plan.
 #[derive(Debug, Clone, Default)]
 pub struct PrepareOptions {
@@ -102,7 +105,13 @@ pub(crate) struct Bound<T: ?Sized, K: ?Sized> {
 /// `None` when something cannot run: there are errors, or accepted unknown kinds. A template is valid when no diagnostic
 /// is an error.
 pub fn prepare(plan: &Plan, kinds: &Kinds, options: &PrepareOptions) -> (Option<PreparedRun>, Diagnostics) {
-    let mut preparing = Preparing { kinds, options, diagnostics: Diagnostics::new(), secrets: plan.secrets.clone() };
+    let mut preparing = Preparing {
+        kinds,
+        options,
+        diagnostics: Diagnostics::new(),
+        secrets: plan.secrets.clone(),
+        facts: Facts::default(),
+    };
     let builds: Vec<Option<PreparedBuild>> = plan.builds.iter().map(|build| preparing.build(build)).collect();
     let Preparing { mut diagnostics, secrets, .. } = preparing;
     diagnostics.sort();
@@ -124,6 +133,8 @@ struct Preparing<'a> {
     options: &'a PrepareOptions,
     diagnostics: Diagnostics,
     secrets: Vec<String>,
+    /// What is known of the machine of the build at hand.
+    facts: Facts,
 }
 
 impl Preparing<'_> {
@@ -135,7 +146,10 @@ impl Preparing<'_> {
             builder_kind: build.source.kind.as_str().into(),
             force: self.options.force,
         };
+        // A source has no machine yet, and says so itself.
+        self.facts = Facts::default();
         let source = self.source(&build.source, &context);
+        self.facts = self.facts_of(&build.source.kind);
         let steps: Vec<_> = build.steps.iter().map(|step| self.step(step, &context)).collect();
         let error_cleanup = build.error_cleanup.as_ref().map(|step| self.step(step, &context));
         let chains: Vec<_> = build
@@ -164,6 +178,13 @@ impl Preparing<'_> {
             source_is_unknown,
             context,
         })
+    }
+
+    /// The names of the values that a builder's machine will have; none for a kind that kiln does not have.
+    fn facts_of(&self, kind: &str) -> Facts {
+        let own = self.kinds.builder(kind).map(|kind| kind.fact_names()).unwrap_or_default();
+        let common = if own.is_empty() { &[][..] } else { &COMMON_FACTS };
+        Facts { build: None, names: common.iter().chain(own).map(|name| (*name).to_owned()).collect() }
     }
 
     fn source(&mut self, spec: &ComponentSpec, context: &PrepareContext) -> Option<(Arc<dyn Builder>, bool)> {
@@ -221,7 +242,7 @@ impl Preparing<'_> {
     }
 
     fn decode(&mut self, spec: &ComponentSpec, schema: &Schema, others: &[&str]) -> (Body, Decoded) {
-        let body = spec.config.evaluate(schema, &Facts::default(), &mut self.diagnostics);
+        let body = spec.config.evaluate(schema, &self.facts, &mut self.diagnostics);
         collect_secrets(&body, &mut self.secrets);
         let decoded = schema.decode_beside(&body, others, &mut self.diagnostics);
         (body, decoded)

@@ -144,7 +144,7 @@ impl ContextBuilder {
             scratch: scratch.path().to_owned(),
             options: Arc::new(self.options),
             prompt: prompt.clone(),
-            facts: Arc::new(Facts { build: Some(self.facts) }),
+            facts: Arc::new(Facts { build: Some(self.facts), ..Facts::default() }),
             text_scope: Arc::new(self.text_scope),
         };
         TestContext { context, reporter, journal, prompt, _scratch: scratch }

@@ -59,7 +59,7 @@ fn json_is_weakly_typed() {
             vec![
                 ("image", text("debian")),
                 ("commit", text("true")),
-                ("changes", text("USER a, b")),
+                ("changes", text("USER a,ENV B c")),
                 ("pull", Value::Bool(false)),
             ],
         ),
@@ -68,7 +68,7 @@ fn json_is_weakly_typed() {
     assert!(diagnostics.is_empty(), "{diagnostics:?}");
     assert_eq!(
         Json::Object(decoded.values().clone()),
-        serde_json::json!({ "image": "debian", "commit": true, "changes": ["USER a, b"], "pull": "false" })
+        serde_json::json!({ "image": "debian", "commit": true, "changes": ["USER a", "ENV B c"], "pull": "false" })
     );
 }
 
@@ -76,7 +76,7 @@ fn json_is_weakly_typed() {
 fn hcl_does_not_take_a_string_for_a_list() {
     let mut diagnostics = Diagnostics::new();
     SCHEMA.decode(&body(false, vec![("image", text("debian")), ("changes", text("USER a"))]), &mut diagnostics);
-    assert_eq!(titles(&diagnostics), ["`changes` must be list of strings, and this is a string"]);
+    assert_eq!(titles(&diagnostics), ["`changes` must be a list of strings, and this is a string"]);
 }
 
 #[test]
@@ -109,4 +109,29 @@ fn json_objects_serve_as_blocks() {
     let decoded = SCHEMA.decode(&body(true, vec![("image", text("a")), ("build", Value::Map(path))]), &mut diagnostics);
     assert!(diagnostics.is_empty(), "{diagnostics:?}");
     assert_eq!(decoded.values()["build"], serde_json::json!({ "path": "Dockerfile" }));
+}
+
+/// A mistake in a field is one mistake: nothing is missing because of it.
+#[test]
+fn what_is_written_wrongly_is_not_missing() {
+    let mut diagnostics = Diagnostics::new();
+    let wrong = body(true, vec![("imag", text("debian")), ("changes", Value::Map(IndexMap::new()))]);
+    let decoded = SCHEMA.decode(&wrong, &mut diagnostics);
+    assert_eq!(
+        titles(&diagnostics),
+        ["a `docker` source has no argument `imag`", "`changes` must be a list of strings, and this is a map",]
+    );
+    assert!(decoded.is_unknown("image") && decoded.is_set("changes") && !decoded.is_set("commit"));
+}
+
+#[test]
+fn a_wrong_item_leaves_the_others_their_index() {
+    let mut diagnostics = Diagnostics::new();
+    let item = |value| Node::new(value, span());
+    let items = vec![item(text("a")), item(Value::List(Vec::new())), item(text("c"))];
+    let wrong = body(false, vec![("image", text("debian")), ("changes", Value::List(items))]);
+    let decoded = SCHEMA.decode(&wrong, &mut diagnostics);
+    assert_eq!(titles(&diagnostics), ["`changes[1]` must be a string, and this is a list"]);
+    assert_eq!(decoded.values()["changes"], serde_json::json!(["a", "", "c"]));
+    assert!(decoded.is_unknown("changes[1]"));
 }

@@ -15,6 +15,12 @@ impl Evaluator<'_> {
         let mut known = self.scope.variables.root_names();
         known.extend(self.bound.iter().map(|(name, _)| name.as_str()));
         let diagnostic = Diagnostic::error("unknown-name", span, format!("nothing is called `{name}` here"));
+        let is_shell =
+            name.chars().all(|letter| letter.is_ascii_uppercase() || letter.is_ascii_digit() || letter == '_');
+        if is_shell && kiln_core::suggest::nearest(name, known.iter().copied()).is_none() {
+            let help = format!("a variable of the shell is written `${name}`, or `$${{{name}}}`, in a text");
+            return self.report(diagnostic.help(help));
+        }
         let diagnostic = match kiln_core::suggest::nearest(name, known.iter().copied()) {
             Some(_) => diagnostic.did_you_mean(span, name, known),
             None if known.is_empty() => diagnostic.help("put quotes around a text"),
@@ -261,6 +267,7 @@ fn missing_element(value: &Value, key: &Value, span: Span) -> Diagnostic {
         return match count {
             _ if !number.is_integer() => diagnostic.label("an index is a whole number"),
             0 => diagnostic.label("the list is empty"),
+            1 => diagnostic.label("the list has one element, 0"),
             _ => diagnostic.label(format!("the list has {count} elements: 0 to {}", count - 1)),
         };
     }

@@ -221,6 +221,16 @@ pub(crate) fn check_items(
 }
 
 fn unknown_attribute(name: &Name, title: &str, attributes: &[&str], blocks: &[&str]) -> Diagnostic {
+    // `source = [...]` in a build means `sources`.
+    let plural = format!("{}s", name.text);
+    if attributes.contains(&plural.as_str()) {
+        let title = format!("{title} has no argument `{}`", name.text);
+        return Diagnostic::error("unknown-argument", name.span, title).fix(
+            name.span,
+            plural.as_str(),
+            format!("did you mean `{plural}`?"),
+        );
+    }
     if blocks.contains(&name.text.as_str()) {
         return Diagnostic::error("block-expected", name.span, format!("`{}` is a block, not an argument", name.text))
             .help(format!("write `{} {{ ... }}`, without `=`", name.text));

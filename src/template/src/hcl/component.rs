@@ -51,16 +51,20 @@ impl Place {
     /// `source` and `build` before the machine runs: of `build`, the name and, of an unknown value each, what `found`
     /// refers to.
     pub(crate) fn bindings(&self, found: &[Reference]) -> Bindings {
-        Bindings::of_build(self.source_value(), self.build_value(found, None))
+        Bindings::of_build(self.source_value(), self.build_value(found, &Facts::default()))
     }
 
-    fn build_value(&self, found: &[Reference], facts: Option<&BTreeMap<String, String>>) -> Value {
+    fn build_value(&self, found: &[Reference], facts: &Facts) -> Value {
         let name = ("name".to_owned(), Value::string(self.build_name.as_str()));
-        if let Some(facts) = facts {
-            let facts = facts.iter().map(|(key, text)| {
+        if let Some(values) = &facts.build {
+            let values = values.iter().map(|(key, text)| {
                 (key.clone(), Value::string(text.as_str()).marked(SECRET_FACTS.contains(&key.as_str())))
             });
-            return Value::object(facts.chain([name]));
+            return Value::object(values.chain([name]));
+        }
+        if !facts.names.is_empty() {
+            let unknown = facts.names.iter().map(|key| (key.clone(), Value::unknown(Type::String)));
+            return Value::object(unknown.chain([name]));
         }
         let mut unknown: BTreeMap<String, Value> = BTreeMap::new();
         for reference in found.iter().filter(|reference| reference.root == "build") {
@@ -104,7 +108,7 @@ impl ComponentConfig for HclComponent {
         if self.is_source {
             report_machine_values(&found, diagnostics);
         }
-        let build = self.place.build_value(&found, facts.build.as_ref());
+        let build = self.place.build_value(&found, facts);
         let bindings = Bindings::of_build(self.place.source_value(), build);
         let renderer = TextRenderer {
             scope: kiln_gotemplate::Scope {

@@ -56,7 +56,8 @@ pub fn load(options: &LoadOptions, sources: &mut SourceMap, diagnostics: &mut Di
     let declarations = blocks::collect(bodies, diagnostics);
     builds::check_shape(&declarations.builds, diagnostics);
     let functions = FunctionContext {
-        template_dir: options.resolve(&options.template_dir()),
+        // Without the `.` of a bare file name, for messages.
+        template_dir: options.resolve(&options.template_dir()).components().collect(),
         working_dir: options.working_dir.clone(),
         home: options.home.clone(),
         environment: options.environment.clone().into(),

@@ -1,6 +1,7 @@
 //! Go template actions in texts: rendering them, and pointing at them when they fail.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 
 use kiln_core::config::{Node, Value};
 use kiln_core::{Diagnostic, Diagnostics, SourceMap, Span};
@@ -26,20 +27,32 @@ impl TextRenderer<'_> {
         }
     }
 
-    /// A text with its actions rendered; the text as it is where that fails, with the mistake told.
+    /// A text with its actions rendered; unknown where that fails, with the mistake told.
     pub(crate) fn render(&self, text: &str, span: Span, sensitive: bool, diagnostics: &mut Diagnostics) -> Value {
         if !text.contains("{{") {
             return Value::String(text.to_owned());
         }
-        match kiln_gotemplate::render(text, &self.scope, &BTreeMap::new()) {
-            Ok(Rendered::Text(text)) => Value::String(text),
-            Ok(Rendered::Unknown) => Value::Unknown,
+        let exact = |range: Option<Range<usize>>| {
+            let place = range.and_then(|range| place_in(self.sources.text(span), text, range))?;
+            let start = span.range().start;
+            Some(Span::new(span.source, start + place.start..start + place.end))
+        };
+        match kiln_gotemplate::render_with_report(text, &self.scope, &BTreeMap::new()) {
+            Ok(report) => {
+                for field in report.missing_fields {
+                    let title = format!("`{}` has no value here", field.path);
+                    diagnostics.push(
+                        Diagnostic::warning("no-value", exact(field.range).unwrap_or(span), title)
+                            .label("becomes `<no value>`"),
+                    );
+                }
+                match report.rendered {
+                    Rendered::Text(text) => Value::String(text),
+                    Rendered::Unknown => Value::Unknown,
+                }
+            }
             Err(error) => {
-                let place = error.range.clone().and_then(|range| place_in(self.sources.text(span), text, range));
-                let exact = place.map(|range| {
-                    let start = span.range().start;
-                    Span::new(span.source, start + range.start..start + range.end)
-                });
+                let exact = exact(error.range.clone());
                 let mut diagnostic = Diagnostic::error(
                     "go-template",
                     exact.unwrap_or(span),
@@ -53,14 +66,14 @@ impl TextRenderer<'_> {
                     diagnostic = diagnostic.note(format!("the text is: {shown}"));
                 }
                 diagnostics.push(diagnostic);
-                Value::String(text.to_owned())
+                Value::Unknown
             }
         }
     }
 }
 
 /// Where in the written expression a range of the evaluated text stands, if it stands there at all.
-fn place_in(written: &str, text: &str, range: std::ops::Range<usize>) -> Option<std::ops::Range<usize>> {
+fn place_in(written: &str, text: &str, range: Range<usize>) -> Option<Range<usize>> {
     if let Some((decoded, offsets)) = decode_quoted(written)
         && decoded == text
     {

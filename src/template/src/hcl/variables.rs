@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use kiln_core::plan::VariableSummary;
-use kiln_core::{Diagnostic, Diagnostics, SourceMap, Span, redact};
+use kiln_core::{Diagnostic, Diagnostics, SourceMap, Span, redact, suggest};
 use kiln_language::convert::convert;
 use kiln_language::evaluate::{Scope, references, type_of};
 use kiln_language::functions::FunctionContext;
@@ -14,6 +14,8 @@ use kiln_language::value::{Type, Value};
 use super::blocks::{check_items, labels};
 use super::scope::{NoNames, Values, constant, constant_bool, constant_text};
 use super::var_files::{Assigned, Assignment};
+
+const VARIABLE_ARGUMENTS: [&str; 4] = ["type", "default", "description", "sensitive"];
 
 /// A `variable` block, or a line of a `variables` block.
 #[derive(Debug)]
@@ -39,7 +41,7 @@ impl VariableDeclaration {
     pub(crate) fn read(block: Block, diagnostics: &mut Diagnostics) -> Option<VariableDeclaration> {
         let [name] = labels(&block, ["its name"], diagnostics)?;
         let title = "a `variable` block";
-        check_items(&block.body, title, &["type", "default", "description", "sensitive"], &["validation"], diagnostics);
+        check_items(&block.body, title, &VARIABLE_ARGUMENTS, &["validation"], diagnostics);
         let attribute = |name: &str| block.body.attribute(name).map(|attribute| attribute.value.clone());
         let validations = block
             .body
@@ -49,7 +51,7 @@ impl VariableDeclaration {
         Some(VariableDeclaration {
             validations: validations.collect(),
             kind: attribute("type"),
-            default: attribute("default"),
+            default: attribute("default").or_else(|| misspelt_default(&block.body)),
             description: attribute("description"),
             sensitive: attribute("sensitive"),
             header: block.header,
@@ -82,6 +84,14 @@ impl VariableDeclaration {
             })
             .collect()
     }
+}
+
+/// The default under a wrong name, which was told: that the variable has none would be told in vain.
+fn misspelt_default(body: &syntax::Body) -> Option<Expression> {
+    let meant = |name: &str| suggest::nearest(name, VARIABLE_ARGUMENTS) == Some("default");
+    let unknown = |name: &str| !VARIABLE_ARGUMENTS.contains(&name);
+    let found = body.attributes().find(|attribute| unknown(&attribute.name.text) && meant(&attribute.name.text))?;
+    Some(found.value.clone())
 }
 
 impl Validation {

@@ -5,8 +5,9 @@ use std::time::Duration;
 
 use indexmap::IndexMap;
 use kiln_core::plan::{ComponentSpec, PostProcessorSpec, StepSpec};
-use kiln_core::{Diagnostic, Diagnostics, Span, duration};
+use kiln_core::{Diagnostic, Diagnostics, Span, duration, suggest};
 
+use super::ROOT_KEYS;
 use super::config::LegacyConfig;
 use super::json::{JsonNode, JsonObject, JsonValue};
 use super::shape::{self, wrong_type};
@@ -120,7 +121,13 @@ impl Builders {
 /// Reads `builders`. Names must differ.
 pub(super) fn builders(root: &JsonObject, root_span: Span, texts: &Texts, diagnostics: &mut Diagnostics) -> Builders {
     let items = shape::array(root, "builders", diagnostics);
-    if items.is_empty() && root.get("builders").is_none_or(|member| matches!(member.node.value, JsonValue::Array(_))) {
+    let is_list = root.get("builders").is_none_or(|member| matches!(member.node.value, JsonValue::Array(_)));
+    // A misspelt `builders` was told as such.
+    let is_misspelt = root.get("builders").is_none()
+        && root
+            .keys()
+            .any(|key| !ROOT_KEYS.contains(&key.as_str()) && suggest::nearest(key, ROOT_KEYS) == Some("builders"));
+    if items.is_empty() && is_list && !is_misspelt {
         let brace = Span { end: root_span.start + 1, ..root_span };
         let span = root.get("builders").map_or(brace, |member| member.name_span);
         diagnostics.push(Diagnostic::error("no-builders", span, "a template needs at least one builder").help(

@@ -26,7 +26,7 @@ fn steps_know_the_machine_once_it_runs() {
     let facts = [("ID", "abc"), ("Host", "172.17.0.2"), ("User", "root"), ("Password", "pw")];
     let facts: BTreeMap<String, String> =
         facts.into_iter().map(|(key, text)| (key.to_owned(), text.to_owned())).collect();
-    let facts = Facts { build: Some(facts) };
+    let facts = Facts { build: Some(facts), ..Facts::default() };
     insta::assert_snapshot!("step_after", body(&loaded, &build.steps[0].component, &facts));
     insta::assert_snapshot!("post_processor_after", body(&loaded, &build.post_processors[0][0].component, &facts));
 }
@@ -48,13 +48,19 @@ fn step(expression: &str, facts: &Facts) -> String {
 }
 
 fn known() -> Facts {
-    Facts { build: Some([("ID".to_owned(), "abc".to_owned()), ("Host".to_owned(), "h".to_owned())].into()) }
+    let values = [("ID".to_owned(), "abc".to_owned()), ("Host".to_owned(), "h".to_owned())];
+    Facts { build: Some(values.into()), ..Facts::default() }
 }
 
 #[test]
 fn an_unknown_machine_value_is_an_error_once_the_machine_runs() {
     assert!(step("build.Hots", &Facts::default()).contains("image = <unknown>"));
     insta::assert_snapshot!("unknown_machine_value", step("build.Hots", &known()));
+    // Where the builder tells its names, nobody has to wait for the machine.
+    let told = Facts { build: None, names: vec!["ID".to_owned(), "Host".to_owned()] };
+    let early = step("build.Hots", &told);
+    assert!(early.contains("image = <unknown>") && early.contains("did you mean `Host`?"), "{early}");
+    assert!(!step("build.Host", &told).contains("error"), "{early}");
 }
 
 #[test]

@@ -114,7 +114,7 @@ fn a_value_of_the_machine_is_unknown_until_it_runs() {
     let (body, shown) = evaluate(&loaded, source, &Facts::default());
     assert!(shown.diagnostics.is_empty(), "{}", shown.rendered());
     assert_eq!(body.attributes["image"].node.value, Value::Unknown);
-    let facts = Facts { build: Some(BTreeMap::from([("ID".to_owned(), "c0ffee".to_owned())])) };
+    let facts = Facts { build: Some(BTreeMap::from([("ID".to_owned(), "c0ffee".to_owned())])), ..Facts::default() };
     let (body, _) = evaluate(&loaded, source, &facts);
     assert_eq!(body.attributes["image"].node.value, Value::String("of-c0ffee".into()));
 }
