@@ -15,6 +15,7 @@ use tokio::sync::OnceCell;
 use tokio_util::io::ReaderStream;
 
 use crate::owner;
+use crate::running::{self, Running};
 
 /// Size of the pieces a file is fed to a command in, in bytes.
 const CHUNK: usize = 256 * 1024;
@@ -30,6 +31,7 @@ pub struct DockerCommunicator {
     fix_upload_owner: bool,
     in_memory: Vec<String>,
     owner: OnceCell<Owner>,
+    running: Running,
 }
 
 impl DockerCommunicator {
@@ -45,6 +47,7 @@ impl DockerCommunicator {
             fix_upload_owner: true,
             in_memory: Vec::new(),
             owner: OnceCell::new(),
+            running: Running::default(),
         }
     }
 
@@ -221,16 +224,21 @@ impl Communicator for DockerCommunicator {
     async fn exec(&self, command: &Command, sink: &mut dyn OutputSink) -> Result<ExitStatus, CommunicatorError> {
         let input = input(&command.stdin).await?;
         let has_terminal = command.pty || (self.pty && input.is_none());
+        let user = command.user.clone().or_else(|| self.exec_user.clone());
+        let mark = self.running.start(user.as_deref());
+        let mut environment = command.environment.clone();
+        environment.push((running::VARIABLE.to_owned(), mark.clone()));
         // Standard input is not copied along: it may be large.
         let command = Command {
             argv: command.argv.clone(),
-            environment: command.environment.clone(),
+            environment,
             directory: command.directory.clone(),
-            user: command.user.clone().or_else(|| self.exec_user.clone()),
+            user,
             pty: has_terminal,
             stdin: Stdin::Closed,
         };
         let code = self.engine.exec(&self.container, &command, input, sink).await;
+        self.running.end(&mark);
         code.map(ExitStatus::Exited).map_err(|error| broken("run a command", error))
     }
 
@@ -291,5 +299,27 @@ impl Communicator for DockerCommunicator {
         }
         unpack_file(stream, to, UnpackOptions::as_tar_does(false)).await?;
         Ok(Downloaded::File)
+    }
+    async fn end_dropped(&self) -> Result<(), CommunicatorError> {
+        let (marks, users) = self.running.take();
+        if marks.is_empty() {
+            return Ok(());
+        }
+        let failed = |error| broken("end a command", error);
+        let mut found = CaptureSink::default();
+        for user in users {
+            let command = running::kill(user, "", &marks);
+            self.engine.exec(&self.container, &command, None, &mut found).await.map_err(failed)?;
+        }
+        let sessions = String::from_utf8_lossy(&found.stdout).replace('\n', "");
+        let mut sink = CaptureSink::default();
+        let command = running::kill(Some("0".to_owned()), &sessions, &marks);
+        match self.engine.exec(&self.container, &command, None, &mut sink).await.map_err(failed)? {
+            0 => Ok(()),
+            _ => {
+                let words = String::from_utf8_lossy(&sink.stderr).trim().to_owned();
+                Err(CommunicatorError::Transport { action: "end a command".to_owned(), source: words.into() })
+            }
+        }
     }
 }

@@ -27,6 +27,7 @@ mod owner;
 mod prepare;
 mod run_command;
 mod run_values;
+mod running;
 mod schema;
 
 use std::path::PathBuf;

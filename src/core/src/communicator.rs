@@ -194,7 +194,7 @@ pub enum CommunicatorError {
 }
 
 /// Runs commands on a machine and moves files; everything streams. Dropping a future ends the transfer, and the command
-/// as far as the transport can (a container's ends at the latest with the container).
+/// as far as the transport can; what it cannot end that way, [`Communicator::end_dropped`] ends.
 #[async_trait]
 pub trait Communicator: Send + Sync {
     /// Runs a command to its end.
@@ -215,4 +215,10 @@ pub trait Communicator: Send + Sync {
     /// Downloads. A file: `to` is its new path. A directory: as for uploads, a trailing `/` on `from` means "its content".
     /// Missing parents are created; nothing lands outside `to`, whatever the machine sends.
     async fn download(&self, from: &str, to: &Path) -> Result<Downloaded, CommunicatorError>;
+
+    /// Ends the commands that still run although the futures of their calls were dropped, and all that they started. For
+    /// transports where dropping does not end a command by itself.
+    async fn end_dropped(&self) -> Result<(), CommunicatorError> {
+        Ok(())
+    }
 }

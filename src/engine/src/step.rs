@@ -6,11 +6,11 @@ use std::time::{Duration, Instant};
 
 use kiln_core::event::Outcome;
 use kiln_core::{EventKind, Facts, Failure, FailureClass, Machine, Provisioner, duration};
-use tokio::time::sleep;
+use tokio::time::{sleep, timeout};
 
 use crate::build::{BuildRun, wrap};
 use crate::error::BuildError;
-use crate::guard::supervise;
+use crate::guard::{GRACE, supervise};
 use crate::prepare::{Binding, PreparedStep};
 
 impl BuildRun {
@@ -70,6 +70,7 @@ impl BuildRun {
                 Ok(()) => return Ok(()),
                 Err(failure) => failure,
             };
+            self.end_dropped(machine).await;
             let is_final = matches!(failure.class, FailureClass::Cancelled | FailureClass::Bug);
             if is_final || retry == retries {
                 return Err(failure);
@@ -78,6 +79,20 @@ impl BuildRun {
             self.events.warn(format!("{}; trying again (retry {retry} of {retries})", failure.chain()));
             self.tail.clear();
         }
+    }
+
+    /// A step whose time is up may leave commands running, which would meddle with what comes next. Where the run is
+    /// stopped, the machine is removed with all that runs on it.
+    async fn end_dropped(&self, machine: &dyn Machine) {
+        if self.shared.stop.cancel.is_cancelled() {
+            return;
+        }
+        let why = match timeout(GRACE, machine.communicator().end_dropped()).await {
+            Ok(Ok(())) => return,
+            Ok(Err(error)) => Failure::environment(error).chain(),
+            Err(_) => "the machine does not answer".to_owned(),
+        };
+        self.events.warn(format!("what this step started may still run on the machine: {why}"));
     }
 
     async fn pause(&self, pause: Duration) -> Result<(), Failure> {

@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, clippy::print_stderr)]
 
 mod arguments;
+mod dropped;
 mod engine;
 mod fake;
 mod support;

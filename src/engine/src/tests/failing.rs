@@ -91,6 +91,8 @@ async fn pause_and_timeout_hold_together_and_the_bound_is_on_one_try() {
         assert_eq!(report.class(), Some(FailureClass::Build));
         let text = "step 1 of 1, `fake-step` (a.pkr.hcl:3), failed: it took longer than its `timeout` of 10.0s";
         assert_eq!(harness.errors(), [text]);
+        let ended = harness.world.ended_dropped.load(std::sync::atomic::Ordering::SeqCst);
+        assert_eq!(ended, 2, "what a try started must not meddle with the next one");
         harness.assert_clean();
     }
 }

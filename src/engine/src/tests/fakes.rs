@@ -1,14 +1,18 @@
 //! A world of named things that fake components make and remove.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::path::Path;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use kiln_core::communicator::{CommunicatorError, Downloaded};
 use kiln_core::{
-    Artifact, ArtifactOwner, BuildContext, Builder, BuilderKind, Communicator, Content, Decoded, Diagnostic,
-    Diagnostics, EntryId, Failure, Field, Image, Kinds, Launched, Machine, PostProcessor, PostProcessorKind,
-    PrepareContext, Processed, Provisioner, ProvisionerKind, Schema, Stream, Undo, UndoOutcome, Undoer,
+    Artifact, ArtifactOwner, BuildContext, Builder, BuilderKind, Command, Communicator, Content, Decoded, Diagnostic,
+    Diagnostics, EntryId, ExitStatus, Failure, Field, Image, Kinds, Launched, Machine, OutputSink, Payload,
+    PostProcessor, PostProcessorKind, PrepareContext, Processed, Provisioner, ProvisionerKind, Schema, Stream, Undo,
+    UndoOutcome, Undoer,
 };
 use kiln_testkit::ScriptedCommunicator;
 use serde::Deserialize;
@@ -39,6 +43,8 @@ pub(super) struct World {
     log: Mutex<Vec<String>>,
     acts: Mutex<BTreeMap<String, VecDeque<Act>>>,
     running: Mutex<(usize, usize)>,
+    /// How often the machines were told to end what dropped calls left running.
+    pub(super) ended_dropped: AtomicUsize,
     pub(super) cancel: CancellationToken,
     pub(super) hurry: CancellationToken,
 }
@@ -191,7 +197,7 @@ impl Builder for FakeBuilder {
             context.journal.strike(entry)?;
             return Err(failure);
         }
-        let communicator = ScriptedCommunicator::new();
+        let communicator = FakeCommunicator { world: self.world.clone(), inner: ScriptedCommunicator::new() };
         Ok(Launched::Machine(Box::new(FakeMachine {
             world: self.world.clone(),
             name: self.name.clone(),
@@ -202,11 +208,36 @@ impl Builder for FakeBuilder {
     }
 }
 
+struct FakeCommunicator {
+    world: Arc<World>,
+    inner: ScriptedCommunicator,
+}
+
+#[async_trait]
+impl Communicator for FakeCommunicator {
+    async fn exec(&self, command: &Command, sink: &mut dyn OutputSink) -> Result<ExitStatus, CommunicatorError> {
+        self.inner.exec(command, sink).await
+    }
+
+    async fn upload(&self, payload: &Payload, to: &str) -> Result<(), CommunicatorError> {
+        self.inner.upload(payload, to).await
+    }
+
+    async fn download(&self, from: &str, to: &Path) -> Result<Downloaded, CommunicatorError> {
+        self.inner.download(from, to).await
+    }
+
+    async fn end_dropped(&self) -> Result<(), CommunicatorError> {
+        self.world.ended_dropped.fetch_add(1, Ordering::SeqCst);
+        Ok(())
+    }
+}
+
 struct FakeMachine {
     world: Arc<World>,
     name: String,
     entry: EntryId,
-    communicator: ScriptedCommunicator,
+    communicator: FakeCommunicator,
     is_sealed: Mutex<bool>,
 }
 
