@@ -3,6 +3,7 @@
 //! A kind takes [`FIELDS`] as its schema's fields, calls [`LocalScript::prepare`] in its own `prepare`, and
 //! [`LocalScript::run`] with the communicator of this host when its turn comes.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::io::Write as _;
 use std::os::unix::fs::PermissionsExt as _;
@@ -14,11 +15,14 @@ use serde::Deserialize;
 
 use crate::lines::LineSink;
 use crate::script::{
-    DEFAULT_VARIABLE_FORMAT, Environment, ScriptSource, VariableFormat, check_exit, inline_script, render,
+    DEFAULT_VARIABLE_FORMAT, Environment, ScriptSource, VariableFormat, check_exit, hidden, inline_script, render,
 };
 
 /// Go's names of operating systems, for `only_on`.
 const SYSTEMS: [&str; 8] = ["darwin", "dragonfly", "freebsd", "linux", "netbsd", "openbsd", "solaris", "windows"];
+
+/// Programs whose `-c` takes a command in the language of `sh`.
+const SHELLS: [&str; 6] = ["sh", "bash", "dash", "ash", "ksh", "zsh"];
 
 /// Where commands may come from.
 const SOURCES: [&str; 4] = ["inline", "command", "script", "scripts"];
@@ -213,8 +217,23 @@ impl LocalScript {
         fields.extend(data.fields.iter().map(|(name, value)| (name.clone(), Data::Text(value.clone()))));
         fields.insert("Script".to_owned(), Data::Text(path));
         let render = |word: &String| render("execute_command", word, context, &fields, &assignments.text);
-        let argv = words.iter().map(render).collect::<Result<Vec<String>, Failure>>()?;
-        Ok(Command { environment: assignments.beside, ..Command::new(argv) })
+        let mut argv = words.iter().map(render).collect::<Result<Vec<String>, Failure>>()?;
+        let mut environment = assignments.beside;
+        if let [program, option, command, ..] = argv.as_mut_slice()
+            && option == "-c"
+            && SHELLS.contains(&program.rsplit('/').next().unwrap_or_default())
+            && let Some((text, variable)) = hidden(command, &context.redactor)
+        {
+            *command = text;
+            environment.push(variable);
+        }
+        if argv.iter().any(|word| matches!(context.redactor.redact(word), Cow::Owned(_))) {
+            context.events.warn(
+                "`execute_command` puts a sensitive value on a command line, where all users of this host can see it; \
+                 hand it over in `env`",
+            );
+        }
+        Ok(Command { environment, ..Command::new(argv) })
     }
 }
 

@@ -480,6 +480,20 @@ pub fn render(
     }
 }
 
+/// Carries [`hidden`] commands.
+const HIDDEN_VARIABLE: &str = "KILN_COMMAND";
+
+/// A shell command that holds a secret, as everybody who lists processes would see: what the shell is given instead, and
+/// the variable that carries the command. The shell takes the variable out of the environment of what it runs. `None` where
+/// there is no secret in it.
+pub fn hidden(command: &str, redactor: &Redactor) -> Option<(String, (String, String))> {
+    matches!(redactor.redact(command), Cow::Owned(_)).then(|| {
+        let name = HIDDEN_VARIABLE;
+        let text = format!("kiln_command=${name}; unset {name}; eval \"$kiln_command\"");
+        (text, (name.to_owned(), command.to_owned()))
+    })
+}
+
 /// One word of a POSIX shell, whatever the text holds.
 pub fn quote(text: &str) -> String {
     format!("'{}'", text.replace('\'', "'\\''"))

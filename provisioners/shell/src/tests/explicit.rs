@@ -60,6 +60,20 @@ async fn secrets_are_named_on_the_command_line_and_travel_beside_it() {
 }
 
 #[tokio::test]
+async fn a_command_that_holds_a_secret_itself_is_on_no_command_line() {
+    let context = context().secret("hunter22").build();
+    let machine = FakeMachine::new();
+    let step = shell(json!({
+        "inline": ["id"], "remote_path": "/tmp/x.sh", "env": { "TOKEN": "hunter22" },
+        "execute_command": "echo 'hunter22' | sudo -S {{.Path}}",
+    }));
+    step.provision(&machine, &context).await.unwrap();
+    let execs = machine.communicator.execs();
+    assert_eq!(execs[0].argv[2], "kiln_command=$KILN_COMMAND; unset KILN_COMMAND; eval \"$kiln_command\"");
+    assert_eq!(execs[0].variable("KILN_COMMAND"), Some("echo 'hunter22' | sudo -S /tmp/x.sh"));
+}
+
+#[tokio::test]
 async fn single_quotes_around_secrets_are_warned_of() {
     let context = context().secret("hunter22").build();
     let machine = FakeMachine::new();

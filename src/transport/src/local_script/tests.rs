@@ -45,6 +45,29 @@ async fn inline_commands_run_from_a_private_file_with_the_environment_beside() {
 }
 
 #[tokio::test]
+async fn a_command_that_holds_a_secret_itself_is_hidden_from_the_process_list_or_warned_of() {
+    let context = context().secret("hunter22").build();
+    let run = async |command: serde_json::Value| {
+        let script = script(json!({
+            "inline": ["echo \"$1 ${KILN_COMMAND-unset}\""],
+            "execute_command": command,
+        }));
+        script.run(&crate::local::LocalCommunicator, &context, &LocalData::default()).await.unwrap();
+    };
+    run(json!(["/bin/sh", "-c", "tr '\\0' ' ' </proc/$$/cmdline; echo; {{.Script}} 'its hunter22'", "name"])).await;
+    assert_eq!(
+        context.reporter.output(),
+        [
+            "/bin/sh -c kiln_command=$KILN_COMMAND; unset KILN_COMMAND; eval \"$kiln_command\" name ",
+            "its <sensitive> unset"
+        ]
+    );
+    assert!(context.reporter.warnings().is_empty());
+    run(json!(["/usr/bin/env", "A=hunter22", "{{.Script}}"])).await;
+    assert!(context.reporter.warnings()[0].starts_with("`execute_command` puts a sensitive value on a command line"));
+}
+
+#[tokio::test]
 async fn an_execute_command_is_rendered_word_by_word_without_secrets() {
     let context = context().secret("hunter22").build();
     let communicator = ScriptedCommunicator::new();
