@@ -23,6 +23,7 @@ pub(crate) struct Arguments {
 }
 
 #[derive(Debug, Args)]
+#[command(next_help_heading = "Options of all commands")]
 pub(crate) struct GlobalArgs {
     /// Colours: auto, always or never (Packer's true and false work too)
     #[arg(long, global = true, value_enum, default_value_t = ColorChoice::Auto, num_args = 0..=1, require_equals = true,

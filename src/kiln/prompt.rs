@@ -33,7 +33,7 @@ impl Prompt for TerminalPrompt {
         }
         // The question is about what was said just before.
         self.reporter.flush().await;
-        let _question = self.screen.ask(&format!("==> {build}: {} ", question.trim_end()));
+        let question = self.screen.ask(&format!("==> {build}: {} ", question.trim_end()));
         // A thread of its own: it cannot be stopped while it reads, is given up when the run is cancelled, and ends with
         // the process.
         let (sender, answer) = oneshot::channel();
@@ -43,6 +43,10 @@ impl Prompt for TerminalPrompt {
             // Nobody listens any more when the run was cancelled.
             let _ = sender.send(read.is_ok_and(|bytes| bytes > 0).then(|| line.trim().to_owned()));
         });
-        answer.await.ok().flatten()
+        let line = answer.await.ok().flatten();
+        if line.is_some() {
+            question.answered();
+        }
+        line
     }
 }

@@ -91,7 +91,7 @@ fn options<'a>(page: &mut String, arguments: impl Iterator<Item = &'a clap::Arg>
             (Some(long), Some(value)) => format!("-{long}={value}"),
             (long, None) => format!("-{}", long.unwrap_or_default()),
         };
-        let defaults = argument.get_default_values().iter().filter(|text| !argument.is_hide_default_value_set());
+        let defaults = argument.get_default_values().iter().filter(|_| !argument.is_hide_default_value_set());
         let default: Vec<String> = defaults.map(|text| format!("`{}`", text.to_string_lossy())).collect();
         let mut text = argument.get_help().map(ToString::to_string).unwrap_or_default();
         let choices: Vec<_> = argument
@@ -143,13 +143,19 @@ fn no_variable_is_missing_in_the_table() {
         let text = std::fs::read_to_string(&file).unwrap();
         // What stands behind the tests of a file is not read by kiln.
         let code = text.split("#[cfg(test)]").next().unwrap();
-        for captures in code.lines().filter(|line| !line.trim_start().starts_with("//")).flat_map(|line| reads.captures_iter(line)) {
+        for captures in
+            code.lines().filter(|line| !line.trim_start().starts_with("//")).flat_map(|line| reads.captures_iter(line))
+        {
             for name in captures.iter().skip(1).flatten().map(|name| name.as_str()) {
                 if name.chars().next().is_some_and(char::is_lowercase) || name.starts_with("KILN_TEST") {
                     continue;
                 }
                 found += 1;
-                assert!(known.contains(&name), "{}: `{name}` is not in src/kiln/reference/variables.rs", file.display());
+                assert!(
+                    known.contains(&name),
+                    "{}: `{name}` is not in src/kiln/reference/variables.rs",
+                    file.display()
+                );
             }
         }
     }
@@ -164,7 +170,7 @@ fn sources(directory: &Path) -> Vec<PathBuf> {
         let name = path.file_name().unwrap().to_string_lossy().into_owned();
         if path.is_dir() && !matches!(name.as_str(), "tests" | "testkit" | "reference") {
             found.extend(sources(&path));
-        } else if name.ends_with(".rs") && !name.contains("test") {
+        } else if name.ends_with(".rs") && !name.contains("test") && path != root().join(file!()) {
             found.push(path);
         }
     }
@@ -195,7 +201,9 @@ fn the_docker_source_is_documented() {
         }
     }
     let names: Vec<String> = without_effect.iter().map(|field| format!("`{}`", field.name)).collect();
-    page.push_str("\n## Of other communicators\n\nAccepted for templates that serve several sources; without effect here:\n");
+    page.push_str(
+        "\n## Of other communicators\n\nAccepted for templates that serve several sources; without effect here:\n",
+    );
     page.push_str(&wrapped(&names.join(", ")));
     page.push_str(".\n");
     check("docker.md", &page);
@@ -218,7 +226,8 @@ fn table(page: &mut String, schema: &Schema) {
             Some(instead) => format!("{} Out of date: {instead}.", field.doc),
             None => field.doc.to_owned(),
         };
-        writeln!(page, "| `{}` | {} | {} | {} |", field.name, cell(&field.kind.name()), cell(&default), cell(&doc)).unwrap();
+        writeln!(page, "| `{}` | {} | {} | {} |", field.name, cell(&field.kind.name()), cell(&default), cell(&doc))
+            .unwrap();
     }
 }
 

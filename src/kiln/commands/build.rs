@@ -66,7 +66,8 @@ async fn build(arguments: &BuildArgs, format: Format, settings: &Settings) -> Re
     let screen = Arc::new(Screen::new(settings.interactive && matches!(format, Format::Human { .. }), settings.color));
     let reporter = Arc::new(ui::reporter(format, &screen));
     let interruption = Interruption::default();
-    let listener = signals::listen(&interruption, Events::new(reporter.clone(), Arc::clone(&redactor)), Arc::clone(&screen));
+    let listener =
+        signals::listen(&interruption, Events::new(reporter.clone(), Arc::clone(&redactor)), Arc::clone(&screen));
     let run_settings = RunSettings {
         run_id: Arc::from(uuid::Uuid::new_v4().to_string()),
         parallel_builds: usize::try_from(arguments.parallel_builds).unwrap_or(0),

@@ -5,7 +5,10 @@ pub(super) const GROUPS: &[(&str, &[(&str, &str)])] = &[
     (
         "Templates",
         &[
-            ("KILN_VAR_name", "Value of the HCL2 variable `name`. Goes before `PKR_VAR_name`; var files and `-var` go before both."),
+            (
+                "KILN_VAR_name",
+                "Value of the HCL2 variable `name`. Goes before `PKR_VAR_name`; var files and `-var` go before both.",
+            ),
             ("PKR_VAR_name", "The same, as Packer spells it."),
             ("any", "What a template itself reads: `env(\"NAME\")` in HCL2, ``{{env `NAME`}}`` in legacy JSON."),
         ],
@@ -13,8 +16,14 @@ pub(super) const GROUPS: &[(&str, &[(&str, &str)])] = &[
     (
         "Directories",
         &[
-            ("KILN_STATE_DIR", "Where cleanup journals are kept. Default: `$XDG_STATE_HOME/kiln`, or else `~/.local/state/kiln`; without a home `kiln-state-UID` in the temporary directory."),
-            ("KILN_TMP_DIR", "Where the scratch directory of a run is made. Default: `PACKER_TMP_DIR`, `TMPDIR`, `/tmp`."),
+            (
+                "KILN_STATE_DIR",
+                "Where cleanup journals are kept. Default: `$XDG_STATE_HOME/kiln`, or else `~/.local/state/kiln`; without a home `kiln-state-UID` in the temporary directory.",
+            ),
+            (
+                "KILN_TMP_DIR",
+                "Where the scratch directory of a run is made. Default: `PACKER_TMP_DIR`, `TMPDIR`, `/tmp`.",
+            ),
             ("PACKER_TMP_DIR", "As `KILN_TMP_DIR`, which goes before it."),
             ("TMPDIR", "The temporary directory where neither of the two is set."),
             ("HOME", "The home: `~/` in templates, journals, docker's and podman's configuration, certificates."),
@@ -35,7 +44,10 @@ pub(super) const GROUPS: &[(&str, &[(&str, &str)])] = &[
     (
         "Docker engine",
         &[
-            ("DOCKER_HOST", "The engine, for `build` and `cleanup`: `unix:///path`, `tcp://host:port`, `http://`, `https://` or `ssh://user@host`. Default: `unix:///var/run/docker.sock`."),
+            (
+                "DOCKER_HOST",
+                "The engine, for `build` and `cleanup`: `unix:///path`, `tcp://host:port`, `http://`, `https://` or `ssh://user@host`. Default: `unix:///var/run/docker.sock`.",
+            ),
             ("DOCKER_TLS_VERIFY", "Set: TLS over `tcp://`."),
             ("DOCKER_CERT_PATH", "Directory of `ca.pem`, `cert.pem` and `key.pem` for TLS. Default: `~/.docker`."),
         ],
@@ -43,7 +55,10 @@ pub(super) const GROUPS: &[(&str, &[(&str, &str)])] = &[
     (
         "Registries",
         &[
-            ("DOCKER_AUTH_CONFIG", "Docker's configuration as a text; looked at first. See the [guide to registries](../guide/registries.md)."),
+            (
+                "DOCKER_AUTH_CONFIG",
+                "Docker's configuration as a text; looked at first. See the [guide to registries](../guide/registries.md).",
+            ),
             ("REGISTRY_AUTH_FILE", "A file of logins in podman's form."),
             ("DOCKER_CONFIG", "Directory of docker's `config.json`. Default: `~/.docker`."),
             ("XDG_RUNTIME_DIR", "`containers/auth.json` in it: podman's logins."),
@@ -54,7 +69,10 @@ pub(super) const GROUPS: &[(&str, &[(&str, &str)])] = &[
             ("CI_JOB_TOKEN", "The job's token; used with the user `gitlab-ci-token` where the two above are not set."),
             ("CI_DEPLOY_USER", "User of a deploy token; used where none of the above is set."),
             ("CI_DEPLOY_PASSWORD", "Its password."),
-            ("CI_DEPENDENCY_PROXY_SERVER", "GitLab's proxy for images of other registries, to which the next two belong."),
+            (
+                "CI_DEPENDENCY_PROXY_SERVER",
+                "GitLab's proxy for images of other registries, to which the next two belong.",
+            ),
             ("CI_DEPENDENCY_PROXY_USER", "User of the proxy."),
             ("CI_DEPENDENCY_PROXY_PASSWORD", "Its password."),
         ],

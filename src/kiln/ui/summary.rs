@@ -143,7 +143,8 @@ mod tests {
     fn a_digest_fits_into_eighty_columns() {
         let digest = format!("sha256:{}", "0".repeat(64));
         let image = ArtifactSummary { id: digest.clone(), digest: Some(digest), ..ArtifactSummary::default() };
-        let row = TableRow { build: "worker".into(), outcome: Outcome::Succeeded, seconds: 3.0, artifacts: vec![image] };
+        let row =
+            TableRow { build: "worker".into(), outcome: Outcome::Succeeded, seconds: 3.0, artifacts: vec![image] };
         let text = table(&[row], Some(80));
         assert!(text.lines().all(|line| line.chars().count() <= 80), "{text}");
         assert!(text.starts_with("\nworker  ok "), "{text}");
