@@ -18,5 +18,6 @@ mod examples;
 mod faults;
 mod push;
 mod readme;
+mod robustness;
 mod secrets;
 mod validate;

@@ -1,5 +1,7 @@
 //! `kiln validate` and `kiln inspect`: every mistake at once, each at its place.
 
+use std::path::Path;
+
 use crate::support::{World, stable};
 
 /// One template with several independent mistakes, as text for people.
@@ -137,4 +139,109 @@ fn inspect_shows_variables_builds_steps_and_chains() {
     let json: serde_json::Value = serde_json::from_str(&world.succeed(&["inspect", "-json", "a.json"]).stdout).unwrap();
     assert_eq!(json["builds"][0]["post_processors"][0][1]["kind"], "docker-push");
     assert_eq!(json["builds"][0]["steps"][1]["place"], "a.json:6");
+}
+
+const TEMPLATES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/templates");
+
+/// The templates of a folder of the corpus in a world of its own, sorted by name; files of values are not templates.
+fn corpus(folder: &str) -> (World, Vec<String>) {
+    let mut world = World::new();
+    for (name, value) in [
+        ("CI_REGISTRY", "registry.example.org"),
+        ("CI_PROJECT_PATH", "group/project"),
+        ("IMAGE_TAG", "v1"),
+        ("REG_PASS", "a-password"),
+        ("GIT_REF", "feature/One"),
+        ("DOCKER_REPO", "team"),
+        ("PKR_VAR_size", "4"),
+    ] {
+        world.env(name, value);
+    }
+    copy(&Path::new(TEMPLATES).join(folder), world.path());
+    let mut names: Vec<String> = std::fs::read_dir(world.path())
+        .unwrap()
+        .map(|entry| entry.unwrap())
+        .filter(|entry| {
+            let name = entry.file_name().into_string().unwrap();
+            let is_template = name.ends_with(".json") || name.ends_with(".pkr.hcl");
+            (is_template && !name.ends_with(".vars.json")) || name.ends_with("directory")
+        })
+        .map(|entry| entry.file_name().into_string().unwrap())
+        .collect();
+    names.sort();
+    (world, names)
+}
+
+fn copy(from: &Path, to: &Path) {
+    for entry in std::fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        let target = to.join(entry.file_name());
+        if entry.path().is_dir() {
+            std::fs::create_dir_all(&target).unwrap();
+            copy(&entry.path(), &target);
+        } else {
+            std::fs::copy(entry.path(), &target).unwrap();
+        }
+    }
+}
+
+/// The arguments of a template of the corpus: itself, and its file of values where there is one.
+fn with_values(world: &World, name: &str) -> Vec<String> {
+    let stem = name.split('.').next().unwrap();
+    let files = [format!("{stem}.vars.json"), format!("{stem}.pkrvars.hcl")];
+    let values = files.into_iter().filter(|file| world.path().join(file).exists());
+    values.map(|file| format!("-var-file={file}")).chain([name.to_owned()]).collect()
+}
+
+/// Templates as people write them (compared with Packer 1.6.6 as far as it knows their parts): all are valid, and hold the
+/// builds, steps and chains that are meant.
+#[test]
+fn templates_in_use_are_valid() {
+    let (world, names) = corpus("good");
+    assert!(names.len() >= 35, "{names:?}");
+    let mut found = String::new();
+    for name in &names {
+        let arguments = with_values(&world, name);
+        let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+        let outcome = world.run(&[&["validate"], arguments.as_slice()].concat());
+        assert_eq!((outcome.code, outcome.stdout.as_str()), (0, ""), "{name}: {}", outcome.stderr);
+        assert!(!outcome.stderr.contains("error"), "{name}: {}", outcome.stderr);
+        let shown = world.succeed(&[&["inspect", "-json"], arguments.as_slice()].concat()).stdout;
+        let shown: serde_json::Value = serde_json::from_str(&shown).unwrap();
+        found.push_str(&format!("{name}\n"));
+        let kinds = |list: &serde_json::Value| -> String {
+            let kinds: Vec<&str> = list.as_array().unwrap().iter().map(|item| item["kind"].as_str().unwrap()).collect();
+            kinds.join(" ")
+        };
+        for build in shown["builds"].as_array().unwrap() {
+            found.push_str(&format!("  {}: {}", build["name"].as_str().unwrap(), kinds(&build["steps"])));
+            for chain in build["post_processors"].as_array().unwrap() {
+                found.push_str(&format!(" > {}", kinds(chain)));
+            }
+            found.push('\n');
+        }
+    }
+    insta::assert_snapshot!(found);
+}
+
+/// Typical slips: each is told at its place, and nothing is told besides.
+#[test]
+fn typical_mistakes_are_told_once_at_their_place() {
+    let (world, names) = corpus("bad");
+    assert!(names.len() >= 45, "{names:?}");
+    let mut found = String::new();
+    for name in &names {
+        let outcome = world.run(&["validate", "-json", name]);
+        let report: serde_json::Value =
+            serde_json::from_str(&outcome.stdout).unwrap_or_else(|error| panic!("{name}: {error}\n{}", outcome.stderr));
+        found.push_str(&format!("{name}\n"));
+        for item in report["diagnostics"].as_array().unwrap() {
+            let place = &item["place"];
+            let fix = item["fix"]["with"].as_str().map(|with| format!(" => {with}")).unwrap_or_default();
+            let (severity, title) = (item["severity"].as_str().unwrap(), item["title"].as_str().unwrap());
+            let mark = if severity.eq_ignore_ascii_case("error") { "" } else { "(warning) " };
+            found.push_str(&format!("  {}:{} {mark}{title}{fix}\n", place["line"], place["column"]));
+        }
+    }
+    insta::assert_snapshot!(stable(&found, &world));
 }

@@ -64,14 +64,17 @@ pub(crate) fn read(
     for block in &declarations.builds {
         let title = "a `build` block";
         check_items(&block.body, title, &BUILD_ARGUMENTS, &BUILD_BLOCKS, diagnostics);
-        let mut reader = BuildReader { block, declarations, shared, selection, diagnostics };
+        let undeclared = Vec::new();
+        let mut reader = BuildReader { block, declarations, shared, selection, undeclared, diagnostics };
         let (name, description) = reader.names();
         builds.description = builds.description.take().or(description);
         let uses = reader.source_uses();
-        let known_sources: Vec<String> =
+        let names: Vec<String> =
             uses.iter().map(|used| format!("{}.{}", used.declaration.kind.text, used.name)).collect();
+        // An undeclared one was told where the build names it, and need not be told again in `only`.
+        let known_sources = [names.as_slice(), &reader.undeclared].concat();
         let local_names: Vec<String> = uses.iter().map(|used| used.name.clone()).collect();
-        for (used, source) in uses.into_iter().zip(&known_sources) {
+        for (used, source) in uses.into_iter().zip(&names) {
             let full = name.as_ref().map_or_else(|| source.clone(), |name| format!("{name}.{source}"));
             let is_selected = selection.takes_build(&full);
             // Labels, directories and reports are by name, so every build needs one of its own.
@@ -102,6 +105,8 @@ struct BuildReader<'a> {
     declarations: &'a Declarations,
     shared: &'a Arc<Shared>,
     selection: &'a Selection,
+    /// `type.name` of sources that are named and not declared.
+    undeclared: Vec<String>,
     diagnostics: &'a mut Diagnostics,
 }
 
@@ -235,6 +240,7 @@ impl<'a> BuildReader<'a> {
         if let Some(found) = self.declarations.sources.get(&(kind.to_owned(), name.to_owned())) {
             return Some((Arc::clone(found), false));
         }
+        self.undeclared.push(format!("{kind}.{name}"));
         let prefix = if parts.len() == 3 { format!("{}.", parts[0]) } else { String::new() };
         let names: Vec<String> =
             self.declarations.source_names().into_iter().map(|name| format!("{prefix}{name}")).collect();
