@@ -3,7 +3,7 @@
 use std::ffi::OsString;
 use std::path::PathBuf;
 
-use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
+use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 
 /// Bakes machine images from one template.
 #[derive(Debug, Parser)]
@@ -226,9 +226,26 @@ fn go_bool(text: &str) -> Result<bool, String> {
     }
 }
 
-/// Reads the arguments. Help and version come back as errors too, as clap has it.
-pub(crate) fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Arguments, clap::Error> {
-    Arguments::try_parse_from(with_two_dashes(arguments))
+/// Reads the arguments. Help and version come back as errors too, as clap has it. `refuses_color` is what the environment
+/// says; clap itself knows `NO_COLOR` and `TERM`.
+pub(crate) fn parse(
+    arguments: impl IntoIterator<Item = OsString>,
+    refuses_color: bool,
+) -> Result<Arguments, clap::Error> {
+    let words = with_two_dashes(arguments);
+    let mut definition = definition().color(color_choice(&words, refuses_color));
+    let matches = definition.try_get_matches_from_mut(words)?;
+    Arguments::from_arg_matches(&matches).map_err(|error| error.format(&mut definition))
+}
+
+/// A mistake in the arguments is shown before they are understood.
+fn color_choice(words: &[OsString], refuses_color: bool) -> clap::ColorChoice {
+    match words.iter().rev().find_map(|word| word.to_str()?.strip_prefix("--color")) {
+        Some("=false" | "=never") => clap::ColorChoice::Never,
+        Some("" | "=true" | "=always") => clap::ColorChoice::Always,
+        _ if refuses_color => clap::ColorChoice::Never,
+        _ => clap::ColorChoice::Auto,
+    }
 }
 
 /// The whole command line as clap knows it, for completions.
@@ -283,8 +300,12 @@ mod tests {
         words.iter().map(|word| word.to_string_lossy().into_owned()).collect::<Vec<_>>().join(" ")
     }
 
+    fn read<'a>(words: impl IntoIterator<Item = &'a str>) -> Result<Arguments, clap::Error> {
+        parse(words.into_iter().map(OsString::from), false)
+    }
+
     fn build(line: &str) -> BuildArgs {
-        match parse(line.split(' ').map(OsString::from)).unwrap().command {
+        match read(line.split(' ')).unwrap().command {
             Command::Build(arguments) => arguments,
             other => panic!("not a build: {other:?}"),
         }
@@ -318,7 +339,7 @@ mod tests {
         for (line, expected) in [("-force=1", true), ("-force=T", true), ("--force=0", false), ("-debug", false)] {
             assert_eq!(build(&format!("kiln build {line} x.json")).force, expected, "{line}");
         }
-        assert!(parse(["kiln", "build", "-force=maybe", "x.json"].map(OsString::from)).is_err());
+        assert!(read(["kiln", "build", "-force=maybe", "x.json"]).is_err());
     }
 
     #[test]
@@ -326,7 +347,7 @@ mod tests {
         for (line, nearest) in
             [("-prallel-builds=1", "--parallel-builds"), ("-forc", "--force"), ("-varfile=x", "--var-file")]
         {
-            let error = parse(["kiln", "build", line, "x.json"].map(OsString::from)).unwrap_err();
+            let error = read(["kiln", "build", line, "x.json"]).unwrap_err();
             assert!(error.to_string().contains(nearest), "{error}");
         }
     }
@@ -341,14 +362,23 @@ mod tests {
     #[test]
     fn a_variable_splits_at_the_first_equals_sign() {
         assert_eq!(build("kiln build -var a=b=c x").template.var, [("a".to_owned(), "b=c".to_owned())]);
-        assert!(parse("kiln build -var ab x".split(' ').map(OsString::from)).is_err());
+        assert!(read("kiln build -var ab x".split(' ')).is_err());
     }
 
     #[test]
     fn machine_readable_may_stand_anywhere() {
         for line in ["kiln -machine-readable build x", "kiln build -machine-readable x"] {
-            assert!(parse(line.split(' ').map(OsString::from)).unwrap().global.machine_readable, "{line}");
+            assert!(read(line.split(' ')).unwrap().global.machine_readable, "{line}");
         }
+    }
+
+    #[test]
+    fn colour_is_decided_for_mistakes_too() {
+        let choice = |word: &str, refuses_color| color_choice(&[OsString::from(word)], refuses_color);
+        assert_eq!(choice("--color=false", false), clap::ColorChoice::Never);
+        assert_eq!(choice("--color", true), clap::ColorChoice::Always);
+        assert_eq!(choice("bild", true), clap::ColorChoice::Never);
+        assert_eq!(choice("bild", false), clap::ColorChoice::Auto);
     }
 
     #[test]

@@ -5,12 +5,7 @@ use kiln_core::{Failure, FailureClass};
 /// Why a command ends without having done its work.
 #[derive(Debug)]
 pub(crate) enum CliError {
-    /// The template is wrong.
-    Template {
-        /// What was found, rendered and free of secrets.
-        text: String,
-    },
-    /// Anything else.
+    /// What went wrong, not shown yet.
     Failure(Failure),
     /// It was shown already, in the form that was asked for.
     Reported(FailureClass),
@@ -22,7 +17,6 @@ impl CliError {
     /// See `docs/reference/exit-codes.md`.
     pub(crate) fn exit_code(&self) -> u8 {
         match self {
-            CliError::Template { .. } => FailureClass::Template.exit_code(),
             CliError::Failure(failure) => failure.class.exit_code(),
             CliError::Reported(class) => class.exit_code(),
             CliError::ClosedPipe => 0,

@@ -26,7 +26,8 @@ fn main() -> ExitCode {
 }
 
 fn run() -> ExitCode {
-    let arguments = match args::parse(std::env::args_os()) {
+    let refuses_color = std::env::var_os("PACKER_NO_COLOR").is_some_and(|value| !value.is_empty());
+    let arguments = match args::parse(std::env::args_os(), refuses_color) {
         Ok(arguments) => arguments,
         Err(error) => return ui::usage(&error),
     };

@@ -15,9 +15,9 @@ const BUILT_IN: &[&str] = &["docker"];
 /// Loads the template (which checks `required_version`) and says which required plug-ins are built in.
 pub(crate) fn run(arguments: &InitArgs, settings: &Settings) -> Result<u8, CliError> {
     let wanted = Wanted { allow_unset: true, ..Wanted::default() };
-    let mut loaded = load::load(&arguments.template, wanted, settings)?;
+    let loaded = load::load(&arguments.template, wanted, settings)?;
     let redactor = load::redactor(&loaded);
-    load::check(&mut loaded, &redactor, settings)?;
+    load::check(&loaded, &redactor, settings)?;
     let mut text = String::new();
     for (name, source, constraint) in loaded.plan.iter().flat_map(|plan| &plan.required_plugins) {
         let plugin = source.rsplit('/').next().unwrap_or(name);

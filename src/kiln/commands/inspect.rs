@@ -14,9 +14,9 @@ use crate::settings::Settings;
 /// Prints the template's variables, locals and builds on standard output.
 pub(crate) fn run(arguments: &InspectArgs, settings: &Settings) -> Result<u8, CliError> {
     let wanted = Wanted { allow_unset: true, ..Wanted::default() };
-    let mut loaded = load::load(&arguments.template, wanted, settings)?;
+    let loaded = load::load(&arguments.template, wanted, settings)?;
     let redactor = load::redactor(&loaded);
-    load::check(&mut loaded, &redactor, settings)?;
+    load::check(&loaded, &redactor, settings)?;
     let Some(plan) = &loaded.plan else { return Ok(0) };
     let text = if arguments.json {
         let mut value = as_json(plan, &loaded.sources);

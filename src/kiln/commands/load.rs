@@ -3,13 +3,13 @@
 use std::io::Read;
 use std::time::SystemTime;
 
-use kiln_core::{Failure, Redactor};
+use kiln_core::{Failure, FailureClass, Redactor};
 use kiln_template::{ConfigType, LoadOptions, Loaded};
 
 use crate::args::{self, TemplateArgs};
 use crate::error::CliError;
 use crate::settings::Settings;
-use crate::ui;
+use crate::ui::{self, Format};
 
 /// What a command wants of the template.
 #[derive(Debug, Clone, Copy, Default)]
@@ -62,14 +62,13 @@ pub(crate) fn redactor(loaded: &Loaded) -> Redactor {
     redactor
 }
 
-/// Shows warnings, and stops at errors.
-pub(crate) fn check(loaded: &mut Loaded, redactor: &Redactor, settings: &Settings) -> Result<(), CliError> {
-    let diagnostics = std::mem::take(&mut loaded.diagnostics);
-    if diagnostics.has_errors() {
-        let sources = std::mem::take(&mut loaded.sources);
-        return Err(CliError::Template { text: ui::diagnostics_text(&diagnostics, &sources, redactor, settings) });
+/// Shows what was found, and stops at errors.
+pub(crate) fn check(loaded: &Loaded, redactor: &Redactor, settings: &Settings) -> Result<(), CliError> {
+    let format = Format::of_messages(settings);
+    ui::show_diagnostics(format, &loaded.diagnostics, &loaded.sources, redactor, settings);
+    if loaded.diagnostics.has_errors() {
+        return Err(CliError::Reported(FailureClass::Template));
     }
-    ui::show_text(&ui::diagnostics_text(&diagnostics, &loaded.sources, redactor, settings));
     Ok(())
 }
 

@@ -10,7 +10,7 @@ use crate::args::ValidateArgs;
 use crate::error::{CliError, output_error};
 use crate::kinds;
 use crate::settings::Settings;
-use crate::ui;
+use crate::ui::{self, Format};
 
 /// Reports every mistake of the template, of all its stages that can be reached.
 pub(crate) fn run(arguments: &ValidateArgs, settings: &Settings) -> Result<u8, CliError> {
@@ -36,8 +36,8 @@ pub(crate) fn run(arguments: &ValidateArgs, settings: &Settings) -> Result<u8, C
         writeln!(std::io::stdout(), "{report:#}").map_err(output_error)?;
         return Ok(if loaded.diagnostics.has_errors() { kiln_core::FailureClass::Template.exit_code() } else { 0 });
     }
-    load::check(&mut loaded, &redactor, settings)?;
+    load::check(&loaded, &redactor, settings)?;
     let what = if arguments.syntax_only { "the syntax" } else { "the template" };
-    ui::show_text(&format!("{what} is valid\n"));
+    ui::say(Format::of_messages(settings), &format!("{what} is valid"));
     Ok(0)
 }

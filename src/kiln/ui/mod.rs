@@ -40,6 +40,13 @@ pub(crate) enum Format {
     MachineReadable,
 }
 
+impl Format {
+    /// For commands without a run: words for people, or Packer's lines.
+    pub(crate) fn of_messages(settings: &Settings) -> Format {
+        if settings.machine_readable { Format::MachineReadable } else { Format::Human { timestamps: false } }
+    }
+}
+
 /// The reporter of a format, on a thread of its own.
 pub(crate) fn reporter(format: Format, screen: &Arc<Screen>) -> QueuedReporter {
     match format {
@@ -133,6 +140,14 @@ pub(crate) fn show_failure(format: Format, failure: &Failure, settings: &Setting
     }
 }
 
+/// Says how a command without a run went.
+pub(crate) fn say(format: Format, text: &str) {
+    match format {
+        Format::MachineReadable => show_data(&machine_readable::ui_line("say", text)),
+        Format::Human { .. } | Format::Json => show_text(&format!("{text}\n")),
+    }
+}
+
 fn show_data(text: &str) {
     // A reader that went away does not change how the command ends.
     let _ = std::io::stdout().write_all(text.as_bytes());
@@ -147,7 +162,6 @@ pub(crate) fn show_text(text: &str) {
 /// Shows why the command did not do its work.
 pub(crate) fn show_error(error: &CliError, settings: &Settings) {
     match error {
-        CliError::Template { text } => show_text(text),
         CliError::Failure(failure) => show_text(&failure_text(failure, settings)),
         // Shown already, in the form that was asked for; or nobody is left to show it to.
         CliError::Reported(_) | CliError::ClosedPipe => {}
