@@ -110,7 +110,7 @@ pub(crate) struct BuildArgs {
     #[arg(long, value_parser = go_bool, num_args = 0..=1, require_equals = true, default_value_t = false, default_missing_value = "true", value_name = "BOOL", hide_default_value = true)]
     pub(crate) timestamp_ui: bool,
     /// Print one JSON event per line on standard output
-    #[arg(long)]
+    #[arg(long, value_parser = go_bool, num_args = 0..=1, require_equals = true, default_value_t = false, default_missing_value = "true", value_name = "BOOL", hide_default_value = true)]
     pub(crate) json: bool,
     /// Warn about variables in variable files that the template does not declare
     #[arg(long, value_parser = go_bool, num_args = 0..=1, require_equals = true, default_value_t = false, default_missing_value = "true", value_name = "BOOL", hide_default_value = true)]
@@ -153,10 +153,10 @@ pub(crate) struct ValidateArgs {
     #[arg(long, value_parser = go_bool, num_args = 0..=1, require_equals = true, default_value_t = false, default_missing_value = "true", value_name = "BOOL", hide_default_value = true)]
     pub(crate) no_warn_undeclared_var: bool,
     /// Accept kinds of builders, provisioners and post-processors that kiln does not have
-    #[arg(long)]
+    #[arg(long, value_parser = go_bool, num_args = 0..=1, require_equals = true, default_value_t = false, default_missing_value = "true", value_name = "BOOL", hide_default_value = true)]
     pub(crate) allow_unknown_kinds: bool,
     /// Print the findings as JSON on standard output
-    #[arg(long)]
+    #[arg(long, value_parser = go_bool, num_args = 0..=1, require_equals = true, default_value_t = false, default_missing_value = "true", value_name = "BOOL", hide_default_value = true)]
     pub(crate) json: bool,
     /// Packer's option for data sources
     #[arg(long, hide = true, value_parser = go_bool, num_args = 0..=1, require_equals = true, default_missing_value = "true")]
@@ -170,7 +170,7 @@ pub(crate) struct InspectArgs {
     #[command(flatten)]
     pub(crate) template: TemplateArgs,
     /// Print JSON
-    #[arg(long)]
+    #[arg(long, value_parser = go_bool, num_args = 0..=1, require_equals = true, default_value_t = false, default_missing_value = "true", value_name = "BOOL", hide_default_value = true)]
     pub(crate) json: bool,
     #[command(flatten)]
     ignored: IgnoredArgs,
@@ -179,7 +179,7 @@ pub(crate) struct InspectArgs {
 #[derive(Debug, Args)]
 pub(crate) struct CleanupArgs {
     /// Show what would be undone, and undo nothing
-    #[arg(long)]
+    #[arg(long, value_parser = go_bool, num_args = 0..=1, require_equals = true, default_value_t = false, default_missing_value = "true", value_name = "BOOL", hide_default_value = true)]
     pub(crate) dry_run: bool,
 }
 
@@ -204,7 +204,7 @@ pub(crate) struct CompletionsArgs {
 #[derive(Debug, Args)]
 pub(crate) struct VersionArgs {
     /// Print JSON
-    #[arg(long)]
+    #[arg(long, value_parser = go_bool, num_args = 0..=1, require_equals = true, default_value_t = false, default_missing_value = "true", value_name = "BOOL", hide_default_value = true)]
     pub(crate) json: bool,
 }
 
@@ -379,6 +379,23 @@ mod tests {
         assert_eq!(choice("--color", true), clap::ColorChoice::Always);
         assert_eq!(choice("bild", true), clap::ColorChoice::Never);
         assert_eq!(choice("bild", false), clap::ColorChoice::Auto);
+    }
+
+    #[test]
+    fn every_switch_may_be_switched_off() {
+        let mut seen = 0;
+        for command in definition().get_subcommands() {
+            let switches = command.get_arguments().filter(|argument| {
+                argument.get_value_names().is_some_and(|names| names.iter().any(|name| name == "BOOL"))
+                    || matches!(argument.get_action(), clap::ArgAction::SetTrue)
+            });
+            for long in switches.filter_map(clap::Arg::get_long) {
+                let line = format!("kiln {} -{long}=false", command.get_name());
+                assert!(read(line.split(' ')).is_ok(), "{line}");
+                seen += 1;
+            }
+        }
+        assert!(seen >= 8, "only {seen} switches found");
     }
 
     #[test]

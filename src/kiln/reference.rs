@@ -118,7 +118,7 @@ fn the_environment_is_documented() {
     let mut page = String::from(
         "# Environment\n\nEvery variable that kiln reads. One that is empty counts as not set, but for the values of a \
          template's variables.\nScripts on this host (`shell-local`) get the whole environment; containers get none of \
-         it.\n",
+         it but what\n`run_command` passes on with `-e NAME`.\n",
     );
     for (title, variables) in variables::GROUPS {
         writeln!(page, "\n## {title}\n\n| variable | |\n|---|---|").unwrap();
