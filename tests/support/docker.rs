@@ -7,7 +7,8 @@ use serde_json::Value as Json;
 /// The base image that `make test` provides.
 pub(crate) const BASE: &str = "debian:bookworm";
 
-fn socket() -> String {
+/// The engine's socket.
+pub(crate) fn socket() -> String {
     let host = std::env::var("DOCKER_HOST").unwrap_or_else(|_| "unix:///var/run/docker.sock".to_owned());
     host.trim_start_matches("unix://").to_owned()
 }
@@ -46,6 +47,16 @@ pub(crate) fn container(reference: &str) -> Option<Json> {
 /// An image's history.
 pub(crate) fn history(reference: &str) -> Json {
     serde_json::from_str(&call("GET", &format!("/images/{}/history", encoded(reference))).unwrap()).unwrap()
+}
+
+/// An image's history; `None` where it went meanwhile.
+pub(crate) fn try_history(reference: &str) -> Option<Json> {
+    serde_json::from_str(&call("GET", &format!("/images/{}/history", encoded(reference)))?).ok()
+}
+
+/// All images, also those that others were made from: their ids.
+pub(crate) fn all_images() -> Vec<String> {
+    ids(&call("GET", "/images/json?all=1").unwrap())
 }
 
 /// Containers with a label, running or not: their ids.

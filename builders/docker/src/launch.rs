@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use kiln_core::{BuildContext, Builder, EntryId, Failure, Launched, Stream};
-use kiln_docker::engine::{BuildRequest, ContainerSpec, TransferProgress};
+use kiln_docker::engine::{BuildRequest, ContainerSpec, Created, TransferProgress};
 use kiln_docker::models::{ContainerCreateBody, HostConfig};
 use kiln_docker::steps::DockerfileSteps;
 use kiln_docker::{BaseUndo, ContainerUndo, Engine, EngineError, ImageInfo, undo};
@@ -68,11 +68,11 @@ impl DockerBuilder {
         if self.config.build.is_none() {
             return Ok(None);
         }
-        context.journal.record(&context.build, self.base_undo(Vec::new()).entry()).map(Some)
+        context.journal.record(&context.build, self.base_undo(DockerfileSteps::default()).entry()).map(Some)
     }
 
-    fn base_undo(&self, images: Vec<String>) -> BaseUndo {
-        BaseUndo { engine: self.engine().address().to_owned(), images }
+    fn base_undo(&self, steps: DockerfileSteps) -> BaseUndo {
+        BaseUndo { engine: self.engine().address().to_owned(), steps, at: undo::seconds_since_epoch() }
     }
 
     async fn launch_recorded(&self, context: &BuildContext, base_entry: Option<EntryId>) -> Result<Launched, Failure> {
@@ -83,10 +83,11 @@ impl DockerBuilder {
             engine: self.engine().address().to_owned(),
             name: spec.name.clone(),
             run: self.config.kiln_labels.then(|| context.run.to_string()),
+            at: undo::seconds_since_epoch(),
         };
         self.refuse_taken_name(&spec.name).await?;
         let entry = context.journal.record(&context.build, container.entry())?;
-        match or_cancelled(context, self.start(context, &spec)).await {
+        match self.start(context, &spec).await {
             Ok(started) => {
                 self.warn_of_volumes(context, &base, &started);
                 let entries = Entries { container: entry, base: base_entry };
@@ -161,19 +162,19 @@ impl DockerBuilder {
             platform: self.config.platform.clone(),
             credentials,
         };
-        let followed = Mutex::new((DockerfileSteps::default(), Vec::new(), Ok(())));
+        let followed = Mutex::new((DockerfileSteps::default(), Ok(())));
         let on_line = |line: &str| {
             context.events.output(Stream::Stdout, line);
             let Ok(mut followed) = followed.lock() else { return };
-            let (steps, images, noted) = &mut *followed;
-            if let Some(image) = steps.made(line) {
-                images.push(image.to_owned());
-                let amended = context.journal.amend(entry, self.base_undo(images.clone()).entry());
+            let (steps, noted) = &mut *followed;
+            // The journal holds no secrets.
+            if steps.follow(&context.redactor.redact(line)) {
+                let amended = context.journal.amend(entry, self.base_undo(steps.clone()).entry());
                 *noted = std::mem::replace(noted, Ok(())).and(amended);
             }
         };
         let id = self.engine().build_image(&request, &on_line).await?;
-        let (_, _, noted) = followed.into_inner().unwrap_or_else(PoisonError::into_inner);
+        let (_, noted) = followed.into_inner().unwrap_or_else(PoisonError::into_inner);
         noted?;
         Ok(id)
     }
@@ -320,7 +321,17 @@ impl DockerBuilder {
 
     async fn start(&self, context: &BuildContext, spec: &ContainerSpec) -> Result<Started, Failure> {
         context.events.message(format!("starting container {}", spec.name));
+        // Not stopped halfway: the engine would go on and make a container that nobody knows of.
         let created = self.engine().create_container(spec).await?;
+        or_cancelled(context, self.start_created(context, spec, created)).await
+    }
+
+    async fn start_created(
+        &self,
+        context: &BuildContext,
+        spec: &ContainerSpec,
+        created: Created,
+    ) -> Result<Started, Failure> {
         for warning in &created.warnings {
             context.events.warn(warning.clone());
         }

@@ -183,7 +183,14 @@ impl DockerMachine {
             // Gone already where the engine's side failed.
             let _ = tokio::fs::remove_file(&temporary).await;
         }
-        context.journal.strike(entry)?;
+        match &exported {
+            // The result belongs to the user once the whole build is well.
+            Ok(()) => {
+                let absolute = std::path::absolute(to).unwrap_or_else(|_| to.to_path_buf());
+                context.journal.amend(entry, FileUndo { path: absolute }.entry())?;
+            }
+            Err(_) => context.journal.strike(entry)?,
+        }
         exported?;
         Ok(Artifact {
             builder_id: EXPORTED.to_owned(),

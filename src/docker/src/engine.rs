@@ -203,6 +203,8 @@ pub struct ImageFilter {
     pub comment: Option<String>,
     /// Not older than this, in seconds since the epoch.
     pub created_since: Option<i64>,
+    /// A text in what its history says of its making.
+    pub created_by: Option<String>,
 }
 
 /// A Docker engine.

@@ -271,6 +271,15 @@ impl BollardEngine {
         })
     }
 
+    /// Whether the last entry of an image's history holds a text.
+    async fn is_created_by(&self, id: &str, text: &str) -> Result<bool, EngineError> {
+        match self.short().await?.image_history(id).await.map_err(failed("read an image's history", id)) {
+            Ok(history) => Ok(history.first().is_some_and(|entry| entry.created_by.contains(text))),
+            Err(error) if error.is_not_found() => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
     pub(crate) async fn find_images_call(&self, filter: &ImageFilter) -> Result<Vec<String>, EngineError> {
         let labels: Vec<String> = filter.labels.iter().map(|(name, value)| format!("{name}={value}")).collect();
         let mut filters = HashMap::new();
@@ -291,6 +300,11 @@ impl BollardEngine {
                 if info.is_none_or(|info| info.comment != *comment) {
                     continue;
                 }
+            }
+            if let Some(text) = &filter.created_by
+                && !self.is_created_by(&image.id, text).await?
+            {
+                continue;
             }
             found.push(image.id);
         }

@@ -12,12 +12,20 @@ use serde::{Deserialize, Serialize};
 use crate::client::BollardEngine;
 use crate::engine::{Engine, ImageFilter};
 use crate::error::EngineError;
+use crate::steps::DockerfileSteps;
 
 /// Bound on undoing one thing.
 const TIMEOUT: Duration = Duration::from_secs(120);
 
 /// Between two looks at something that is to end.
 const LOOK_AGAIN: Duration = Duration::from_millis(100);
+
+/// How long the end of what the engine was asked for is waited for, if that was less than [`FRESH`] seconds ago.
+const LAST_ANSWER: Duration = Duration::from_secs(3);
+const FRESH: u64 = 60;
+
+/// The engine's clock and this host's may differ by this much, in seconds.
+pub const CLOCK_SKEW: i64 = 300;
 
 /// What undoing a container needs.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -29,6 +37,9 @@ pub struct ContainerUndo {
     /// The value of its label `kiln.run`, where it bears one: somebody else's container of that name stays.
     #[serde(default)]
     pub run: Option<String>,
+    /// When it was asked for, in seconds since the epoch.
+    #[serde(default)]
+    pub at: u64,
 }
 
 /// What undoing an image needs: its id, or what is known of it before it exists.
@@ -55,13 +66,15 @@ pub struct ImageUndo {
     pub created_since: Option<i64>,
 }
 
-/// What undoing the base image of a `build {}` needs: all that the Dockerfile's steps made so far.
+/// What undoing the base image of a `build {}` needs: how far the Dockerfile has come.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct BaseUndo {
     /// The engine's address.
     pub engine: String,
-    /// The images that the steps made, in their order; none that came from the engine's cache.
-    pub images: Vec<String>,
+    /// Its steps.
+    pub steps: DockerfileSteps,
+    /// When that was, in seconds since the epoch.
+    pub at: u64,
 }
 
 /// What undoing a name needs.
@@ -103,7 +116,7 @@ impl ImageUndo {
 impl BaseUndo {
     /// As a journal's entry.
     pub fn entry(&self) -> Undo {
-        let what = self.images.last().map_or_else(String::new, |id| format!(" {id}"));
+        let what = self.steps.images.last().map_or_else(String::new, |id| format!(" {id}"));
         undo("docker.base", self, format!("base image{what}"))
     }
 }
@@ -125,7 +138,7 @@ pub struct FileUndo {
 impl FileUndo {
     /// As a journal's entry.
     pub fn entry(&self) -> Undo {
-        undo("docker.file", self, format!("unfinished file {}", self.path.display()))
+        undo("docker.file", self, format!("file {}", self.path.display()))
     }
 
     async fn remove(&self) -> Result<bool, EngineError> {
@@ -164,7 +177,7 @@ impl DockerUndoer {
         let is_gone = match undo.kind.as_str() {
             "docker.container" => {
                 let data: ContainerUndo = read(undo)?;
-                remove_container(&*(self.connect)(&data.engine)?, &data).await?
+                remove_expected_container(&*(self.connect)(&data.engine)?, &data).await?
             }
             "docker.image" => {
                 let data: ImageUndo = read(undo)?;
@@ -200,6 +213,24 @@ pub async fn remove_container(engine: &dyn Engine, data: &ContainerUndo) -> Resu
     engine.remove_container(&found.id).await
 }
 
+/// The same for a container whose making nobody waits for any more: the engine may still be at it.
+async fn remove_expected_container(engine: &dyn Engine, data: &ContainerUndo) -> Result<bool, EngineError> {
+    let is_fresh = is_fresh(data.at);
+    let start = tokio::time::Instant::now();
+    while !remove_container(engine, data).await? {
+        if !is_fresh || start.elapsed() >= LAST_ANSWER {
+            return Ok(false);
+        }
+        tokio::time::sleep(LOOK_AGAIN).await;
+    }
+    Ok(true)
+}
+
+/// Whether what was asked for then may be under way still.
+fn is_fresh(at: u64) -> bool {
+    seconds_since_epoch().saturating_sub(at) < FRESH
+}
+
 /// Removes the images that an entry means; returns whether there were any.
 pub async fn remove_images(engine: &dyn Engine, data: &ImageUndo) -> Result<bool, EngineError> {
     let ids = match &data.id {
@@ -215,6 +246,7 @@ pub async fn remove_images(engine: &dyn Engine, data: &ImageUndo) -> Result<bool
                 parent: data.parent.clone(),
                 comment: data.comment.clone(),
                 created_since: data.created_since,
+                created_by: None,
             };
             engine.find_images(&filter).await?
         }
@@ -239,10 +271,36 @@ async fn commit_is_over(engine: &dyn Engine, container: &str) -> Result<(), Engi
 /// Removes what the steps of a Dockerfile made, the last first; what bears a name, is used or is built upon stays.
 async fn remove_base(engine: &dyn Engine, data: &BaseUndo) -> Result<bool, EngineError> {
     let mut has_removed = false;
-    for id in data.images.iter().rev() {
+    for id in image_under_way(engine, data).await?.iter().chain(data.steps.images.iter().rev()) {
         has_removed |= remove_unnamed(engine, id).await?;
     }
     Ok(has_removed)
+}
+
+/// The image of the step that was under way: an engine ends it although nobody listens any more, perhaps only now.
+async fn image_under_way(engine: &dyn Engine, data: &BaseUndo) -> Result<Vec<String>, EngineError> {
+    let (Some(from), Some(mark)) = (&data.steps.from, data.steps.mark()) else { return Ok(Vec::new()) };
+    let Some(from) = engine.inspect_image(from).await? else { return Ok(Vec::new()) };
+    let filter = ImageFilter {
+        parent: Some(from.id),
+        created_by: Some(mark.to_owned()),
+        created_since: i64::try_from(data.at).ok().map(|at| at - CLOCK_SKEW),
+        ..ImageFilter::default()
+    };
+    let is_fresh = is_fresh(data.at);
+    let start = tokio::time::Instant::now();
+    loop {
+        let found = engine.find_images(&filter).await?;
+        if !found.is_empty() || !is_fresh || start.elapsed() >= LAST_ANSWER {
+            return Ok(found);
+        }
+        tokio::time::sleep(LOOK_AGAIN).await;
+    }
+}
+
+/// The time, in seconds since the epoch.
+pub fn seconds_since_epoch() -> u64 {
+    std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(0, |time| time.as_secs())
 }
 
 /// Removes an image without names; one that others need stays.
@@ -309,7 +367,7 @@ mod tests {
         let mut spec = ContainerSpec { name: "kiln-1".into(), ..ContainerSpec::default() };
         spec.config.image = Some("debian".into());
         engine.create_container(&spec).await.unwrap();
-        let data = ContainerUndo { engine: address(), name: "kiln-1".into(), run: Some("r1".into()) };
+        let data = ContainerUndo { engine: address(), name: "kiln-1".into(), run: Some("r1".into()), at: 0 };
         assert_eq!(undoer(&engine).undo(&data.entry()).await.unwrap(), UndoOutcome::AlreadyGone, "not of this run");
         let entry = ContainerUndo { run: None, ..data }.entry();
         assert_eq!(entry.description, "container kiln-1");
@@ -356,7 +414,9 @@ mod tests {
         let first = engine.add_image_with("", ImageInfo::default());
         let second = engine.add_image_with("", ImageInfo::default());
         let named = engine.add_image("mine:1");
-        let data = BaseUndo { engine: address(), images: vec![first.clone(), named.clone(), second.clone()] };
+        let images = vec![first.clone(), named.clone(), second.clone()];
+        let steps = DockerfileSteps { images, ..DockerfileSteps::default() };
+        let data = BaseUndo { engine: address(), steps, at: 0 };
         assert_eq!(undoer(&engine).undo(&data.entry()).await.unwrap(), UndoOutcome::Removed);
         let left: Vec<String> = engine.images().into_iter().map(|image| image.id).collect();
         assert_eq!(left, [named]);
@@ -383,6 +443,23 @@ mod tests {
         };
         let entry = data.entry();
         let (undone, ()) = tokio::join!(undoer.undo(&entry), commit);
+        assert_eq!(undone.unwrap(), UndoOutcome::Removed);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_container_that_is_only_being_made_is_waited_for() {
+        let engine = Arc::new(FakeEngine::new());
+        engine.add_image("debian");
+        let data = ContainerUndo { engine: address(), name: "kiln-1".into(), run: None, at: seconds_since_epoch() };
+        let undoer = undoer(&engine);
+        let create = async {
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            let mut spec = ContainerSpec { name: "kiln-1".into(), ..ContainerSpec::default() };
+            spec.config.image = Some("debian".into());
+            engine.create_container(&spec).await.unwrap();
+        };
+        let entry = data.entry();
+        let (undone, ()) = tokio::join!(undoer.undo(&entry), create);
         assert_eq!(undone.unwrap(), UndoOutcome::Removed);
     }
 }
