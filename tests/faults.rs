@@ -1,5 +1,7 @@
 //! What goes wrong: each fault is told with its place and what to do, and leaves nothing behind.
 
+use std::io::{Read, Write};
+
 use serde_json::Value as Json;
 
 use crate::support::docker::{self, Removed};
@@ -170,6 +172,88 @@ fn ctrl_c_unwinds_within_seconds() {
     assert_eq!(running.end().0, 130);
     assert!(start.elapsed() < std::time::Duration::from_secs(10), "{:?}", start.elapsed());
     nothing_is_left(&world, &run);
+}
+
+/// The question stands on a terminal, and nothing waits for it once the run is stopped.
+#[test]
+fn ctrl_c_at_a_question_unwinds_too() {
+    if !docker::is_there() {
+        return;
+    }
+    let world = World::new();
+    world.write(
+        "a.json",
+        &format!(r#"{{"builders": [{BUILDER}], "provisioners": [{{"type": "shell", "inline": ["exit 3"]}}]}}"#),
+    );
+    let kiln = world.command(&["build", "-on-error=ask", "a.json"]);
+    // `script` gives it a terminal, and passes on what is typed.
+    let mut command = std::process::Command::new("script");
+    let line = format!("{} build -on-error=ask a.json", kiln.get_program().display());
+    command.args(["-qefc", &line, "/dev/null"]).current_dir(world.path());
+    command.env_clear().envs(kiln.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    command.stdin(std::process::Stdio::piped()).stdout(std::process::Stdio::piped());
+    let mut child = command.spawn().unwrap();
+    let mut keyboard = child.stdin.take().unwrap();
+    let mut screen = Screen { output: child.stdout.take().unwrap(), seen: String::new() };
+    screen.read_until("[r]etry the failed step?", 1);
+    assert!(screen.seen.contains("exited with status 3"), "the question is about what was said: {}", screen.seen);
+    keyboard.write_all(b"r\n").unwrap();
+    screen.read_until("[r]etry the failed step?", 2);
+    let start = std::time::Instant::now();
+    keyboard.write_all(b"\x03").unwrap();
+    screen.read_until("stopped\r\n", 1);
+    assert_eq!(child.wait().unwrap().code(), Some(130), "{}", screen.seen);
+    assert!(start.elapsed() < std::time::Duration::from_secs(10), "{:?}", start.elapsed());
+    assert_eq!(world.leftovers(), Vec::<std::path::PathBuf>::new());
+}
+
+struct Screen {
+    output: std::process::ChildStdout,
+    seen: String,
+}
+
+impl Screen {
+    #[track_caller]
+    fn read_until(&mut self, wanted: &str, times: usize) {
+        while self.seen.matches(wanted).count() < times {
+            let mut chunk = [0; 4096];
+            let count = self.output.read(&mut chunk).unwrap();
+            assert!(count > 0, "no `{wanted}` in {}", self.seen);
+            self.seen.push_str(&String::from_utf8_lossy(&chunk[..count]));
+        }
+    }
+}
+
+/// What a step started is gone when its time is up: it would meddle with the steps that follow.
+#[test]
+fn a_step_whose_time_is_up_leaves_nothing_running() {
+    if !docker::is_there() {
+        return;
+    }
+    let world = World::new();
+    world.write(
+        "a.pkr.hcl",
+        r#"source "docker" "a" {
+  image   = "debian:bookworm"
+  pull    = false
+  discard = true
+}
+build {
+  sources = ["docker.a"]
+  provisioner "shell" {
+    timeout           = "1s"
+    continue_on_error = true
+    inline            = ["sleep 3001 & sleep 3002"]
+  }
+  provisioner "shell" {
+    inline = ["cat /proc/[0-9]*/cmdline | tr '\\0' '\n' | grep -c '^300[12]$' || true"]
+  }
+}
+"#,
+    );
+    let outcome = world.succeed(&["build", "-json", "a.pkr.hcl"]);
+    assert!(outcome.stdout.contains(r#""line":"0""#), "{}", outcome.stdout);
+    assert!(outcome.stdout.contains("it took longer than its `timeout`"), "{}", outcome.stdout);
 }
 
 #[test]

@@ -60,6 +60,10 @@ build {
     env    = { TOKEN = var.token }
     inline = ["echo local \"$TOKEN\""]
   }
+  provisioner "shell" {
+    execute_command = "echo '${var.token}' | sh {{.Path}}"
+    inline          = ["read -r token; printf %s \"$token\" | sha256sum | cmp - /sum && echo same again", "echo running too; sleep 2"]
+  }
   post-processor "manifest" {
     output      = "manifest.json"
     custom_data = { token = upper(lower(var.token)) == "x" ? "a" : "b" }
@@ -81,6 +85,13 @@ build {
     for file in std::fs::read_dir(world.state().join("runs")).unwrap() {
         holds_no_secret("the journal", &std::fs::read_to_string(file.unwrap().path()).unwrap());
     }
+    running.wait_for("running too", |event| {
+        seen.push_str(&event.to_string());
+        event["event"] == "output" && event["line"] == "running too"
+    });
+    assert!(seen.contains("\"same again\""), "the secret reached the script: {seen}");
+    let processes = Command::new("ps").args(["axww", "-o", "args"]).output().unwrap();
+    holds_no_secret("ps with a secret in `execute_command`", &String::from_utf8_lossy(&processes.stdout));
     let finished = running.wait_for("build-finished", |event| {
         seen.push_str(&event.to_string());
         event["event"] == "build-finished"

@@ -89,7 +89,7 @@ fn run_cleanup(header: RunHeader, state: RunState) -> RunCleanup {
 
 fn living(header: RunHeader, events: &Events) -> RunCleanup {
     events.message(format!(
-        "run {} ({}, process {}) is still going; left alone",
+        "run {} ({}, process {}) is still going, or is being cleaned up; left alone",
         header.run, header.template, header.pid
     ));
     run_cleanup(header, RunState::Living)
@@ -97,7 +97,7 @@ fn living(header: RunHeader, events: &Events) -> RunCleanup {
 
 fn unreadable(run: String, error: JournalError, events: &Events) -> RunCleanup {
     let failure = Failure::from(error);
-    events.warn(format!("left alone: {}", failure.chain()));
+    events.warn(format!("left alone: {}; delete the file when nothing is left of its run", failure.chain()));
     let (removed, already_gone, failed) = (Vec::new(), Vec::new(), Vec::new());
     RunCleanup { run, header: None, state: RunState::Unreadable(failure), removed, already_gone, failed }
 }
@@ -121,7 +121,7 @@ async fn finish(
     events.message(format!("cleaning up after run {} ({})", header.run, header.template));
     if journal.damaged() > 0 {
         events.warn(format!(
-            "{} of the lines in {} cannot be read; find what they named by the label kiln.run={}",
+            "{} of the lines in {} cannot be read; find what they named by the label kiln.run={}, then delete the file",
             journal.damaged(),
             journal.path().display(),
             header.run
