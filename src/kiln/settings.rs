@@ -89,7 +89,7 @@ impl Settings {
         // One that does not exist yet is made later, or that fails with a message of its own.
         let Ok(metadata) = std::fs::metadata(&self.state_dir) else { return Ok(()) };
         let own = rustix::process::getuid().as_raw();
-        if metadata.uid() == own || own == 0 && !self.state_dir.starts_with(std::env::temp_dir()) {
+        if !is_foreign(metadata.uid(), own, self.state_dir.starts_with(std::env::temp_dir())) {
             return Ok(());
         }
         Err(Failure::environment(ForeignStateDir(self.state_dir.clone()))
@@ -97,6 +97,24 @@ impl Settings {
     }
 }
 
+/// Root may use what root or, with sudo, the user owns; but in a directory where everybody writes, only its own.
+fn is_foreign(owner: u32, own: u32, is_temporary: bool) -> bool {
+    owner != own && (own != 0 || is_temporary)
+}
+
 #[derive(Debug, thiserror::Error)]
 #[error("the directory for cleanup journals, {}, belongs to another user", .0.display())]
 struct ForeignStateDir(PathBuf);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_journal_of_someone_else_is_not_obeyed() {
+        assert!(!is_foreign(1000, 1000, true));
+        assert!(is_foreign(0, 1000, false));
+        assert!(is_foreign(1000, 0, true));
+        assert!(!is_foreign(1000, 0, false));
+    }
+}
