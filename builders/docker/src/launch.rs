@@ -335,7 +335,7 @@ impl DockerBuilder {
         for warning in &created.warnings {
             context.events.warn(warning.clone());
         }
-        self.engine().start_container(&created.id).await?;
+        self.engine().start_container(&created.id).await.map_err(|error| explain_start(error, spec))?;
         let info = self.engine().inspect_container(&created.id).await?.unwrap_or_default();
         if !info.is_running {
             let code = info.exit_code.map(|code| format!(" with exit code {code}")).unwrap_or_default();
@@ -398,6 +398,19 @@ impl DockerBuilder {
             machine::Plan { config: self.config.clone(), changes: self.changes.clone(), base, spec, started, entries },
             communicator,
         )
+    }
+}
+
+/// Names the program where the runtime says, in many words, that the image lacks it.
+fn explain_start(error: EngineError, spec: &ContainerSpec) -> Failure {
+    let text = error.to_string();
+    let is_missing = text.contains("executable file not found") || text.contains("no such file or directory");
+    let program = spec.config.entrypoint.as_ref().and_then(|words| words.first());
+    match program.filter(|program| is_missing && text.contains(&format!("\"{program}\""))) {
+        Some(program) => Failure::from(error).hint(format!(
+            "the image has no {program}, which keeps the container running; `run_command` can name another program"
+        )),
+        None => Failure::from(error),
     }
 }
 
@@ -490,6 +503,17 @@ mod tests {
         assert_eq!(first_process(None, words(&["run"]), &base), Some(words(&["/entry", "run"])));
         assert_eq!(first_process(Some(String::new()), words(&["run"]), &base), Some(words(&["run"])));
         assert_eq!(first_process(None, Vec::new(), &base), None);
+    }
+
+    #[test]
+    fn an_image_without_the_shell_is_told() {
+        let mut spec = ContainerSpec::default();
+        spec.config.entrypoint = Some(vec!["/bin/sh".into()]);
+        let refused =
+            |message: &str| EngineError::Refused { action: "start".into(), message: message.into(), status: None };
+        let missing = r#"unable to start container process: exec: "/bin/sh": stat /bin/sh: no such file or directory"#;
+        assert!(explain_start(refused(missing), &spec).hints[0].contains("the image has no /bin/sh"));
+        assert!(explain_start(refused("cgroup: no such file or directory"), &spec).hints.is_empty());
     }
 
     #[test]

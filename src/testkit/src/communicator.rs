@@ -189,6 +189,7 @@ pub struct ScriptedCommunicator {
     served: Mutex<BTreeMap<String, Vec<u8>>>,
     answer: Mutex<Option<Answer>>,
     called: tokio::sync::Notify,
+    has_terminal: std::sync::atomic::AtomicBool,
 }
 
 impl std::fmt::Debug for ScriptedCommunicator {
@@ -201,6 +202,11 @@ impl ScriptedCommunicator {
     /// Answers everything well.
     pub fn new() -> ScriptedCommunicator {
         ScriptedCommunicator::default()
+    }
+
+    /// From now on commands without input run on a terminal.
+    pub fn on_terminal(&self) {
+        self.has_terminal.store(true, std::sync::atomic::Ordering::SeqCst);
     }
 
     /// Answers the next command not answered yet.
@@ -275,6 +281,10 @@ impl ScriptedCommunicator {
 
 #[async_trait]
 impl Communicator for ScriptedCommunicator {
+    fn has_terminal(&self) -> bool {
+        self.has_terminal.load(std::sync::atomic::Ordering::SeqCst)
+    }
+
     async fn exec(&self, command: &Command, sink: &mut dyn OutputSink) -> Result<ExitStatus, CommunicatorError> {
         let stdin = match &command.stdin {
             Stdin::Closed => None,

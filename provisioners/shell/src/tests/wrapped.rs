@@ -33,6 +33,26 @@ async fn a_script_costs_one_command_and_no_secret_is_in_it() {
 }
 
 #[tokio::test]
+async fn on_a_terminal_the_script_is_stored_by_a_command_of_its_own() {
+    let context = context().build();
+    let machine = FakeMachine::new();
+    machine.communicator.on_terminal();
+    machine.communicator.on_exec(Reply::ok());
+    machine.communicator.on_exec(Reply::exit(4).stdout("seen\r\n"));
+    let step = shell(json!({ "inline": ["echo seen"], "env": { "A": "b" } }));
+    let failure = step.provision(&machine, &context).await.unwrap_err();
+    assert!(failure.chain().contains("status 4"), "{}", failure.chain());
+    let calls = machine.communicator.execs();
+    let [store, run] = calls.as_slice() else { panic!("{calls:?}") };
+    assert_eq!(store.stdin_text(), "#!/bin/sh -e\necho seen\n");
+    assert_eq!((run.stdin_text().as_str(), run.variable("A"), &run.argv[3]), ("", Some("b"), &store.argv[3]));
+    assert_eq!(context.reporter.output(), ["seen"], "nothing of the wrapper's own");
+    machine.communicator.on_exec(Reply::exit(125).stderr("no space left"));
+    let failure = step.provision(&machine, &context).await.unwrap_err();
+    assert!(failure.chain().contains("cannot store"), "{}", failure.chain());
+}
+
+#[tokio::test]
 async fn scripts_are_sent_as_they_are_but_for_their_line_ends() {
     let context = context().build();
     let machine = FakeMachine::new();
