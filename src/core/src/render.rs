@@ -1,5 +1,7 @@
 //! Diagnostics as text: file, line, column, the source line, a caret, and the suggested edit.
 
+use std::ops::Range;
+
 use annotate_snippets::{AnnotationKind, Group, Level, Patch, Renderer, Snippet};
 
 use crate::diagnostic::{Diagnostic, Fix, Label, Severity};
@@ -27,9 +29,12 @@ pub fn render(diagnostic: &Diagnostic, sources: &SourceMap, coloured: bool) -> S
     }
     for source in shown {
         let Some(file) = sources.get(source) else { continue };
-        let mut snippet = Snippet::source(&*file.text).path(file.name.as_str()).line_start(1);
-        for (label, kind) in labels.iter().filter(|(label, _)| label.span.source == source) {
-            let mark = kind.span(clamp(&file.text, label.span.range()));
+        let own = || labels.iter().filter(|(label, _)| label.span.source == source);
+        let (start, line, text) = window(&file.text, own().map(|(label, _)| clamp(&file.text, label.span.range())));
+        let mut snippet = Snippet::source(text).path(file.name.as_str()).line_start(line);
+        for (label, kind) in own() {
+            let range = clamp(&file.text, label.span.range());
+            let mark = kind.span(range.start - start..range.end - start);
             snippet = snippet.annotation(if label.text.is_empty() { mark } else { mark.label(label.text.as_str()) });
         }
         group = group.element(snippet);
@@ -44,13 +49,25 @@ pub fn render(diagnostic: &Diagnostic, sources: &SourceMap, coloured: bool) -> S
     if let Some(fix) = &diagnostic.fix
         && let Some(file) = sources.get(fix.span.source)
     {
-        let patch = Patch::new(clamp(&file.text, fix.span.range()), replacement(fix, sources));
+        let range = clamp(&file.text, fix.span.range());
+        let (start, line, text) = window(&file.text, [range.clone()]);
+        let patch = Patch::new(range.start - start..range.end - start, replacement(fix, sources));
         report.push(
             Group::with_title(Level::HELP.secondary_title(fix.text.as_str()))
-                .element(Snippet::source(&*file.text).path(file.name.as_str()).line_start(1).patch(patch)),
+                .element(Snippet::source(text).path(file.name.as_str()).line_start(line).patch(patch)),
         );
     }
     renderer.term_width(WIDTH).render(&report)
+}
+
+/// The lines around some ranges: their offset, the number of the first, their text. The renderer walks over all that it is
+/// given, which for thousands of mistakes in one file would be too much.
+fn window(text: &str, ranges: impl IntoIterator<Item = Range<usize>>) -> (usize, usize, &str) {
+    let (first, last) =
+        ranges.into_iter().fold((text.len(), 0), |(first, last), range| (first.min(range.start), last.max(range.end)));
+    let start = text[..first].rfind('\n').map_or(0, |newline| newline + 1);
+    let end = text[last.max(start)..].find('\n').map_or(text.len(), |newline| last.max(start) + newline + 1);
+    (start, text[..start].matches('\n').count() + 1, &text[start..end])
 }
 
 /// The new text of a fix. A name that stands in quotes keeps them: whoever suggests a name need not know how it is written.

@@ -8,10 +8,13 @@ pub fn nearest<'a>(name: &str, candidates: impl IntoIterator<Item = &'a str>) ->
     candidates
         .into_iter()
         .filter(|candidate| *candidate != name)
-        .map(|candidate| {
+        .filter_map(|candidate| {
             let other = plain(candidate);
-            let longer = wanted.chars().count().max(other.chars().count());
-            (strsim::damerau_levenshtein(&wanted, &other), longer, candidate)
+            let (one, two) = (wanted.chars().count(), other.chars().count());
+            let longer = one.max(two);
+            // Each character more is a change: no need to look closer.
+            (one.abs_diff(two) <= (longer / 3).max(1)).then_some(())?;
+            Some((strsim::damerau_levenshtein(&wanted, &other), longer, candidate))
         })
         .filter(|(distance, longer, _)| *distance <= (*longer / 3).max(1) && *distance < *longer)
         .min_by_key(|(distance, _, candidate)| (*distance, *candidate))

@@ -173,6 +173,9 @@ fn report_build_names(found: &[Reference], place: &str, diagnostics: &mut Diagno
     !outside.is_empty()
 }
 
+/// How many values may need each other in a row: a bound on the stack.
+const MAXIMUM_CHAIN: usize = 500;
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum State {
     Open,
@@ -198,6 +201,13 @@ impl Walk<'_> {
             None => {}
         }
         let Some(node) = self.nodes.get(label).copied() else { return };
+        if self.stack.len() >= MAXIMUM_CHAIN {
+            let title = format!("values refer to each other over more than {MAXIMUM_CHAIN} steps");
+            self.diagnostics.push(Diagnostic::error("too-deep", node.place(), title));
+            self.done.insert(label.to_owned(), State::InCycle);
+            self.order.push(label.to_owned());
+            return;
+        }
         self.done.insert(label.to_owned(), State::Open);
         self.stack.push((label.to_owned(), by));
         for reference in node.references() {

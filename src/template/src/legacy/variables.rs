@@ -335,6 +335,9 @@ impl Collector<'_> {
     }
 }
 
+/// How many variables may need each other in a row: a bound on the stack.
+const MAXIMUM_CHAIN: usize = 200;
+
 struct Resolver<'a> {
     declared: &'a IndexMap<String, (Span, bool)>,
     settings: &'a BTreeMap<String, Setting>,
@@ -408,6 +411,11 @@ impl Resolver<'_> {
             return false;
         }
         let span = if self.is_hidden(name, setting) { setting.span() } else { setting.inside(reference.range.clone()) };
+        if self.in_progress.len() >= MAXIMUM_CHAIN {
+            let title = format!("variables use each other over more than {MAXIMUM_CHAIN} steps");
+            self.report(name, setting, Diagnostic::error("too-deep", span, title));
+            return false;
+        }
         self.in_progress.push((name.to_owned(), span));
         let start = self.in_progress.iter().position(|(other, _)| other == target);
         let is_resolved = match start {
