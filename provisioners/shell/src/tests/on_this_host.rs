@@ -51,11 +51,11 @@ async fn run(context: &TestContext, mut arguments: Json) -> Result<Vec<String>, 
 #[tokio::test]
 async fn every_way_gives_the_script_the_same_environment() {
     let context = context().secret("hunt'er\" $22").build();
-    let inline = ["printf '%s|' \"$TOKEN\" \"$PLAIN\" \"$PACKER_BUILD_NAME\" | od -An -v -tx1 | tr -d ' \\n'"];
+    let inline = ["printf '%s|' \"$TOKEN\" \"$PLAIN\" \"$PACKER_BUILD_NAME\" | od -An -v -to1 | tr -d ' \\n'"];
     let env = json!({ "TOKEN": "hunt'er\" $22", "PLAIN": "it's $HOME \\ `id`\nand a line" });
-    // In hexadecimal, which the redactor does not know.
+    // In octal, which the redactor does not know.
     let expected: String =
-        "hunt'er\" $22|it's $HOME \\ `id`\nand a line|worker|".bytes().map(|byte| format!("{byte:02x}")).collect();
+        "hunt'er\" $22|it's $HOME \\ `id`\nand a line|worker|".bytes().map(|byte| format!("{byte:03o}")).collect();
     for how in [
         json!({}),
         json!({ "execute_command": "chmod +x \"{{.Path}}\"; {{.Vars}} \"{{.Path}}\"" }),
