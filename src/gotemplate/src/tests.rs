@@ -214,7 +214,7 @@ fn an_error_of_a_later_rendering_names_the_action_it_came_from() {
 
 #[test]
 fn action_ranges_cover_delimiters_and_heed_quotes() {
-    assert_eq!(action_ranges("none"), []);
+    assert!(action_ranges("none").is_empty());
     assert_eq!(action_ranges("a{{ `}}` }}b{{- /* }} */ -}}"), [1..11, 12..28]);
     assert_eq!(action_ranges("a{{ b}}c{{ d"), [1..7, 8..12]);
 }
