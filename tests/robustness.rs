@@ -201,3 +201,49 @@ fn many_variables_take_time_in_proportion() {
         assert!(large < small * 40, "{form:?}: 1,000 variables take {small:?}, 10,000 take {large:?}");
     }
 }
+
+/// What nests or chains without end is refused; a stack that runs over would take the process with it.
+#[test]
+fn endless_nesting_is_refused() {
+    // As much as the command's own thread has; the threads of tests have less, and debug builds need more.
+    let thread = std::thread::Builder::new().stack_size(8 << 20).spawn(refuse_endless_nesting).unwrap();
+    thread.join().unwrap();
+}
+
+fn refuse_endless_nesting() {
+    const DEEP: usize = 2_000;
+    let kinds = kinds();
+    let directory = tempfile::tempdir().unwrap();
+    let around = |open: &str, inner: &str, close: &str| format!("{}{inner}{}", open.repeat(DEEP), close.repeat(DEEP));
+    let hcl = [
+        around("(", "1", ")"),
+        around("[", "", "]"),
+        around("{a=", "1", "}"),
+        around("\"${", "1", "}\""),
+        around("upper(", "\"x\"", ")"),
+        around("!", "true", ""),
+        around("true ? 1 : ", "1", ""),
+        around("[for x in [1] : ", "x", "]"),
+        around("1 + ", "1", ""),
+        around("", "local", ".a"),
+        "[".repeat(DEEP),
+    ];
+    for expression in hcl {
+        let text = format!("locals {{\n  a = {expression}\n}}\n");
+        assert!(!check(&text, ConfigType::Hcl2, directory.path(), &kinds), "{}", &text[..40]);
+    }
+    let locals: String = (0..DEEP).map(|index| format!("  l{index} = local.l{}\n", index + 1)).collect();
+    let text = format!("locals {{\n{locals}  l{DEEP} = 1\n}}\n");
+    assert!(!check(&text, ConfigType::Hcl2, directory.path(), &kinds));
+    let variables: Vec<String> =
+        (0..DEEP).map(|index| format!("\"v{index}\": \"{{{{user `v{}`}}}}\"", index + 1)).collect();
+    let image = |text: &str| {
+        let builder = format!("{{\"type\": \"docker\", \"commit\": true, \"image\": \"{text}\"}}");
+        format!("{{\"variables\": {{{}, \"v{DEEP}\": \"x\"}}, \"builders\": [{builder}]}}", variables.join(","))
+    };
+    let actions = around("{{if true}}", "x", "{{end}}");
+    let parentheses = format!("{{{{{}}}}}", around("(", "1", ")"));
+    for text in [image("x"), image(&actions), image(&parentheses), around("{\"a\":", "1", "}"), "[".repeat(DEEP)] {
+        assert!(!check(&text, ConfigType::Json, directory.path(), &kinds), "{}", &text[..40]);
+    }
+}

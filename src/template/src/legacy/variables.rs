@@ -336,7 +336,7 @@ impl Collector<'_> {
 }
 
 /// How many variables may need each other in a row: a bound on the stack.
-const MAXIMUM_CHAIN: usize = 200;
+const MAXIMUM_CHAIN: usize = 64;
 
 struct Resolver<'a> {
     declared: &'a IndexMap<String, (Span, bool)>,
