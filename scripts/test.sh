@@ -11,4 +11,4 @@ for assignment in $environment; do export "${assignment?}"; done
 
 export KILN_TEST_REQUIRE=1
 say "cargo test"
-cargo test --workspace --locked "$@"
+cargo test --workspace --locked --no-fail-fast "$@"

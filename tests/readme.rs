@@ -37,7 +37,7 @@ fn the_first_template_builds_and_prints_what_the_readme_shows() {
 #[test]
 fn the_mistake_is_shown_as_the_readme_shows_it() {
     let world = World::new();
-    let template = "source \"docker\" \"worker\" {\n  image = \"debian:bookworm\"\n  comit = true\n  discard = true\n}\nbuild {\n  sources = [\"source.docker.worker\"]\n}\n";
+    let template = "source \"docker\" \"worker\" {\n  image = \"debian:bookworm\"\n  comit = true\n}\nbuild {\n  sources = [\"source.docker.worker\"]\n}\n";
     world.write("wrong.pkr.hcl", template);
     let outcome = world.run(&["validate", "wrong.pkr.hcl"]);
     assert_eq!(outcome.code, 3);
