@@ -1,7 +1,8 @@
-//! A tar stream from a machine to a directory of this host. The machine is not trusted: nothing lands outside.
+//! A tar stream from a machine to a directory of this host. The machine is not trusted: nothing lands outside. A file
+//! takes its place only when it is complete: what breaks off leaves the old one.
 
 use std::io::{self, Read};
-use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Component, Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
@@ -10,6 +11,9 @@ use futures_util::StreamExt;
 use tokio::sync::mpsc;
 
 use crate::tar::ByteStream;
+
+/// What the names of files begin with that are not complete.
+const TEMPORARY: &str = ".kiln-";
 
 /// Why unpacking failed.
 #[derive(Debug, thiserror::Error)]
@@ -76,9 +80,12 @@ where
     F: FnOnce(ChannelReader) -> Result<T, UnpackError> + Send + 'static,
 {
     let (sender, receiver) = mpsc::channel(4);
-    let work = tokio::task::spawn_blocking(move || work(ChannelReader { receiver, chunk: Bytes::new() }));
-    while let Some(item) = stream.next().await {
-        if sender.send(item).await.is_err() {
+    let work =
+        tokio::task::spawn_blocking(move || work(ChannelReader { receiver, chunk: Bytes::new(), is_ended: false }));
+    loop {
+        let item = stream.next().await.transpose();
+        let is_last = !matches!(item, Ok(Some(_)));
+        if sender.send(item).await.is_err() || is_last {
             break;
         }
     }
@@ -86,17 +93,25 @@ where
     work.await.unwrap_or_else(|error| Err(UnpackError::Archive(io::Error::other(error))))
 }
 
+/// Reads until `None` comes. A channel that closes before is an error: whoever wanted the files was dropped.
 struct ChannelReader {
-    receiver: mpsc::Receiver<io::Result<Bytes>>,
+    receiver: mpsc::Receiver<io::Result<Option<Bytes>>>,
     chunk: Bytes,
+    is_ended: bool,
 }
 
 impl Read for ChannelReader {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         while self.chunk.is_empty() {
+            if self.is_ended {
+                return Ok(0);
+            }
             match self.receiver.blocking_recv() {
-                None => return Ok(0),
-                Some(item) => self.chunk = item?,
+                None => return Err(io::ErrorKind::ConnectionAborted.into()),
+                Some(item) => match item? {
+                    Some(chunk) => self.chunk = chunk,
+                    None => self.is_ended = true,
+                },
             }
         }
         let length = buffer.len().min(self.chunk.len());
@@ -137,7 +152,6 @@ pub fn unpack(reader: impl Read, to: &Path, options: &UnpackOptions) -> Result<V
         match kind {
             tar::EntryType::Directory => directories.push(make_directory(&entry, &target, options).map_err(failed)?),
             tar::EntryType::Regular | tar::EntryType::Continuous | tar::EntryType::GNUSparse => {
-                replace(&target).map_err(failed)?;
                 write_file(&mut entry, &target, options)?;
             }
             tar::EntryType::Symlink => {
@@ -188,7 +202,7 @@ fn checked_target(to: &Path, inside: &Path, name: &Path) -> Result<PathBuf, Unpa
     Ok(to.join(inside))
 }
 
-/// Takes away what stands there, so that nothing is written through a link or into a file with other names.
+/// Takes away what stands where a link goes.
 fn replace(target: &Path) -> io::Result<()> {
     match std::fs::symlink_metadata(target) {
         Ok(metadata) if metadata.is_dir() => Err(io::ErrorKind::IsADirectory.into()),
@@ -211,21 +225,30 @@ fn own(path: &Path, owner: Option<(u64, u64)>) -> io::Result<()> {
     std::os::unix::fs::lchown(path, Some(narrow(user)?), Some(narrow(group)?))
 }
 
+/// Writes beside the target and then takes its place, whatever stands there but a directory: nothing is written through
+/// a link or into a file with other names.
 fn write_file<R: Read>(
     entry: &mut tar::Entry<'_, R>,
     target: &Path,
     options: &UnpackOptions,
 ) -> Result<(), UnpackError> {
     let failed = |source| UnpackError::Write { path: target.to_path_buf(), source };
-    let mut file = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(target).map_err(failed)?;
-    copy_entry(entry, &mut file, target)?;
+    if std::fs::symlink_metadata(target).is_ok_and(|metadata| metadata.is_dir()) {
+        return Err(failed(io::ErrorKind::IsADirectory.into()));
+    }
+    let directory = target.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    // Mode 0600 and a random name; it removes itself when dropped.
+    let mut temporary = tempfile::Builder::new().prefix(TEMPORARY).tempfile_in(directory).map_err(failed)?;
+    copy_entry(entry, temporary.as_file_mut(), target)?;
     let metadata = || -> io::Result<()> {
-        own(target, owner(entry, options)?)?;
+        own(temporary.path(), owner(entry, options)?)?;
+        let file = temporary.as_file();
         // After chown, which takes setuid bits away.
         file.set_permissions(std::fs::Permissions::from_mode(entry.header().mode()? & 0o7777))?;
         file.set_modified(modified(entry.header().mtime()?))
     };
-    metadata().map_err(failed)
+    metadata().map_err(failed)?;
+    temporary.persist(target).map(drop).map_err(|error| failed(error.error))
 }
 
 fn copy_entry<R: Read>(
@@ -312,7 +335,6 @@ fn first_file(reader: impl Read, to: &Path, options: &UnpackOptions) -> Result<(
         if let Some(parent) = to.parent() {
             std::fs::create_dir_all(parent).map_err(failed)?;
         }
-        replace(to).map_err(failed)?;
         return write_file(&mut entry, to, options);
     }
     Err(UnpackError::NoFile)
@@ -404,5 +426,77 @@ mod tests {
         let whole = archive(&[("file", Regular, &"x".repeat(5000), 0o644)]);
         let error = unpack(&whole[..2048], home.path(), &UnpackOptions::default()).unwrap_err();
         assert!(matches!(error, UnpackError::Archive(_)), "{error}");
+    }
+
+    /// What a directory holds, and what its file `old` says.
+    fn state(directory: &Path) -> (Vec<String>, String) {
+        let entries = std::fs::read_dir(directory).unwrap();
+        let mut names: Vec<String> = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+        names.sort();
+        (names, std::fs::read_to_string(directory.join("old")).unwrap())
+    }
+
+    #[tokio::test]
+    async fn a_stream_that_breaks_halfway_leaves_the_old_file_and_nothing_else() {
+        let home = tempfile::tempdir().unwrap();
+        std::fs::write(home.path().join("old"), "old").unwrap();
+        let untouched = (vec!["old".to_owned()], "old".to_owned());
+        let whole = Bytes::from(archive(&[("old", Regular, &"x".repeat(5000), 0o644)]));
+        let broken = |at: usize| -> ByteStream {
+            let error = io::Error::from(io::ErrorKind::ConnectionReset);
+            Box::pin(futures_util::stream::iter([Ok(whole.slice(..at)), Err(error)]))
+        };
+        for at in [100, 512, 2048] {
+            let error = unpack_file(broken(at), &home.path().join("old"), UnpackOptions::default()).await.unwrap_err();
+            assert!(matches!(error, UnpackError::Archive(_)), "{at}: {error}");
+            assert_eq!(state(home.path()), untouched, "file, {at}");
+            unpack_stream(broken(at), home.path(), UnpackOptions::default()).await.unwrap_err();
+            assert_eq!(state(home.path()), untouched, "directory, {at}");
+        }
+        let stream: ByteStream = Box::pin(futures_util::stream::iter([Ok(whole.clone())]));
+        unpack_file(stream, &home.path().join("old"), UnpackOptions::default()).await.unwrap();
+        assert_eq!(state(home.path()), (vec!["old".to_owned()], "x".repeat(5000)));
+    }
+
+    #[test]
+    fn a_dropped_call_leaves_the_old_file_and_nothing_else() {
+        let home = tempfile::tempdir().unwrap();
+        std::fs::write(home.path().join("old"), "old").unwrap();
+        let first = archive(&[("new", Regular, "new", 0o644)]);
+        let whole = archive(&[("old", Regular, &"x".repeat(5000), 0o644)]);
+        // In the middle of a file, and between two, where the archive might as well be complete.
+        let between = first[..1024].to_vec();
+        for (start, left) in [(whole[..2048].to_vec(), vec!["old"]), (between, vec!["new", "old"])] {
+            let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+            runtime.block_on(async {
+                let (asked, was_asked) = tokio::sync::oneshot::channel();
+                let stalled = futures_util::stream::once(async move {
+                    let _ = asked.send(());
+                    std::future::pending().await
+                });
+                let stream: ByteStream = Box::pin(futures_util::stream::iter([Ok(Bytes::from(start))]).chain(stalled));
+                tokio::select! {
+                    ended = unpack_stream(stream, home.path(), UnpackOptions::default()) => panic!("{ended:?}"),
+                    _ = was_asked => {}
+                }
+            });
+            // Waits for the thread that unpacks.
+            drop(runtime);
+            let left: Vec<String> = left.into_iter().map(str::to_owned).collect();
+            assert_eq!(state(home.path()), (left, "old".to_owned()));
+        }
+    }
+
+    #[test]
+    fn a_channel_that_closes_early_is_no_end() {
+        let (sender, receiver) = mpsc::channel(1);
+        drop(sender);
+        let mut reader = ChannelReader { receiver, chunk: Bytes::new(), is_ended: false };
+        assert_eq!(reader.read(&mut [0; 8]).unwrap_err().kind(), io::ErrorKind::ConnectionAborted);
+        let (sender, receiver) = mpsc::channel(1);
+        sender.try_send(Ok(None)).unwrap();
+        drop(sender);
+        let mut reader = ChannelReader { receiver, chunk: Bytes::new(), is_ended: false };
+        assert_eq!((reader.read(&mut [0; 8]).unwrap(), reader.read(&mut [0; 8]).unwrap()), (0, 0));
     }
 }
