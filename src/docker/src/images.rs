@@ -72,7 +72,7 @@ pub(crate) fn image_info(image: models::ImageInspect) -> ImageInfo {
     }
 }
 
-/// Streams to a file that is made new; an incomplete file does not stay.
+/// Streams to a file, which is made, or emptied where the caller reserved it; an incomplete file does not stay.
 pub(crate) async fn write_stream(
     mut stream: impl Stream<Item = Result<Bytes, bollard::errors::Error>> + Unpin,
     to: &Path,
