@@ -13,6 +13,7 @@ use tokio_util::sync::CancellationToken;
 use crate::cleanup::{blocking, remove_directory};
 use crate::error::BuildError;
 use crate::guard::{bounded, supervise};
+use crate::journal::OpenEntry;
 use crate::policy::{Decision, OnError};
 use crate::post_process::{Processing, Product};
 use crate::prepare::PreparedBuild;
@@ -40,12 +41,22 @@ pub(crate) struct BuildRun {
     pub(crate) stepping: Arc<Scope>,
     /// What the first stage that failed for good printed last.
     last_lines: Mutex<Vec<String>>,
+    /// What could not be undone: it is tried once, the rest is for `kiln cleanup`.
+    not_undone: Mutex<Vec<EntryId>>,
 }
 
 /// A build that did not come to an artifact, or was stopped after it.
 struct Stopped {
     failure: Failure,
     decision: Decision,
+    /// What sealing left could not be removed, so the machine it is made from stays too.
+    is_stuck: bool,
+}
+
+impl Stopped {
+    fn new(failure: Failure, decision: Decision) -> Stopped {
+        Stopped { failure, decision, is_stuck: false }
+    }
 }
 
 /// What a build came to.
@@ -56,6 +67,8 @@ struct Ended {
     is_cancelled: bool,
     /// What was made stays as it is, by the user's wish.
     is_left: bool,
+    /// The same, but because removing it failed.
+    is_stuck: bool,
     /// Stages whose things belong to the user now.
     kept: Vec<Arc<Scope>>,
 }
@@ -90,6 +103,7 @@ impl BuildRun {
             context,
             stepping,
             last_lines: Mutex::default(),
+            not_undone: Mutex::default(),
         }
     }
 
@@ -153,7 +167,7 @@ impl BuildRun {
             let failure = Failure::new(FailureClass::Template, BuildError::SourceNotKnown { place });
             let failure = failure.at(self.prepared.source_span);
             self.events.error(&failure);
-            return Err(Stopped { failure, decision: Decision::CleanUp });
+            return Err(Stopped::new(failure, Decision::CleanUp));
         }
         loop {
             self.tail.clear();
@@ -168,8 +182,10 @@ impl BuildRun {
                     .at(self.prepared.source_span);
             match self.decide(&failure).await {
                 // What the failed try may have left.
-                Decision::Retry => self.undo_scope(&self.launching).await,
-                decision => return Err(Stopped { failure, decision }),
+                Decision::Retry => {
+                    self.undo_scope(&self.launching).await;
+                }
+                decision => return Err(Stopped::new(failure, decision)),
             }
         }
     }
@@ -206,7 +222,7 @@ impl BuildRun {
         let (number, total) = (index + 1, self.prepared.steps.len());
         loop {
             if let Err(failure) = self.shared.stop.check() {
-                return Err(Stopped { failure, decision: Decision::CleanUp });
+                return Err(Stopped::new(failure, Decision::CleanUp));
             }
             self.debug_pause(&format!("next is step {number} of {total}, `{}`", step.spec.component.kind)).await;
             let Err(failure) = self.step(step, number, total, machine).await else { return Ok(()) };
@@ -217,7 +233,7 @@ impl BuildRun {
             }
             match self.decide(&failure).await {
                 Decision::Retry => {}
-                decision => return Err(Stopped { failure, decision }),
+                decision => return Err(Stopped::new(failure, decision)),
             }
         }
     }
@@ -226,7 +242,7 @@ impl BuildRun {
         let (kind, place) = (self.prepared.builder_kind.to_string(), self.prepared.place.clone());
         loop {
             if let Err(failure) = self.shared.stop.check() {
-                return Err(Stopped { failure, decision: Decision::CleanUp });
+                return Err(Stopped::new(failure, Decision::CleanUp));
             }
             self.tail.clear();
             let scope = Scope::new(&self.shared.journal, &self.key);
@@ -240,9 +256,12 @@ impl BuildRun {
             };
             let failure = wrap(failure, |source| BuildError::Seal { kind: kind.clone(), place: place.clone(), source })
                 .at(self.prepared.source_span);
-            match self.decide(&failure).await {
-                Decision::Retry => self.undo_scope(&scope).await,
-                decision => return Err(Stopped { failure, decision }),
+            let decision = self.decide(&failure).await;
+            // Before the machine: an engine may go on making the image although nobody waits for it any more, and what
+            // it is made from tells when that is over.
+            let is_undone = matches!(decision, Decision::Leave { .. }) || self.undo_scope(&scope).await.is_empty();
+            if decision != Decision::Retry {
+                return Err(Stopped { failure, decision, is_stuck: !is_undone });
             }
         }
     }
@@ -265,6 +284,10 @@ impl BuildRun {
             }
             return;
         }
+        if stopped.is_stuck {
+            self.events.warn("the machine is left as well, as what was made of it could not be removed");
+            return;
+        }
         self.destroy(machine).await;
     }
 
@@ -284,10 +307,15 @@ impl BuildRun {
         let context = BuildContext { cancel: CancellationToken::new(), ..self.context.clone() };
         let context = BuildContext { journal: self.launching.clone(), ..context };
         let hurry = &self.shared.stop.hurry;
-        if let Err(failure) = bounded(hurry, &self.events, "removing the machine", machine.destroy(&context)).await {
-            self.events.warn(format!("cannot remove the machine: {}", failure.chain()));
+        let destroyed = bounded(hurry, &self.events, "removing the machine", machine.destroy(&context)).await;
+        let not_undone = self.undo_scope(&self.launching).await;
+        if let Err(failure) = destroyed {
+            // An engine that cannot be reached is told once.
+            let reason = failure.chain();
+            if !not_undone.contains(&reason) {
+                self.events.warn(format!("cannot remove the machine: {reason}"));
+            }
         }
-        self.undo_scope(&self.launching).await;
     }
 
     /// Brings the journal in line with what the build came to, and removes its scratch directory.
@@ -301,8 +329,12 @@ impl BuildRun {
             open.retain(|entry| !kept.contains(&entry.id));
             open
         };
-        if !ended.is_left {
-            self.undo(rest()).await;
+        let stays = ended.is_left || ended.is_stuck;
+        if !stays {
+            let not_undone = self.not_undone.lock().unwrap_or_else(PoisonError::into_inner).clone();
+            let mut untried = rest();
+            untried.retain(|entry| !not_undone.contains(&entry.id));
+            self.undo(untried).await;
         }
         let rest = rest();
         // At best in one record: a crash between two would give the user half of what belongs together.
@@ -314,8 +346,9 @@ impl BuildRun {
         if let Err(failure) = handed_over {
             self.events.warn(format!("cannot bring the cleanup journal up to date: {}", failure.chain()));
         }
-        if ended.is_left && !rest.is_empty() {
-            self.events.message("when you are done with it, `kiln cleanup` removes what this build left");
+        if stays && !rest.is_empty() {
+            let when = if ended.is_left { "when you are done with it, " } else { "" };
+            self.events.message(format!("{when}`kiln cleanup` removes what this build left"));
             return;
         }
         let scratch = self.context.scratch.clone();
@@ -397,24 +430,33 @@ impl BuildRun {
         Facts { build: Some(values), ..Facts::default() }
     }
 
-    /// Undoes what a stage left.
-    pub(crate) async fn undo_scope(&self, scope: &Scope) {
-        self.undo(scope.open_entries()).await;
+    /// Undoes what a stage left. Why some of it could not be undone.
+    pub(crate) async fn undo_scope(&self, scope: &Scope) -> Vec<String> {
+        self.undo(scope.open_entries()).await
     }
 
-    async fn undo(&self, entries: Vec<crate::journal::OpenEntry>) {
+    async fn undo(&self, entries: Vec<OpenEntry>) -> Vec<String> {
         let Shared { journal, kinds, stop, .. } = &*self.shared;
-        undo_entries(journal, entries, kinds, &self.events, &stop.hurry).await;
+        let undone = undo_entries(journal, entries, kinds, &self.events, &stop.hurry).await;
+        let mut not_undone = self.not_undone.lock().unwrap_or_else(PoisonError::into_inner);
+        let failed = undone.into_iter().filter_map(|undone| undone.result.err().map(|failure| (undone.entry, failure)));
+        failed
+            .map(|(entry, failure)| {
+                not_undone.push(entry);
+                failure.chain()
+            })
+            .collect()
     }
 }
 
 impl Ended {
     fn from_stopped(stopped: Stopped) -> Ended {
-        let is_left = matches!(stopped.decision, Decision::Leave { .. });
-        if stopped.failure.is_cancelled() {
-            return Ended { is_cancelled: true, ..Ended::default() };
+        let Stopped { failure, decision, is_stuck } = stopped;
+        if failure.is_cancelled() {
+            return Ended { is_cancelled: true, is_stuck, ..Ended::default() };
         }
-        Ended { failures: vec![stopped.failure], is_left, ..Ended::default() }
+        let is_left = matches!(decision, Decision::Leave { .. });
+        Ended { failures: vec![failure], is_left, is_stuck, ..Ended::default() }
     }
 }
 
@@ -422,7 +464,7 @@ impl From<Processing> for Ended {
     fn from(processing: Processing) -> Ended {
         let Processing { kept, failures, is_cancelled, is_left } = processing;
         let (artifacts, kept) = kept.into_iter().map(|product| (product.artifact, product.scope)).unzip();
-        Ended { artifacts, failures, is_cancelled, is_left, kept }
+        Ended { artifacts, failures, is_cancelled, is_left, is_stuck: false, kept }
     }
 }
 

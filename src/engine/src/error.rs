@@ -105,6 +105,9 @@ pub enum EngineError {
         /// The kind.
         kind: String,
     },
+    /// What was made later is to be removed before.
+    #[error("what its build made after it is not removed yet")]
+    LaterFirst,
     /// The scratch directory could not be made.
     #[error("cannot make the scratch directory {}", path.display())]
     Scratch {

@@ -113,7 +113,8 @@ pub fn prepare(plan: &Plan, kinds: &Kinds, options: &PrepareOptions) -> (Option<
         facts: Facts::default(),
     };
     let builds: Vec<Option<PreparedBuild>> = plan.builds.iter().map(|build| preparing.build(build)).collect();
-    let Preparing { mut diagnostics, secrets, .. } = preparing;
+    let Preparing { mut diagnostics, mut secrets, .. } = preparing;
+    secrets.append(&mut diagnostics.secrets);
     diagnostics.sort();
     if diagnostics.has_errors() {
         return (None, diagnostics);
@@ -330,7 +331,7 @@ impl Binding<'_> {
     ) -> Result<Arc<T>, Failure> {
         let mut diagnostics = Diagnostics::new();
         let body = spec.config.evaluate(schema, self.facts, &mut diagnostics);
-        let mut secrets = Vec::new();
+        let mut secrets = std::mem::take(&mut diagnostics.secrets);
         collect_secrets(&body, &mut secrets);
         secrets.iter().for_each(|secret| self.redactor.add(secret));
         let decoded = schema.decode(&body, &mut diagnostics);

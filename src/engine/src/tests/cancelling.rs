@@ -140,3 +140,36 @@ async fn pauses_and_questions_end_when_the_run_is_stopped() {
         harness.assert_clean();
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn the_image_of_a_commit_that_outlasts_the_grace_goes_before_its_machine() {
+    let harness = Harness::new(vec![build("w")]);
+    harness.world.on("seal", Act::Interrupt(Box::new(Act::Commit(Duration::from_secs(20)))));
+    assert_eq!(harness.run().await.exit_code(), 130);
+    assert_eq!(harness.world.log(), ["launch", "seal", "undo image-w", "destroy"]);
+    harness.world.end_commit();
+    harness.assert_clean();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_commit_that_does_not_end_leaves_its_image_and_machine_to_a_later_cleanup() {
+    type Wrap = fn(Box<Act>) -> Act;
+    for (wrap, bound) in [(Act::Interrupt as Wrap, 66), (Act::Hurry as Wrap, 6)] {
+        let harness = Harness::new(vec![build("w")]);
+        harness.world.on("seal", wrap(Box::new(Act::Commit(Duration::from_secs(1000)))));
+        let started = tokio::time::Instant::now();
+        let report = harness.run().await;
+        assert!(started.elapsed() < Duration::from_secs(bound), "{:?}", started.elapsed());
+        assert_eq!((report.exit_code(), report.journal), (130, Some(harness.journal())));
+        assert_eq!(harness.world.log(), ["launch", "seal", "undo image-w"]);
+        let warnings = harness.reporter.warnings();
+        assert_eq!(warnings.len(), 2, "{warnings:?}");
+        assert_eq!(warnings[1], "the machine is left as well, as what was made of it could not be removed");
+        // The engine is still at it.
+        let cleanup = harness.clean_up(false).await;
+        assert_eq!((cleanup.runs[0].failed.len(), harness.world.things()), (2, vec!["machine-w".to_owned()]));
+        harness.world.end_commit();
+        assert_eq!(harness.clean_up(false).await.runs[0].removed, ["image-w", "machine-w"]);
+        harness.assert_clean();
+    }
+}

@@ -16,6 +16,7 @@ use kiln_core::{
 };
 use kiln_testkit::ScriptedCommunicator;
 use serde::Deserialize;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 /// How a call goes.
@@ -34,6 +35,8 @@ pub(super) enum Act {
     /// The user presses Ctrl-C twice, then this.
     Hurry(Box<Act>),
     Print(&'static str, Box<Act>),
+    /// For `seal`: the image comes after this time, whether anyone waits for it or not.
+    Commit(Duration),
     Succeed,
 }
 
@@ -43,6 +46,8 @@ pub(super) struct World {
     log: Mutex<Vec<String>>,
     acts: Mutex<BTreeMap<String, VecDeque<Act>>>,
     running: Mutex<(usize, usize)>,
+    /// When the image of a commit that goes on comes.
+    commit: Mutex<Option<Instant>>,
     /// How often the machines were told to end what dropped calls left running.
     pub(super) ended_dropped: AtomicUsize,
     pub(super) cancel: CancellationToken,
@@ -58,6 +63,27 @@ impl World {
 
     pub(super) fn log(&self) -> Vec<String> {
         self.log.lock().unwrap().clone()
+    }
+
+    /// A commit that nobody waited for brings its image in the end.
+    pub(super) fn end_commit(&self) {
+        if self.commit.lock().unwrap().take().is_some() {
+            self.make("image-w");
+        }
+    }
+
+    /// As a real undoer: waits for the end of the commit as long as the machine is there to tell of it.
+    async fn await_commit(&self) {
+        loop {
+            let Some(end) = *self.commit.lock().unwrap() else { return };
+            if end <= Instant::now() {
+                return self.end_commit();
+            }
+            if !self.things.lock().unwrap().contains("machine-w") {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
     }
 
     pub(super) fn things(&self) -> Vec<String> {
@@ -98,6 +124,11 @@ impl World {
                 Err(Failure::build("connection closed"))
             }
             Act::Deaf => std::future::pending().await,
+            Act::Commit(time) => {
+                self.remove("image-w");
+                *self.commit.lock().unwrap() = Some(Instant::now() + time);
+                std::future::pending().await
+            }
             Act::Interrupt(then) => {
                 self.cancel.cancel();
                 Box::pin(self.act(*then, context)).await
@@ -452,6 +483,9 @@ impl Undoer for FakeUndoer {
     async fn undo(&self, undo: &Undo) -> Result<UndoOutcome, Failure> {
         let name = undo.data["name"].as_str().unwrap();
         self.0.call(&format!("undo {name}"), None).await?;
+        if name == "image-w" {
+            self.0.await_commit().await;
+        }
         Ok(if self.0.remove(name) { UndoOutcome::Removed } else { UndoOutcome::AlreadyGone })
     }
 }
