@@ -64,11 +64,11 @@ pub async fn cleanup(
     events: &Events,
 ) -> Result<CleanupReport, Failure> {
     let directory = runs_directory(state_dir);
-    let journals = blocking(move || list(&directory)).await??;
+    let (journals, unborn) = blocking(move || list(&directory)).await??;
     let mut report = CleanupReport::default();
     for path in journals {
         let name = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
-        let adopted = blocking(move || FileJournal::adopt(&path)).await?;
+        let adopted = blocking(move || FileJournal::adopt(&path, dry_run)).await?;
         let run = match adopted {
             Ok(Adopted::Gone) => continue,
             Ok(Adopted::Living(header)) => living(header, events),
@@ -77,6 +77,12 @@ pub async fn cleanup(
             Err(error) => unreadable(name, error, events),
         };
         report.runs.push(run);
+    }
+    // Nothing was made by then: there is nothing to tell but what hinders removing it.
+    for path in unborn.into_iter().filter(|_| !dry_run) {
+        if let Err(error) = blocking(move || FileJournal::remove_stillborn(&path)).await? {
+            events.warn(Failure::from(error).chain());
+        }
     }
     report.runs.sort_by_key(|run| run.header.as_ref().map(|header| header.started));
     Ok(report)
@@ -173,22 +179,27 @@ pub(crate) fn remove_directory(path: &Path) -> std::io::Result<()> {
     }
 }
 
-fn list(directory: &Path) -> Result<Vec<PathBuf>, JournalError> {
+/// The journals, and the files that were to become some.
+fn list(directory: &Path) -> Result<(Vec<PathBuf>, Vec<PathBuf>), JournalError> {
     let failed = |source| JournalError::Io { action: "read", path: directory.to_owned(), source };
     let entries = match std::fs::read_dir(directory) {
         Ok(entries) => entries,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok((Vec::new(), Vec::new())),
         Err(error) => return Err(failed(error)),
     };
-    let mut journals = Vec::new();
+    let (mut journals, mut unborn) = (Vec::new(), Vec::new());
     for entry in entries {
         let path = entry.map_err(failed)?.path();
         if path.extension() == Some(OsStr::new("jsonl")) {
             journals.push(path);
+        } else if path.extension() == Some(OsStr::new("new"))
+            && path.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b"."))
+        {
+            unborn.push(path);
         }
     }
     journals.sort();
-    Ok(journals)
+    Ok((journals, unborn))
 }
 
 /// Runs blocking work off the async threads.

@@ -10,6 +10,7 @@ use std::io::{self, BufRead, BufReader, Seek, SeekFrom, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use kiln_core::{EntryId, Failure, FailureClass, Journal, Undo};
 use rustix::fs::{FlockOperation, flock};
@@ -17,6 +18,8 @@ use serde::{Deserialize, Serialize};
 
 /// Version of the record format; a journal of a newer one is left alone.
 const FORMAT: u32 = 1;
+/// No run takes this long from making its journal's file to locking it.
+const UNBORN_FOR: Duration = Duration::from_secs(60);
 
 /// What a journal says of its run.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -186,15 +189,18 @@ impl FileJournal {
         Ok(journal)
     }
 
-    /// Takes over the journal of a run that may be dead. Blocking.
-    pub(crate) fn adopt(path: &Path) -> Result<Adopted, JournalError> {
+    /// Takes over the journal of a run that may be dead; `only_looks` writes nothing and hinders nobody else who looks.
+    /// Blocking.
+    pub(crate) fn adopt(path: &Path, only_looks: bool) -> Result<Adopted, JournalError> {
         let failed = |action| move |source| JournalError::Io { action, path: path.to_owned(), source };
-        let file = match OpenOptions::new().read(true).append(true).open(path) {
+        let file = match OpenOptions::new().read(true).append(!only_looks).open(path) {
             Ok(file) => file,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Adopted::Gone),
             Err(error) => return Err(failed("read")(error)),
         };
-        match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+        let lock =
+            if only_looks { FlockOperation::NonBlockingLockShared } else { FlockOperation::NonBlockingLockExclusive };
+        match flock(&file, lock) {
             Ok(()) => {}
             Err(rustix::io::Errno::WOULDBLOCK) => return Ok(Adopted::Living(load(&file, path)?.header)),
             Err(error) => return Err(failed("lock")(error.into())),
@@ -204,7 +210,9 @@ impl FileJournal {
         }
         let loaded = load(&file, path)?;
         // A power cut in the middle of a write leaves half a line; the thing it names was not made yet.
-        file.set_len(loaded.length).map_err(failed("write"))?;
+        if !only_looks {
+            file.set_len(loaded.length).map_err(failed("write"))?;
+        }
         let state = State {
             file,
             length: loaded.length,
@@ -214,6 +222,27 @@ impl FileJournal {
             damaged: loaded.damaged,
         };
         Ok(Adopted::Dead(loaded.header, FileJournal { path: path.to_owned(), state: Mutex::new(state) }))
+    }
+
+    /// Removes a file that a run which was killed at its very start left under the name of an unborn journal: nobody
+    /// holds its lock, and it is too old for a run that is just about to take it. Returns whether it was one. Blocking.
+    pub(crate) fn remove_stillborn(path: &Path) -> Result<bool, JournalError> {
+        let failed = |action| move |source| JournalError::Io { action, path: path.to_owned(), source };
+        let file = match File::open(path) {
+            Ok(file) => file,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
+            Err(error) => return Err(failed("read")(error)),
+        };
+        // A clock that was set back makes it wait for the next cleanup.
+        let modified = file.metadata().and_then(|found| found.modified()).map_err(failed("read"))?;
+        if modified.elapsed().is_ok_and(|age| age >= UNBORN_FOR) {
+            match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+                Ok(()) => return std::fs::remove_file(path).map(|()| true).map_err(failed("remove")),
+                Err(rustix::io::Errno::WOULDBLOCK) => {}
+                Err(error) => return Err(failed("lock")(error.into())),
+            }
+        }
+        Ok(false)
     }
 
     /// Where it lies.

@@ -241,11 +241,14 @@ async fn open(
 
 /// Makes a directory that only its owner may enter; its parent may be anyone's. Blocking.
 pub(crate) fn make_scratch(path: &Path) -> Result<(), Failure> {
-    let failed = |source| EngineError::Scratch { path: path.to_owned(), source };
+    let failed = |source| {
+        Failure::environment(EngineError::Scratch { path: path.to_owned(), source })
+            .hint("set KILN_TMP_DIR to a directory that you may write to and that has space")
+    };
     if let Some(parent) = path.parent() {
-        std::fs::create_dir_all(parent).map_err(failed).map_err(Failure::environment)?;
+        std::fs::create_dir_all(parent).map_err(failed)?;
     }
-    std::fs::DirBuilder::new().mode(0o700).create(path).map_err(failed).map_err(Failure::environment)
+    std::fs::DirBuilder::new().mode(0o700).create(path).map_err(failed)
 }
 
 /// Removes the scratch directory and the journal, if nothing is left that needs them.

@@ -28,7 +28,7 @@ fn every_call_is_a_line_on_disk_and_survives_the_process() {
     let path = journal.path().to_owned();
     assert_eq!(std::fs::read_to_string(&path).unwrap().lines().count(), 8);
     drop(journal);
-    let Adopted::Dead(header, journal) = FileJournal::adopt(&path).unwrap() else { panic!("it is dead") };
+    let Adopted::Dead(header, journal) = FileJournal::adopt(&path, false).unwrap() else { panic!("it is dead") };
     assert_eq!((header.run.as_str(), header.pid), ("run-1", std::process::id()));
     assert_eq!(names(&journal), ["two, with its id"]);
     // Ids go on, so that an old strike cannot hit a new entry.
@@ -88,4 +88,20 @@ fn a_run_of_the_same_id_is_refused() {
     let _living = create(directory.path());
     let header = RunHeader::new("run-1", "b", Path::new("/tmp/x"));
     assert!(matches!(FileJournal::create(directory.path(), &header), Err(JournalError::Io { .. })));
+}
+
+#[test]
+fn a_look_writes_nothing() {
+    let directory = tempfile::tempdir().unwrap();
+    let journal = create(directory.path());
+    journal.record("a", undo("one")).unwrap();
+    let path = journal.path().to_owned();
+    drop(journal);
+    let torn = std::fs::read_to_string(&path).unwrap() + "{\"record\":\"und";
+    std::fs::write(&path, &torn).unwrap();
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o400)).unwrap();
+    let Adopted::Dead(_, looking) = FileJournal::adopt(&path, true).unwrap() else { panic!("it is dead") };
+    assert_eq!(names(&looking), ["one"]);
+    assert!(matches!(FileJournal::adopt(&path, true).unwrap(), Adopted::Dead(..)), "two may look at a time");
+    assert_eq!(std::fs::read_to_string(&path).unwrap(), torn);
 }

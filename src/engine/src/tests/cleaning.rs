@@ -63,7 +63,10 @@ async fn a_living_run_is_told_and_left_alone() {
 #[tokio::test]
 async fn a_dry_run_only_tells() {
     let harness = crashed();
+    let torn = std::fs::read_to_string(harness.journal()).unwrap() + "{\"record\"";
+    std::fs::write(harness.journal(), &torn).unwrap();
     let report = harness.clean_up(true).await;
+    assert_eq!(std::fs::read_to_string(harness.journal()).unwrap(), torn);
     assert!(matches!(report.runs[0].state, RunState::Pending) && !report.is_clean());
     assert_eq!(report.runs[0].removed, ["image", "machine", "network"]);
     assert!(harness.world.log().is_empty() && harness.journal().exists() && harness.scratch().exists());
@@ -162,6 +165,29 @@ async fn a_directory_that_does_not_bear_the_runs_name_is_never_removed() {
     drop(FileJournal::create(&harness.settings.state_dir, &RunHeader::new("run-1", "a", &precious)).unwrap());
     assert!(harness.clean_up(false).await.is_clean());
     assert!(precious.exists());
+}
+
+#[tokio::test]
+async fn what_a_run_killed_at_its_start_left_goes_once_it_is_old_and_not_locked() {
+    let harness = crashed();
+    let runs = harness.settings.state_dir.join("runs");
+    let file = |name: &str, is_old: bool| {
+        let file = std::fs::File::create(runs.join(name)).unwrap();
+        let age = std::time::Duration::from_secs(if is_old { 61 } else { 0 });
+        file.set_modified(std::time::SystemTime::now() - age).unwrap();
+        file
+    };
+    let locked = file(".locked.new", true);
+    rustix::fs::flock(&locked, rustix::fs::FlockOperation::LockExclusive).unwrap();
+    file(".old.new", true);
+    file(".young.new", false);
+    file("mine.new", true);
+    harness.clean_up(true).await;
+    assert!(runs.join(".old.new").exists(), "a dry run removes nothing");
+    assert!(harness.clean_up(false).await.is_clean());
+    let mut left: Vec<_> = std::fs::read_dir(&runs).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    left.sort();
+    assert_eq!(left, [".locked.new", ".young.new", "mine.new"]);
 }
 
 #[tokio::test]
