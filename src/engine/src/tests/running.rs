@@ -187,3 +187,15 @@ async fn a_run_without_a_place_for_its_journal_does_not_start() {
     let errors = harness.errors();
     assert!(errors[0].starts_with("cannot create the cleanup journal "), "{errors:?}");
 }
+
+#[tokio::test]
+async fn a_run_without_a_place_for_its_scratch_directory_says_how_to_name_another() {
+    let mut harness = Harness::new(vec![build("worker")]);
+    let file = harness.directory.path().join("file");
+    std::fs::write(&file, "").unwrap();
+    harness.settings.scratch_root = file;
+    let report = harness.run().await;
+    assert_eq!(report.class(), Some(FailureClass::Environment));
+    assert!(report.failure.unwrap().hints[0].contains("KILN_TMP_DIR"));
+    assert!(!harness.journal().exists());
+}
