@@ -108,6 +108,48 @@ build {
     holds_no_secret("the image", &docker::image(&image).unwrap().to_string());
 }
 
+/// Pieces that derive from a sensitive value and stand inside longer texts are masked too.
+#[test]
+fn what_derives_from_a_sensitive_value_is_masked() {
+    if !docker::is_there() {
+        return;
+    }
+    let mut world = World::new();
+    world.env("PKR_VAR_token", "pass-word-xyz");
+    world.write(
+        "a.pkr.hcl",
+        r#"variable "token" {
+  sensitive = true
+}
+source "docker" "a" {
+  image   = "debian:bookworm"
+  pull    = false
+  discard = true
+}
+build {
+  sources = ["docker.a"]
+  provisioner "shell" {
+    environment_vars = ["CHANGED=x${replace(var.token, "-", "_")}"]
+    inline           = ["echo ${upper(var.token)} ${substr(var.token, 0, 6)}-tail; echo $CHANGED"]
+  }
+}
+"#,
+    );
+    let template = r#"{"variables": {"token": "{{env `PKR_VAR_token`}}", "derived": "{{user `token` | upper}}"},
+        "sensitive-variables": ["token"],
+        "builders": [{"type": "docker", "image": "debian:bookworm", "pull": false, "discard": true}],
+        "provisioners": [{"type": "shell", "inline": ["echo {{user `derived`}} {{user `token` | replace_all `-` `_`}}"]}]}"#;
+    world.write("a.json", template);
+    for name in ["a.pkr.hcl", "a.json"] {
+        let outcome = world.succeed(&["build", "-json", name]);
+        for piece in ["PASS-WORD", "pass-w", "pass_word"] {
+            assert!(!outcome.stdout.contains(piece), "{name}: {piece} in {}", outcome.stdout);
+        }
+        assert!(outcome.stdout.contains("<sensitive>"), "{}", outcome.stdout);
+    }
+    assert!(!world.succeed(&["inspect", "a.json"]).stdout.contains("PASS-WORD"));
+}
+
 /// A mistake in a line that holds a secret does not show it.
 #[test]
 fn a_diagnostic_does_not_quote_a_secret() {

@@ -76,7 +76,7 @@ pub(crate) struct TemplateArgs {
     /// Build only these (comma-separated; HCL2: globs, JSON: exact names)
     #[arg(long, value_name = "NAMES", value_delimiter = ',', conflicts_with = "except")]
     pub(crate) only: Vec<String>,
-    /// Build all but these; post-processors of that name are left out too
+    /// Build all but these; post-processors of that name, and what follows them in their chain, are left out too
     #[arg(long, value_name = "NAMES", value_delimiter = ',')]
     pub(crate) except: Vec<String>,
     /// What the template is, whatever its name
@@ -94,7 +94,7 @@ pub(crate) enum ConfigType {
 pub(crate) struct BuildArgs {
     #[command(flatten)]
     pub(crate) template: TemplateArgs,
-    /// Overwrite what an earlier run left
+    /// Overwrite what an earlier run left: the manifest, checksum files
     #[arg(long, value_parser = go_bool, num_args = 0..=1, require_equals = true, default_value_t = false, default_missing_value = "true", value_name = "BOOL", hide_default_value = true)]
     pub(crate) force: bool,
     /// Go step by step: one build at a time, waiting for Enter before each step

@@ -185,7 +185,7 @@ fn the_docker_source_is_documented() {
     let mut page = format!("# The `docker` source\n\n{}\n\n```hcl\n{}\n```\n\n", schema.doc, schema.example);
     page.push_str(
         "No `docker` program is needed: kiln speaks to the engine's API, at `DOCKER_HOST` or docker's usual socket. The \
-         arguments are\nthose of Packer's plug-in, and `kiln_labels`; what differs is said in \
+         arguments are\nthose of Packer's plug-in, `network`, `kiln_labels` and the words for `pull`; what differs is said in \
          [compatibility](../compatibility.md). In legacy JSON they\nstand beside `\"type\": \"docker\"`.\n\n",
     );
     table(&mut page, schema);

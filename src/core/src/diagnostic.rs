@@ -145,6 +145,9 @@ impl Diagnostic {
 pub struct Diagnostics {
     /// All of them.
     pub items: Vec<Diagnostic>,
+    /// Texts that came up on the way, derive from sensitive values and stand inside longer texts
+    /// (`"x ${upper(var.token)}"`): nothing may show them. Whoever ends the stage gives them to the redactor.
+    pub secrets: Vec<String>,
 }
 
 impl Diagnostics {
@@ -196,6 +199,6 @@ impl IntoIterator for Diagnostics {
 
 impl From<Vec<Diagnostic>> for Diagnostics {
     fn from(items: Vec<Diagnostic>) -> Diagnostics {
-        Diagnostics { items }
+        Diagnostics { items, secrets: Vec::new() }
     }
 }

@@ -46,7 +46,7 @@ pub(super) const GROUPS: &[(&str, &[(&str, &str)])] = &[
         &[
             (
                 "DOCKER_HOST",
-                "The engine, for `build` and `cleanup`: `unix:///path`, `tcp://host:port`, `http://`, `https://` or `ssh://user@host`. Default: `unix:///var/run/docker.sock`.",
+                "The engine, for `build` (`cleanup` goes to the engine that the journal names): `unix:///path`, `tcp://host:port`, `http://`, `https://` or `ssh://user@host`. Default: `unix:///var/run/docker.sock`.",
             ),
             ("DOCKER_TLS_VERIFY", "Set: TLS over `tcp://`."),
             ("DOCKER_CERT_PATH", "Directory of `ca.pem`, `cert.pem` and `key.pem` for TLS. Default: `~/.docker`."),

@@ -115,7 +115,7 @@ pub(crate) fn show_diagnostics(
         }
         Format::MachineReadable => {
             for item in warnings_first(diagnostics) {
-                let one = Diagnostics { items: vec![item.clone()] };
+                let one = Diagnostics::from(vec![item.clone()]);
                 let shown = diagnostics_text(&one, sources, redactor, &plain);
                 let kind = if item.is_error() { "error" } else { "say" };
                 text.push_str(&machine_readable::ui_line(kind, shown.split("\n\n").next().unwrap_or(&shown)));

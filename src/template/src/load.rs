@@ -162,6 +162,12 @@ pub fn load(options: &LoadOptions) -> Loaded {
             None => Outcome::default(),
         },
     };
+    outcome.secrets.append(&mut diagnostics.secrets);
+    outcome.secrets.sort();
+    outcome.secrets.dedup();
+    if let Some(plan) = &mut outcome.plan {
+        plan.secrets.clone_from(&outcome.secrets);
+    }
     diagnostics.sort();
     let mut partial = None;
     if diagnostics.has_errors() {

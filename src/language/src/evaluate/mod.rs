@@ -128,7 +128,10 @@ impl Evaluator<'_> {
     fn evaluate_apart(&mut self, expression: &Expression) -> (Value, Diagnostics) {
         let outer = std::mem::take(self.diagnostics);
         let value = self.evaluate(expression);
-        (value, std::mem::replace(self.diagnostics, outer))
+        let mut apart = std::mem::replace(self.diagnostics, outer);
+        // Mistakes may be dropped, secrets may not.
+        self.diagnostics.secrets.append(&mut apart.secrets);
+        (value, apart)
     }
 
     /// Converts what stands at `span`; `what` begins the message: "the condition", "the left operand".

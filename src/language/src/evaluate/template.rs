@@ -62,9 +62,16 @@ impl Evaluator<'_> {
 
     fn print(&mut self, expression: &Expression, text: &mut Text) {
         let value = self.evaluate(expression);
-        text.sensitive |= value.any_sensitive();
+        let is_sensitive = value.any_sensitive();
+        text.sensitive |= is_sensitive;
         match (&value.data, value.to_text()) {
-            (_, Some(printed)) => text.out.push_str(&printed),
+            (_, Some(printed)) => {
+                text.out.push_str(&printed);
+                // A script may print this piece alone.
+                if is_sensitive && !self.diagnostics.secrets.contains(&printed) {
+                    self.diagnostics.secrets.push(printed);
+                }
+            }
             (Data::Null(_), _) => {
                 text.is_unknown = true;
                 self.report(

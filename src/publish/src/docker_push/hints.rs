@@ -23,7 +23,7 @@ pub(super) fn hints(error: &PublishError, reference: &Reference, login: &Login, 
     let has = |words: &[&str]| words.iter().any(|word| message.contains(word));
     let registry = &reference.registry;
     if has(&["denied", "unauthorized", "authentication required", "no basic auth credentials", "insufficient_scope"]) {
-        return refusal_hints(reference, login);
+        return refusal_hints(reference, login, &message);
     }
     let hint = if has(&["http response to https client"]) {
         format!(
@@ -47,7 +47,7 @@ pub(super) fn hints(error: &PublishError, reference: &Reference, login: &Login, 
     vec![hint]
 }
 
-fn refusal_hints(reference: &Reference, login: &Login) -> Vec<String> {
+fn refusal_hints(reference: &Reference, login: &Login, message: &str) -> Vec<String> {
     let registry = &reference.registry;
     let mut hints = Vec::new();
     if let Some(server) = &login.own_server {
@@ -56,7 +56,12 @@ fn refusal_hints(reference: &Reference, login: &Login) -> Vec<String> {
         ));
     }
     let is_gitlab_job = matches!(login.origin, Some(Origin::Variable("CI_REGISTRY_USER" | "CI_JOB_TOKEN")));
+    // The realm refuses a wrong password itself; a right one without the right comes back as "denied".
+    let is_wrong_password = message.contains("access denied") || message.contains("incorrect username or password");
     match (&login.credentials, &login.origin) {
+        (Some(_), Some(origin)) if is_wrong_password => hints.push(format!(
+            "{registry} refused the login from {origin}: check that the password that belongs to it is set, right, and not expired."
+        )),
         _ if is_gitlab_job => {
             hints.push(
                 "GitLab's job token pushes only to the registry of its own project: the name must begin with $CI_REGISTRY_IMAGE, and have at most two levels more.".to_owned(),
@@ -73,7 +78,7 @@ fn refusal_hints(reference: &Reference, login: &Login) -> Vec<String> {
             reference.repository
         )),
         (None, _) => hints.push(format!(
-            "No login was found for {registry}: run `docker login {registry}`, or set `login`, `login_server`, `login_username` and `login_password`."
+            "No login was found for {registry} (in GitLab CI, is CI_REGISTRY_PASSWORD empty? protected variables are, on branches that are not): run `docker login {registry}`, or set `login`, `login_server`, `login_username` and `login_password`."
         )),
     }
     if registry == kiln_registry::reference::DOCKER_HUB {

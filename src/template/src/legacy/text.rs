@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use kiln_core::{Diagnostic, Diagnostics, Facts, Span, TextScope};
-use kiln_gotemplate::{RenderError, Rendered, Scope, render_with_report};
+use kiln_gotemplate::{RenderError, Rendered, Scope, action_ranges, render, render_with_report};
 
 use super::json;
 use super::references::references;
@@ -70,6 +70,7 @@ impl Texts {
         };
         match render_with_report(text, &scope, &BTreeMap::new()) {
             Ok(report) => {
+                self.collect_pieces(text, &scope, diagnostics);
                 for field in report.missing_fields {
                     let span = field.range.map_or(literal, |range| json::inside(&self.source, literal, range));
                     diagnostics.push(
@@ -89,6 +90,23 @@ impl Texts {
                 let span = error.range.clone().map_or(literal, |range| json::inside(&self.source, literal, range));
                 diagnostics.push(render_mistake(&error, span));
                 None
+            }
+        }
+    }
+
+    /// What each action that uses a sensitive variable prints by itself: a script may show that piece alone.
+    fn collect_pieces(&self, text: &str, scope: &Scope<'_>, diagnostics: &mut Diagnostics) {
+        if self.sensitive.is_empty() {
+            return;
+        }
+        for range in action_ranges(text) {
+            let action = &text[range];
+            if !references(action).iter().any(|reference| self.sensitive.contains(&reference.name)) {
+                continue;
+            }
+            // Half of an `if` is no text of its own; what it prints stands in the whole.
+            if let Ok(Rendered::Text(piece)) = render(action, scope, &BTreeMap::new()) {
+                diagnostics.secrets.push(piece);
             }
         }
     }

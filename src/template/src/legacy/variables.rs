@@ -108,6 +108,7 @@ pub(super) fn load(
         collector.command_line(name, value, sources);
     }
     collector.check_sensitive_names();
+    collector.spread_sensitivity();
     collector.check_required();
     collector.resolve()
 }
@@ -161,6 +162,26 @@ impl Collector<'_> {
                     format!("`sensitive-variables` lists names, and this is {}", other.type_name()),
                 )),
             }
+        }
+    }
+
+    /// A variable whose default uses a sensitive one is sensitive too, however many steps lie between.
+    fn spread_sensitivity(&mut self) {
+        loop {
+            let derived: Vec<(String, Span)> = self
+                .settings
+                .iter()
+                .filter(|(name, setting)| setting.is_default && !self.sensitive.contains_key(*name))
+                .filter_map(|(name, setting)| {
+                    let uses = references(&setting.text);
+                    let source = uses.iter().find_map(|used| self.sensitive.get(&used.name))?;
+                    Some((name.clone(), *source))
+                })
+                .collect();
+            if derived.is_empty() {
+                return;
+            }
+            self.sensitive.extend(derived);
         }
     }
 
