@@ -45,7 +45,7 @@ impl Retries {
                 self.refusals += 1;
                 self.refusals <= REFUSALS
             }
-            CommunicatorError::NotFound(_) | CommunicatorError::Local { .. } => false,
+            CommunicatorError::Ended(_) | CommunicatorError::NotFound(_) | CommunicatorError::Local { .. } => false,
         };
         let left = self.deadline.saturating_duration_since(Instant::now());
         if !may_help || left.is_zero() {

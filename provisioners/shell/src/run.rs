@@ -27,7 +27,7 @@ enum ShellError {
     Read { path: PathBuf, source: std::io::Error },
     #[error("cannot start {script}")]
     Start { script: String, source: CommunicatorError },
-    #[error("{script} was started, and its end was not seen")]
+    #[error("cannot tell how {script} ended")]
     Lost { script: String, source: CommunicatorError },
     #[error("cannot store {script} at `{path}` on the machine{}", lines(tail))]
     Store { script: String, path: String, tail: Vec<String> },
@@ -385,8 +385,12 @@ impl Task<'_> {
     }
 
     fn not_started(&self, source: CommunicatorError) -> Failure {
+        let is_ended = matches!(source, CommunicatorError::Ended(_));
         let is_refused = matches!(source, CommunicatorError::Transport { .. });
         let failure = Failure::build(ShellError::Start { script: self.name.to_owned(), source });
+        if is_ended {
+            return failure.hint("its first process must run for as long as there are steps; see what ended it");
+        }
         if is_refused { failure.hint("the machine needs `/bin/sh` to run scripts") } else { failure }
     }
 

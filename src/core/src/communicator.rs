@@ -180,9 +180,12 @@ pub enum CommunicatorError {
         /// Why.
         source: std::io::Error,
     },
-    /// The machine is gone or the connection broke.
+    /// The machine went away or the connection broke; it may come back.
     #[error("lost the connection to the machine")]
     Disconnected(#[source] Box<dyn std::error::Error + Send + Sync>),
+    /// The machine had ended before what was asked began, and does not come back by itself; the text says how.
+    #[error("the machine has ended: {0}")]
+    Ended(String),
     /// The transport refused.
     #[error("cannot {action} on the machine")]
     Transport {

@@ -82,6 +82,7 @@ enum End {
     Status(ExitStatus),
     NotFound(String),
     Disconnected,
+    Ended,
     Refused,
     Never,
 }
@@ -117,6 +118,11 @@ impl Reply {
     /// The connection breaks.
     pub fn disconnected() -> Reply {
         Reply::new(End::Disconnected)
+    }
+
+    /// The machine has ended before.
+    pub fn ended() -> Reply {
+        Reply::new(End::Ended)
     }
 
     /// The transport refuses.
@@ -168,6 +174,7 @@ impl Reply {
             End::Status(status) => Ok(status),
             End::NotFound(path) => Err(CommunicatorError::NotFound(path)),
             End::Disconnected => Err(CommunicatorError::Disconnected("scripted: connection reset".into())),
+            End::Ended => Err(CommunicatorError::Ended("scripted: it is not running".into())),
             End::Refused => {
                 Err(CommunicatorError::Transport { action: action.to_owned(), source: "scripted: refused".into() })
             }

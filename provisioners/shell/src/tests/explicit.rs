@@ -152,7 +152,7 @@ async fn uploads_are_tried_again_and_a_command_that_may_have_run_is_not() {
     let machine = FakeMachine::new();
     machine.communicator.on_exec(Reply::disconnected());
     let failure = step(false).provision(&machine, &context).await.unwrap_err();
-    assert!(failure.to_string().contains("its end was not seen"), "{failure}");
+    assert!(failure.to_string().contains("cannot tell how the inline commands ended"), "{failure}");
 
     let machine = FakeMachine::new();
     machine.communicator.on_exec(Reply::disconnected());

@@ -170,7 +170,7 @@ async fn what_has_started_is_never_run_twice() {
     machine.communicator.on_exec(started(Reply::disconnected()));
     let failure = shell(json!({ "inline": ["reboot"] })).provision(&machine, &context).await.unwrap_err();
     assert_eq!(machine.communicator.execs().len(), 1);
-    assert!(failure.to_string().contains("its end was not seen"), "{failure}");
+    assert!(failure.to_string().contains("cannot tell how the inline commands ended"), "{failure}");
     assert!(failure.hints[0].contains("expect_disconnect"));
 }
 
@@ -222,4 +222,39 @@ async fn it_pauses_after_the_last_script() {
     machine.communicator.on_exec(Reply::exit(1));
     shell(json!({ "inline": ["x"], "pause_after": "90s" })).provision(&machine, &context).await.unwrap_err();
     assert_eq!(begin.elapsed(), Duration::from_secs(90), "no pause after a failure");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_machine_that_has_ended_is_not_waited_for() {
+    let ways = [
+        (json!({}), false),
+        (json!({ "expect_disconnect": true }), false),
+        (json!({}), true),
+        (json!({ "execute_command": "sh {{.Path}}", "expect_disconnect": true }), false),
+    ];
+    for (mut arguments, is_terminal) in ways {
+        let context = context().build();
+        let machine = FakeMachine::new();
+        if is_terminal {
+            machine.communicator.on_terminal();
+        }
+        machine.communicator.on_exec(Reply::ended());
+        arguments["inline"] = json!(["true"]);
+        let begin = tokio::time::Instant::now();
+        let failure = shell(arguments).provision(&machine, &context).await.unwrap_err();
+        assert_eq!(begin.elapsed(), Duration::ZERO);
+        assert!(failure.chain().starts_with("cannot start the inline commands: the machine has ended"), "{failure}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_machine_that_ends_under_a_script_may_be_expected_to() {
+    let context = context().build();
+    let machine = FakeMachine::new();
+    machine.communicator.on_exec(started(Reply::disconnected()));
+    machine.communicator.on_exec(Reply::ended());
+    let begin = tokio::time::Instant::now();
+    let step = shell(json!({ "inline": ["poweroff"], "expect_disconnect": true }));
+    step.provision(&machine, &context).await.unwrap();
+    assert_eq!(begin.elapsed(), Duration::ZERO, "its file is not waited for");
 }
