@@ -20,6 +20,9 @@ use crate::running::{self, Running};
 /// Size of the pieces a file is fed to a command in, in bytes.
 const CHUNK: usize = 256 * 1024;
 
+/// What the engine's client was doing when a command's end could not be had.
+const LOOK_AT_COMMAND: &str = "look at a command";
+
 /// A container as a machine.
 pub struct DockerCommunicator {
     engine: Arc<dyn Engine>,
@@ -83,6 +86,22 @@ impl DockerCommunicator {
         self.in_memory.iter().any(|mounted| Path::new(path).starts_with(mounted))
     }
 
+    /// The engine's errors as a communicator's. Whether a container comes back is known only by looking at it: a paused
+    /// or restarting one does, a stopped or removed one never.
+    async fn failed(&self, action: impl Into<String>, error: EngineError) -> CommunicatorError {
+        if !refuses_container(&error, &self.container) {
+            return broken(action, error);
+        }
+        match self.engine.inspect_container(&self.container).await {
+            Ok(Some(info)) if !info.is_running => {
+                let status = info.exit_code.map(|code| format!(" (it ended with status {code})")).unwrap_or_default();
+                CommunicatorError::Ended(format!("container {} is not running{status}", info.name))
+            }
+            Ok(None) => CommunicatorError::Ended(format!("container {} does not exist any more", self.container)),
+            Ok(Some(_)) | Err(_) => CommunicatorError::Disconnected(Box::new(error)),
+        }
+    }
+
     async fn owner(&self) -> Result<Option<Owner>, CommunicatorError> {
         if !self.fix_upload_owner {
             return Ok(None);
@@ -119,7 +138,11 @@ impl DockerCommunicator {
         let script = "if [ -d \"$1\" ]; then exit 10; elif [ -e \"$1\" ]; then exit 11; else exit 12; fi";
         let command = Command { user: Some("0".into()), ..Command::new(["/bin/sh", "-c", script, "sh", path]) };
         let status = self.engine.exec(&self.container, &command, None, &mut CaptureSink::default()).await;
-        match status.map_err(|error| broken("look at a path", error))? {
+        let status = match status {
+            Ok(status) => status,
+            Err(error) => return Err(self.failed("look at a path", error).await),
+        };
+        match status {
             10 => Ok(Some((true, path.to_owned()))),
             11 => Ok(Some((false, path.to_owned()))),
             _ => Ok(None),
@@ -166,12 +189,19 @@ impl DockerCommunicator {
         let action = || format!("upload to {target}");
         if !self.is_in_memory(target) {
             let sent = self.engine.put_archive(&self.container, "/", stream).await;
-            return sent.map_err(|error| broken(action(), error));
+            return match sent {
+                Ok(()) => Ok(()),
+                Err(error) => Err(self.failed(action(), error).await),
+            };
         }
         let command = Command { user: Some("0".into()), ..Command::new(["tar", "-xpf", "-", "-C", "/"]) };
         let mut sink = CaptureSink::default();
         let status = self.engine.exec(&self.container, &command, Some(stream), &mut sink).await;
-        match status.map_err(|error| broken(action(), error))? {
+        let status = match status {
+            Ok(status) => status,
+            Err(error) => return Err(self.failed(action(), error).await),
+        };
+        match status {
             0 => Ok(()),
             code => {
                 let words = [sink.stdout, sink.stderr].concat();
@@ -190,7 +220,17 @@ fn relative(path: &Path) -> PathBuf {
     path.components().filter(|part| matches!(part, std::path::Component::Normal(_))).collect()
 }
 
-/// The engine's errors as a communicator's.
+/// Whether the engine did not begin because of the state of the container. A command's end is looked up by another name
+/// and action: a container that dies under a command is a lost connection.
+fn refuses_container(error: &EngineError, container: &str) -> bool {
+    match error {
+        EngineError::NotFound { message, .. } => message.contains(container),
+        EngineError::Refused { status: Some(409), action, .. } => action != LOOK_AT_COMMAND,
+        _ => false,
+    }
+}
+
+/// The engine's errors as a communicator's, where the container's state needs no look.
 fn broken(action: impl Into<String>, error: EngineError) -> CommunicatorError {
     match error {
         EngineError::Local { action, path, source } => CommunicatorError::Local { action, path, source },
@@ -200,7 +240,7 @@ fn broken(action: impl Into<String>, error: EngineError) -> CommunicatorError {
         EngineError::NotFound { ref what, .. } if what.starts_with("container ") => {
             CommunicatorError::Disconnected(Box::new(error))
         }
-        // 409: the container does not run.
+        // 409: the container does not run any more.
         EngineError::Refused { status: Some(409), .. } => CommunicatorError::Disconnected(Box::new(error)),
         other => CommunicatorError::Transport { action: action.into(), source: Box::new(other) },
     }
@@ -239,7 +279,10 @@ impl Communicator for DockerCommunicator {
         };
         let code = self.engine.exec(&self.container, &command, input, sink).await;
         self.running.end(&mark);
-        code.map(ExitStatus::Exited).map_err(|error| broken("run a command", error))
+        match code {
+            Ok(code) => Ok(ExitStatus::Exited(code)),
+            Err(error) => Err(self.failed("run a command", error).await),
+        }
     }
 
     fn has_terminal(&self) -> bool {

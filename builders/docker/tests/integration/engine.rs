@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use kiln_core::communicator::{CaptureSink, CommunicatorError};
-use kiln_core::{Command, Content, Machine, Payload, RunOptions, UndoOutcome, Undoer};
+use kiln_core::{Command, Content, ExitStatus, Machine, Payload, RunOptions, UndoOutcome, Undoer};
 use kiln_docker::engine::{Engine, ImageInfo};
 use kiln_docker::{ContainerUndo, DockerUndoer, ImageUndo};
 use serde_json::json;
@@ -119,6 +119,7 @@ async fn without_labels_the_image_is_found_all_the_same() {
     machine.destroy(&world.context).await.unwrap();
     let image = world.engine.inspect_image(&artifact.id).await.unwrap().unwrap();
     assert!(!image.labels.keys().any(|label| label.starts_with("kiln.")), "{:?}", image.labels);
+    assert_eq!(image.comment, "", "no trace");
     // As if kiln had died before it knew the id.
     let noted = world.context.journal.history().into_iter().find(|undo| undo.kind == "docker.image").unwrap();
     assert!(noted.data["id"].is_null());
@@ -152,7 +153,7 @@ async fn the_journal_alone_undoes_what_a_killed_run_left() {
     let amended = ImageUndo { engine: world.engine.address().into(), id: Some(artifact.id), ..ImageUndo::default() };
     assert_eq!(undoer.undo(&amended.entry()).await.unwrap(), UndoOutcome::AlreadyGone);
     let never =
-        ContainerUndo { engine: world.engine.address().into(), name: "kiln-never-made".into(), run: None, at: 0 };
+        ContainerUndo { engine: world.engine.address().into(), name: "kiln-never-made".into(), ..ContainerUndo::default() };
     assert_eq!(undoer.undo(&never.entry()).await.unwrap(), UndoOutcome::AlreadyGone);
 }
 
@@ -333,10 +334,10 @@ async fn what_does_not_exist_is_named() {
     });
     match world.launch(json).await {
         Err(failure) => assert!(failure.chain().contains("ended at once with exit code 1"), "{}", failure.chain()),
-        // It was seen alive: then the first command finds it dead.
+        // It was seen alive: then the first command finds it dead, or dies with it.
         Ok(machine) => {
-            let error = machine.communicator().exec(&Command::shell("true"), &mut CaptureSink::default()).await;
-            assert!(matches!(error, Err(CommunicatorError::Disconnected(_))), "{error:?}");
+            let ended = machine.communicator().exec(&Command::shell("true"), &mut CaptureSink::default()).await;
+            assert!(!ended.as_ref().is_ok_and(|status| status.is_success()), "{ended:?}");
             machine.destroy(&world.context).await.unwrap();
         }
     }
@@ -345,12 +346,32 @@ async fn what_does_not_exist_is_named() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_container_that_died_is_a_lost_connection() {
+async fn a_container_that_died_has_ended() {
     let Some(world) = World::new().await else { return };
-    let machine = world.launch(json!({ "image": BASE, "discard": true, "pull": false })).await.unwrap();
-    world.engine.remove_container(&machine.facts()["ID"]).await.unwrap();
-    let error = machine.communicator().exec(&Command::shell("true"), &mut CaptureSink::default()).await.unwrap_err();
-    assert!(matches!(error, CommunicatorError::Disconnected(_)), "{error:?}");
+    let json = json!({
+        "image": BASE, "discard": true, "pull": false,
+        "run_command": ["-d", "-i", "--entrypoint", "/bin/sh", "{{.Image}}", "-c", "trap 'exit 3' TERM; while :; do sleep 0.1; done"]
+    });
+    let machine = world.launch(json).await.unwrap();
+    let run =
+        async |script: &str| machine.communicator().exec(&Command::shell(script), &mut CaptureSink::default()).await;
+    // Under the command: the engine still tells the command's own end, or no more.
+    let ended = run("kill 1; sleep 100").await;
+    assert!(matches!(ended, Ok(ExitStatus::Exited(137)) | Err(CommunicatorError::Disconnected(_))), "{ended:?}");
+    let id = &machine.facts()["ID"];
+    let stopped = async {
+        while world.engine.inspect_container(id).await.unwrap().unwrap().is_running {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(std::time::Duration::from_secs(30), stopped).await.unwrap();
+    let error = run("true").await.unwrap_err();
+    assert!(matches!(error, CommunicatorError::Ended(_)), "{error:?}");
+    assert!(error.to_string().ends_with("is not running (it ended with status 3)"), "{error}");
+    world.engine.remove_container(id).await.unwrap();
+    let error = run("true").await.unwrap_err();
+    assert!(matches!(error, CommunicatorError::Ended(_)), "{error:?}");
+    assert!(error.to_string().ends_with("does not exist any more"), "{error}");
     machine.destroy(&world.context).await.unwrap();
 }
 

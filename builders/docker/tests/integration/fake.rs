@@ -2,10 +2,11 @@
 
 use std::sync::Arc;
 
-use kiln_core::{Content, FailureClass, Payload, UndoOutcome, Undoer};
+use kiln_core::communicator::{CaptureSink, CommunicatorError};
+use kiln_core::{Command, Content, FailureClass, Payload, UndoOutcome, Undoer};
 use kiln_docker::engine::EngineError;
 use kiln_docker::fake::FakeEngine;
-use kiln_docker::{DockerUndoer, ImageInfo};
+use kiln_docker::{DockerUndoer, Engine as _, ImageInfo};
 use kiln_testkit::context;
 use serde_json::json;
 
@@ -167,4 +168,37 @@ async fn missing_parents_belong_to_the_user_too() {
         .map(|entry| (entry.path().unwrap().display().to_string(), entry.header().uid().unwrap()))
         .collect();
     assert_eq!(seen, [("home/app".into(), 1000), ("home/app/deep".into(), 1000), ("home/app/deep/file".into(), 1000)]);
+}
+
+#[tokio::test]
+async fn only_a_container_that_cannot_come_back_has_ended() {
+    let engine = Arc::new(FakeEngine::new());
+    engine.add_image("a");
+    let context = context().build();
+    let json = json!({ "image": "a", "discard": true, "pull": false });
+    let machine = launch(engine.clone(), json, &context).await.unwrap();
+    let run = async || {
+        let mut sink = CaptureSink::default();
+        machine.communicator().exec(&Command::new(["true"]), &mut sink).await.unwrap_err()
+    };
+    // It is paused or restarts.
+    engine.fail_next("exec true", refused("run a command", Some(409)));
+    assert!(matches!(run().await, CommunicatorError::Disconnected(_)));
+    let id = engine.containers()[0].0.id.clone();
+    engine.remove_container(&id).await.unwrap();
+    // It went away under the command.
+    engine.fail_next("exec true", refused("look at a command", Some(409)));
+    assert!(matches!(run().await, CommunicatorError::Disconnected(_)));
+    let what = format!("container {id}");
+    engine.fail_next("exec true", EngineError::NotFound { what, message: "No such exec instance: 0a1b".into() });
+    assert!(matches!(run().await, CommunicatorError::Disconnected(_)));
+    let before = engine.calls().len();
+    let error = run().await;
+    assert!(matches!(&error, CommunicatorError::Ended(text) if text.contains(&id)), "{error:?}");
+    let inspected = engine.calls()[before..].iter().filter(|call| call.starts_with("inspect_container")).count();
+    assert_eq!(inspected, 1);
+    let payload = Payload::Bytes { content: "x".into(), mode: 0o644 };
+    let error = machine.communicator().upload(&payload, "/x").await.unwrap_err();
+    assert!(matches!(error, CommunicatorError::Ended(_)), "{error:?}");
+    machine.destroy(&context).await.unwrap();
 }
