@@ -79,15 +79,32 @@ impl DockerBuilder {
         let base = or_cancelled(context, self.base(context, base_entry)).await?;
         let run = self.run_command(context, &base)?;
         let spec = self.container(context, &base, run)?;
-        let container = ContainerUndo {
+        let mut container = ContainerUndo {
             engine: self.engine().address().to_owned(),
             name: spec.name.clone(),
             run: self.config.kiln_labels.then(|| context.run.to_string()),
+            build: self.config.kiln_labels.then(|| context.build.to_string()),
             at: undo::seconds_since_epoch(),
+            id: None,
         };
         self.refuse_taken_name(&spec.name).await?;
         let entry = context.journal.record(&context.build, container.entry())?;
-        match self.start(context, &spec).await {
+        context.events.message(format!("starting container {}", spec.name));
+        // Not stopped halfway: the engine would go on and make a container that nobody knows of.
+        let created = self.engine().create_container(&spec).await;
+        if let Err(error @ EngineError::Refused { status: Some(409), .. }) = created {
+            // Nothing was made; the one that took the name in the meantime is somebody else's.
+            context.journal.strike(entry)?;
+            return Err(error.into());
+        }
+        let started = async {
+            let created = created?;
+            container.id = Some(created.id.clone());
+            context.journal.amend(entry, container.entry())?;
+            or_cancelled(context, self.start(context, &spec, created)).await
+        }
+        .await;
+        match started {
             Ok(started) => {
                 self.warn_of_volumes(context, &base, &started);
                 let entries = Entries { container: entry, base: base_entry };
@@ -319,19 +336,7 @@ impl DockerBuilder {
         Ok(())
     }
 
-    async fn start(&self, context: &BuildContext, spec: &ContainerSpec) -> Result<Started, Failure> {
-        context.events.message(format!("starting container {}", spec.name));
-        // Not stopped halfway: the engine would go on and make a container that nobody knows of.
-        let created = self.engine().create_container(spec).await?;
-        or_cancelled(context, self.start_created(context, spec, created)).await
-    }
-
-    async fn start_created(
-        &self,
-        context: &BuildContext,
-        spec: &ContainerSpec,
-        created: Created,
-    ) -> Result<Started, Failure> {
+    async fn start(&self, context: &BuildContext, spec: &ContainerSpec, created: Created) -> Result<Started, Failure> {
         for warning in &created.warnings {
             context.events.warn(warning.clone());
         }
@@ -459,7 +464,7 @@ fn drop_idle_user(config: &mut ContainerCreateBody, base: &ImageInfo) {
 }
 
 /// `kiln-4f1c2a3b-worker`: unique for a run's build, and known before the container exists.
-fn container_name(context: &BuildContext) -> String {
+pub(crate) fn container_name(context: &BuildContext) -> String {
     let run: String = context.run.chars().filter(char::is_ascii_alphanumeric).take(8).collect();
     let is_plain = |character: char| character.is_ascii_alphanumeric() || "_.-".contains(character);
     let slug: String =

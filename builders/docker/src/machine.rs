@@ -9,12 +9,13 @@ use std::time::{Duration, SystemTime};
 use async_trait::async_trait;
 use kiln_core::{Artifact, ArtifactOwner, BuildContext, Communicator, Content, EntryId, Failure, Image, Machine};
 use kiln_docker::engine::ContainerSpec;
-use kiln_docker::{DEFAULT_HOST, Engine, EngineError, FileUndo, ImageInfo, ImageUndo, undo};
+use kiln_docker::{DEFAULT_HOST, Engine, EngineError, FileUndo, FinishedFile, ImageInfo, ImageUndo, undo};
 
 use crate::changes::Changes;
 use crate::commit::{self, CommitPlan};
 use crate::communicator::DockerCommunicator;
 use crate::config::Config;
+use crate::launch::container_name;
 
 /// Builder id of a committed image: Packer gives it the one of an imported image.
 const COMMITTED: &str = "packer.post-processor.docker-import";
@@ -93,7 +94,7 @@ impl DockerMachine {
     async fn commit(&self, context: &BuildContext) -> Result<Artifact, Failure> {
         let config = &self.plan.config;
         let mut labels = HashMap::new();
-        let mut comment = config.message.clone().filter(|message| !message.is_empty());
+        let comment = config.message.clone().filter(|message| !message.is_empty());
         let mut undo = ImageUndo {
             engine: self.engine.address().to_owned(),
             container: Some(self.plan.spec.name.clone()),
@@ -106,11 +107,12 @@ impl DockerMachine {
                 labels.insert("org.opencontainers.image.revision".to_owned(), revision.clone());
             }
         } else {
-            // Nothing else tells the image before its id is known.
-            let marker = comment.get_or_insert_with(|| format!("kiln {} {}", context.run, context.build));
-            undo.comment = Some(marker.clone());
+            // Nothing in the image tells whose it is before its id is known, but it is none of those there are.
+            undo.comment = Some(comment.clone().unwrap_or_default());
             undo.parent = Some(self.plan.base.id.clone());
             undo.created_since = Some(seconds_since_epoch() - CLOCK_SKEW);
+            undo.inherited_run = self.plan.base.labels.get("kiln.run").cloned();
+            undo.others = self.engine.find_images(&undo.filter()).await?;
         }
         let spec = commit::spec(
             &self.plan.started.id,
@@ -165,9 +167,11 @@ impl DockerMachine {
         }
         let directory = to.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
         tokio::fs::create_dir_all(directory).await.map_err(local("create", directory))?;
-        let temporary = directory.join(format!(".{name}.{}", self.plan.spec.name));
+        // Not the container's own name, which another run may use too.
+        let temporary = directory.join(format!(".{name}.{}", container_name(context)));
         let absolute = std::path::absolute(&temporary).unwrap_or_else(|_| temporary.clone());
-        let entry = context.journal.record(&context.build, FileUndo { path: absolute }.entry())?;
+        let mut undo = FileUndo { path: absolute, finished: None };
+        let entry = context.journal.record(&context.build, undo.entry())?;
         context.events.message(format!("exporting container {} to {}", self.plan.spec.name, to.display()));
         let exported = crate::launch::or_cancelled(context, async {
             self.engine.export(&self.plan.started.id, &temporary).await.map_err(|error| {
@@ -175,23 +179,26 @@ impl DockerMachine {
                     if source.kind() == std::io::ErrorKind::StorageFull);
                 let failure = Failure::from(error);
                 if is_full { failure.hint(format!("make room in {}", directory.display())) } else { failure }
-            })?;
-            tokio::fs::rename(&temporary, to).await.map_err(local("write", to))
+            })
         })
         .await;
-        if exported.is_err() {
+        // The move is not stopped halfway, and both places are noted before it: the result belongs to the user once the
+        // whole build is well.
+        let placed = async {
+            exported?;
+            let whole = tokio::fs::metadata(&temporary).await.map_err(local("look at", &temporary))?;
+            let absolute = std::path::absolute(to).unwrap_or_else(|_| to.to_path_buf());
+            undo.finished = Some(FinishedFile::new(&whole, absolute));
+            context.journal.amend(entry, undo.entry())?;
+            tokio::fs::rename(&temporary, to).await.map_err(local("write", to))
+        }
+        .await;
+        if placed.is_err() {
             // Gone already where the engine's side failed.
             let _ = tokio::fs::remove_file(&temporary).await;
+            context.journal.strike(entry)?;
         }
-        match &exported {
-            // The result belongs to the user once the whole build is well.
-            Ok(()) => {
-                let absolute = std::path::absolute(to).unwrap_or_else(|_| to.to_path_buf());
-                context.journal.amend(entry, FileUndo { path: absolute }.entry())?;
-            }
-            Err(_) => context.journal.strike(entry)?,
-        }
-        exported?;
+        placed?;
         Ok(Artifact {
             builder_id: EXPORTED.to_owned(),
             id: "Container".to_owned(),

@@ -222,12 +222,35 @@ pub(crate) fn checked_reference(reference: &str) -> Result<&str, EngineError> {
     })
 }
 
+/// A moment as the engine writes it (RFC 3339, in UTC, such as `2024-03-01T12:00:00.5Z`), in seconds since the epoch.
+pub(crate) fn seconds_of(text: &str) -> Option<i64> {
+    let text = text.strip_suffix('Z')?;
+    let (date, time) = text.split_once('T')?;
+    let mut date = date.splitn(3, '-').map(|part| part.parse::<i64>().ok());
+    let (year, month, day) = (date.next()??, date.next()??, date.next()??);
+    let mut time = time.split('.').next()?.splitn(3, ':').map(|part| part.parse::<i64>().ok());
+    let (hour, minute, second) = (time.next()??, time.next()??, time.next()??);
+    // Years begin in March here, so that the leap day is the last one.
+    let year = if month <= 2 { year - 1 } else { year };
+    let day_of_year = (153 * ((month + 9) % 12) + 2) / 5 + day - 1;
+    let days = year * 365 + year.div_euclid(4) - year.div_euclid(100) + year.div_euclid(400) + day_of_year - 719_468;
+    Some(days * 86_400 + hour * 3600 + minute * 60 + second)
+}
+
 #[cfg(test)]
 mod tests {
     use kiln_core::{Failure, FailureClass, Secret};
 
     use super::*;
     use crate::engine::Engine;
+
+    #[test]
+    fn moments_of_the_engine() {
+        assert_eq!(seconds_of("1970-01-01T00:00:00Z"), Some(0));
+        assert_eq!(seconds_of("2024-02-29T12:00:01.123456789Z"), Some(1_709_208_001));
+        assert_eq!(seconds_of("2000-03-01T00:00:00Z"), Some(951_868_800));
+        assert_eq!(seconds_of("yesterday"), None);
+    }
 
     fn environment(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {
         pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()

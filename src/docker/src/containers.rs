@@ -17,7 +17,7 @@ use futures_util::{StreamExt, TryStreamExt};
 use kiln_core::{Command, OutputSink, Stream};
 use tokio::io::{AsyncWrite, AsyncWriteExt};
 
-use crate::client::{BollardEngine, failed};
+use crate::client::{BollardEngine, failed, seconds_of};
 use crate::engine::{ByteStream, CommitSpec, ContainerInfo, ContainerSpec, Created, PathStat};
 use crate::error::EngineError;
 use crate::images::write_stream;
@@ -50,6 +50,7 @@ fn container_info(container: models::ContainerInspectResponse) -> ContainerInfo 
         id: container.id.unwrap_or_default(),
         name: container.name.unwrap_or_default().trim_start_matches('/').to_owned(),
         image: container.image.unwrap_or_default(),
+        created: container.created.as_deref().and_then(seconds_of),
         is_running: state.running.unwrap_or(false),
         is_paused: state.paused.unwrap_or(false),
         exit_code: if state.running == Some(true) { None } else { state.exit_code },

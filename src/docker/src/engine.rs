@@ -65,6 +65,8 @@ pub struct ImageInfo {
     pub architecture: String,
     /// The comment it was committed with.
     pub comment: String,
+    /// When it was made, in seconds since the epoch, where the engine says so.
+    pub created: Option<i64>,
     /// All of its config, for making another image like it.
     pub config: models::ImageConfig,
 }
@@ -152,6 +154,8 @@ pub struct ContainerInfo {
     pub name: String,
     /// Its image's id.
     pub image: String,
+    /// When it was made, in seconds since the epoch, where the engine says so.
+    pub created: Option<i64>,
     /// Whether it runs.
     pub is_running: bool,
     /// Whether it is paused, as it is during a commit.

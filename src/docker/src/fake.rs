@@ -112,6 +112,7 @@ impl FakeEngine {
         if image.id.is_empty() {
             image.id = format!("sha256:{}", state.next_id());
         }
+        image.created = image.created.or_else(now);
         let id = image.id.clone();
         state.images.push(image);
         let index = state.images.len() - 1;
@@ -146,6 +147,14 @@ impl FakeEngine {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(index) = state.container(container) {
             state.containers[index].0.is_paused = is_paused;
+        }
+    }
+
+    /// Dates a container back, or forward.
+    pub fn date_container(&self, container: &str, created: i64) {
+        let mut state = self.state();
+        if let Some(index) = state.container(container) {
+            state.containers[index].0.created = Some(created);
         }
     }
 
@@ -195,6 +204,10 @@ impl FakeEngine {
             None => Ok(state),
         }
     }
+}
+
+fn now() -> Option<i64> {
+    i64::try_from(crate::undo::seconds_since_epoch()).ok()
 }
 
 fn missing(what: &str, name: &str) -> EngineError {
@@ -267,6 +280,10 @@ impl Engine for FakeEngine {
 
     async fn remove_image_alone(&self, id: &str) -> Result<bool, EngineError> {
         let mut state = self.call(format!("remove_image_alone {id}"))?;
+        if state.containers.iter().any(|(container, _)| container.image == id) {
+            let message = "image is being used by a container".to_owned();
+            return Err(EngineError::Refused { action: format!("remove image {id}"), message, status: Some(409) });
+        }
         let index = state.image(id);
         Ok(index.map(|index| state.images.remove(index)).is_some())
     }
@@ -360,6 +377,7 @@ impl Engine for FakeEngine {
         let fits = |image: &&ImageInfo| {
             filter.labels.iter().all(|(name, value)| image.labels.get(name) == Some(value))
                 && filter.comment.as_ref().is_none_or(|comment| image.comment == *comment)
+                && filter.created_since.is_none_or(|since| image.created.is_some_and(|created| created >= since))
         };
         Ok(state.images.iter().filter(fits).map(|image| image.id.clone()).collect())
     }
@@ -372,6 +390,7 @@ impl Engine for FakeEngine {
             id: state.next_id(),
             name: spec.name.clone(),
             image: state.images[index].id.clone(),
+            created: now(),
             address: Some("172.17.0.2".into()),
             labels: spec.config.labels.clone().unwrap_or_default().into_iter().collect(),
             ..ContainerInfo::default()

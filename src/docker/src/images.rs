@@ -15,7 +15,7 @@ use kiln_transport::tar::Packing;
 use tokio::io::AsyncWriteExt;
 use tokio_util::io::ReaderStream;
 
-use crate::client::{BollardEngine, checked_reference, docker_credentials, failed};
+use crate::client::{BollardEngine, checked_reference, docker_credentials, failed, seconds_of};
 use crate::context;
 use crate::engine::{
     BuildRequest, ImageFilter, ImageInfo, ImportOptions, OnLine, OnProgress, Pushed, TransferProgress,
@@ -68,6 +68,7 @@ pub(crate) fn image_info(image: models::ImageInspect) -> ImageInfo {
         os: image.os.unwrap_or_default(),
         architecture: image.architecture.unwrap_or_default(),
         comment: image.comment.unwrap_or_default(),
+        created: image.created.as_deref().and_then(seconds_of),
         config,
     }
 }

@@ -34,4 +34,4 @@ pub use bollard::models;
 pub use client::{BollardEngine, DEFAULT_HOST};
 pub use engine::{Engine, ImageInfo};
 pub use error::EngineError;
-pub use undo::{BaseUndo, ContainerUndo, DockerUndoer, FileUndo, ImageUndo, TagUndo};
+pub use undo::{BaseUndo, ContainerUndo, DockerUndoer, FileUndo, FinishedFile, ImageUndo, TagUndo};

@@ -1,7 +1,8 @@
 //! Undoing what a run left in an engine, from the journal alone.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,7 +11,7 @@ use kiln_core::{Failure, Undo, UndoOutcome, Undoer};
 use serde::{Deserialize, Serialize};
 
 use crate::client::BollardEngine;
-use crate::engine::{Engine, ImageFilter};
+use crate::engine::{Engine, ImageFilter, ImageInfo};
 use crate::error::EngineError;
 use crate::steps::DockerfileSteps;
 
@@ -28,7 +29,7 @@ const FRESH: u64 = 60;
 pub const CLOCK_SKEW: i64 = 300;
 
 /// What undoing a container needs.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ContainerUndo {
     /// The engine's address.
     pub engine: String,
@@ -37,9 +38,15 @@ pub struct ContainerUndo {
     /// The value of its label `kiln.run`, where it bears one: somebody else's container of that name stays.
     #[serde(default)]
     pub run: Option<String>,
-    /// When it was asked for, in seconds since the epoch.
+    /// The value of its label `kiln.build`, likewise.
+    #[serde(default)]
+    pub build: Option<String>,
+    /// When it was asked for, in seconds since the epoch; a container without labels is known by it until its id is.
     #[serde(default)]
     pub at: u64,
+    /// The container, once it is known.
+    #[serde(default)]
+    pub id: Option<String>,
 }
 
 /// What undoing an image needs: its id, or what is known of it before it exists.
@@ -64,6 +71,12 @@ pub struct ImageUndo {
     /// Not older than this, in seconds since the epoch.
     #[serde(default)]
     pub created_since: Option<i64>,
+    /// Images that all of this fits, but that were there before.
+    #[serde(default)]
+    pub others: Vec<String>,
+    /// Without labels of its own: the `kiln.run` of the image it is made from, which it has from there.
+    #[serde(default)]
+    pub inherited_run: Option<String>,
 }
 
 /// What undoing the base image of a `build {}` needs: how far the Dockerfile has come.
@@ -78,7 +91,7 @@ pub struct BaseUndo {
 }
 
 /// What undoing a name needs.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TagUndo {
     /// The engine's address.
     pub engine: String,
@@ -86,6 +99,12 @@ pub struct TagUndo {
     pub reference: String,
     /// The image that bore the name before, if one did.
     pub previous: Option<String>,
+    /// The image that the name was given to; if it means another by now, it stays.
+    #[serde(default)]
+    pub image: Option<String>,
+    /// Until that is known: not made before this, in seconds since the epoch.
+    #[serde(default)]
+    pub created_since: Option<i64>,
 }
 
 fn undo(kind: &str, data: &impl Serialize, description: String) -> Undo {
@@ -102,6 +121,17 @@ impl ContainerUndo {
 }
 
 impl ImageUndo {
+    /// What is known of the image before its id is.
+    pub fn filter(&self) -> ImageFilter {
+        ImageFilter {
+            labels: self.labels.clone(),
+            parent: self.parent.clone(),
+            comment: self.comment.clone(),
+            created_since: self.created_since,
+            created_by: None,
+        }
+    }
+
     /// As a journal's entry.
     pub fn entry(&self) -> Undo {
         let what = match (&self.id, self.labels.get("kiln.build")) {
@@ -129,10 +159,38 @@ impl TagUndo {
 }
 
 /// What undoing a file needs.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FileUndo {
     /// The unfinished file, absolute.
     pub path: PathBuf,
+    /// Where it goes once it is whole, absolute: there only the very same file is removed.
+    #[serde(default)]
+    pub finished: Option<FinishedFile>,
+}
+
+/// A file that was written to its end.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FinishedFile {
+    /// Where it belongs, absolute.
+    pub path: PathBuf,
+    /// Device and inode, which a move within a directory keeps.
+    pub inode: (u64, u64),
+    /// Size in bytes: an inode's number is used again once its file is gone.
+    pub size: u64,
+    /// When it was written last: seconds and nanoseconds.
+    pub modified: (i64, i64),
+}
+
+impl FinishedFile {
+    /// The file that stands at `from` now and belongs at `path`.
+    pub fn new(from: &std::fs::Metadata, path: PathBuf) -> FinishedFile {
+        FinishedFile {
+            path,
+            inode: (from.dev(), from.ino()),
+            size: from.size(),
+            modified: (from.mtime(), from.mtime_nsec()),
+        }
+    }
 }
 
 impl FileUndo {
@@ -142,11 +200,22 @@ impl FileUndo {
     }
 
     async fn remove(&self) -> Result<bool, EngineError> {
-        match tokio::fs::remove_file(&self.path).await {
-            Ok(()) => Ok(true),
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(false),
-            Err(source) => Err(EngineError::Local { action: "remove", path: self.path.clone(), source }),
+        let mut has_removed = remove_file(&self.path).await?;
+        if let Some(finished) = &self.finished
+            && let Ok(found) = tokio::fs::symlink_metadata(&finished.path).await
+            && FinishedFile::new(&found, finished.path.clone()) == *finished
+        {
+            has_removed |= remove_file(&finished.path).await?;
         }
+        Ok(has_removed)
+    }
+}
+
+async fn remove_file(path: &Path) -> Result<bool, EngineError> {
+    match tokio::fs::remove_file(path).await {
+        Ok(()) => Ok(true),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(false),
+        Err(source) => Err(EngineError::Local { action: "remove", path: path.to_path_buf(), source }),
     }
 }
 
@@ -206,11 +275,21 @@ fn read<'a, T: Deserialize<'a>>(undo: &'a Undo) -> Result<T, Failure> {
 
 /// Removes the container that an entry means; returns whether it was there.
 pub async fn remove_container(engine: &dyn Engine, data: &ContainerUndo) -> Result<bool, EngineError> {
-    let Some(found) = engine.inspect_container(&data.name).await? else { return Ok(false) };
-    if data.run.is_some() && found.labels.get("kiln.run") != data.run.as_ref() {
-        return Ok(false);
+    if let Some(id) = &data.id {
+        return engine.remove_container(id).await;
     }
-    engine.remove_container(&found.id).await
+    let Some(found) = engine.inspect_container(&data.name).await? else { return Ok(false) };
+    let is_ours = match &data.run {
+        Some(run) => {
+            found.labels.get("kiln.run") == Some(run)
+                && data.build.as_ref().is_none_or(|build| found.labels.get("kiln.build") == Some(build))
+        }
+        // Made when it was asked for, not before nor long after.
+        None => found.created.is_some_and(|created| {
+            i64::try_from(data.at).is_ok_and(|at| at > 0 && created.abs_diff(at) <= CLOCK_SKEW.unsigned_abs())
+        }),
+    };
+    if is_ours { engine.remove_container(&found.id).await } else { Ok(false) }
 }
 
 /// The same for a container whose making nobody waits for any more: the engine may still be at it.
@@ -231,7 +310,8 @@ fn is_fresh(at: u64) -> bool {
     seconds_since_epoch().saturating_sub(at) < FRESH
 }
 
-/// Removes the images that an entry means; returns whether there were any.
+/// Removes the images that an entry means; returns whether there were any. What bears a name or is used stays: a build
+/// takes its own names away first.
 pub async fn remove_images(engine: &dyn Engine, data: &ImageUndo) -> Result<bool, EngineError> {
     let ids = match &data.id {
         Some(id) => vec![id.clone()],
@@ -241,22 +321,32 @@ pub async fn remove_images(engine: &dyn Engine, data: &ImageUndo) -> Result<bool
             if let Some(container) = &data.container {
                 commit_is_over(engine, container).await?;
             }
-            let filter = ImageFilter {
-                labels: data.labels.clone(),
-                parent: data.parent.clone(),
-                comment: data.comment.clone(),
-                created_since: data.created_since,
-                created_by: None,
-            };
-            engine.find_images(&filter).await?
+            unfinished_images(engine, data).await?
         }
     };
     let mut has_removed = false;
     for id in ids {
-        // Forced: the build's own names must not keep it.
-        has_removed |= engine.remove_image(&id, true).await?;
+        has_removed |= remove_unnamed(engine, &id).await?;
     }
     Ok(has_removed)
+}
+
+/// The images that fit an entry without an id.
+async fn unfinished_images(engine: &dyn Engine, data: &ImageUndo) -> Result<Vec<String>, EngineError> {
+    let mut found = engine.find_images(&data.filter()).await?;
+    found.retain(|id| !data.others.contains(id));
+    if !data.labels.is_empty() {
+        return Ok(found);
+    }
+    let mut unlabelled = Vec::new();
+    for id in found {
+        // A run that labels may commit the same at the same time.
+        let is_of_run = |image: ImageInfo| image.labels.get("kiln.run") == data.inherited_run.as_ref();
+        if engine.inspect_image(&id).await?.is_some_and(is_of_run) {
+            unlabelled.push(id);
+        }
+    }
+    Ok(unlabelled)
 }
 
 /// Waits while a container is paused: a commit that nobody waits for any more goes on, and pauses it until its image is
@@ -315,16 +405,23 @@ async fn remove_unnamed(engine: &dyn Engine, id: &str) -> Result<bool, EngineErr
 }
 
 async fn restore_tag(engine: &dyn Engine, data: &TagUndo) -> Result<bool, EngineError> {
-    let current = engine.inspect_image(&data.reference).await?;
+    let Some(current) = engine.inspect_image(&data.reference).await? else { return Ok(false) };
+    let is_ours = match (&data.image, data.created_since) {
+        (Some(image), _) => current.id == *image,
+        (None, Some(since)) => current.created.is_some_and(|created| created >= since),
+        // Nothing tells that the name was not given anew since.
+        (None, None) => false,
+    };
+    if !is_ours {
+        return Ok(false);
+    }
     match &data.previous {
-        Some(previous) if current.as_ref().is_some_and(|image| image.id == *previous) => Ok(false),
+        Some(previous) if current.id == *previous => Ok(false),
         Some(previous) if engine.inspect_image(previous).await?.is_some() => {
             let (repository, tag) = data.reference.rsplit_once(':').unwrap_or((&data.reference, "latest"));
             engine.tag(previous, repository, tag).await?;
-            if let Some(current) = current {
-                // Its only name is gone, and nobody would find it again.
-                remove_unnamed(engine, &current.id).await?;
-            }
+            // Its only name is gone, and nobody would find it again.
+            remove_unnamed(engine, &current.id).await?;
             Ok(true)
         }
         _ => engine.remove_image(&data.reference, false).await,
@@ -348,7 +445,7 @@ impl Undoer for DockerUndoer {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::engine::{ContainerSpec, ImageInfo};
+    use crate::engine::ContainerSpec;
     use crate::fake::FakeEngine;
 
     fn undoer(engine: &Arc<FakeEngine>) -> DockerUndoer {
@@ -367,7 +464,13 @@ mod tests {
         let mut spec = ContainerSpec { name: "kiln-1".into(), ..ContainerSpec::default() };
         spec.config.image = Some("debian".into());
         engine.create_container(&spec).await.unwrap();
-        let data = ContainerUndo { engine: address(), name: "kiln-1".into(), run: Some("r1".into()), at: 0 };
+        let data = ContainerUndo {
+            engine: address(),
+            name: "kiln-1".into(),
+            run: Some("r1".into()),
+            at: seconds_since_epoch(),
+            ..ContainerUndo::default()
+        };
         assert_eq!(undoer(&engine).undo(&data.entry()).await.unwrap(), UndoOutcome::AlreadyGone, "not of this run");
         let entry = ContainerUndo { run: None, ..data }.entry();
         assert_eq!(entry.description, "container kiln-1");
@@ -396,16 +499,105 @@ mod tests {
         let new = engine.add_image("scratch:1");
         engine.tag(&new, "app", "1").await.unwrap();
         let imported = engine.add_image("import:1");
-        let entry = TagUndo { engine: address(), reference: "import:1".into(), previous: Some(old.clone()) }.entry();
+        let undo = |reference: &str, previous: Option<&String>, image: &String| {
+            let (previous, image) = (previous.cloned(), Some(image.clone()));
+            TagUndo { engine: address(), reference: reference.into(), previous, image, ..TagUndo::default() }.entry()
+        };
+        let entry = undo("import:1", Some(&old), &imported);
         assert_eq!(undoer(&engine).undo(&entry).await.unwrap(), UndoOutcome::Removed);
         assert!(engine.inspect_image(&imported).await.unwrap().is_none(), "without names nobody finds it again");
-        let entry = TagUndo { engine: address(), reference: "app:1".into(), previous: Some(old.clone()) }.entry();
+        let entry = undo("app:1", Some(&old), &new);
         assert_eq!(undoer(&engine).undo(&entry).await.unwrap(), UndoOutcome::Removed);
         assert_eq!(engine.inspect_image("app:1").await.unwrap().unwrap().id, old);
         assert_eq!(undoer(&engine).undo(&entry).await.unwrap(), UndoOutcome::AlreadyGone);
-        let entry = TagUndo { engine: address(), reference: "scratch:1".into(), previous: None }.entry();
+        let entry = undo("scratch:1", None, &new);
         assert_eq!(undoer(&engine).undo(&entry).await.unwrap(), UndoOutcome::Removed);
         assert!(engine.inspect_image("scratch:1").await.unwrap().is_none());
+    }
+
+    #[tokio::test]
+    async fn a_name_that_went_to_another_image_since_stays_with_it() {
+        let engine = Arc::new(FakeEngine::new());
+        let old = engine.add_image("");
+        let killed = engine.add_image("");
+        let newer = engine.add_image_with("app:1", ImageInfo { created: Some(1000), ..ImageInfo::default() });
+        let undo = TagUndo { engine: address(), reference: "app:1".into(), previous: Some(old), ..TagUndo::default() };
+        for undo in [
+            TagUndo { image: Some(killed), ..undo.clone() },
+            TagUndo { created_since: Some(1001), ..undo.clone() },
+            undo.clone(),
+        ] {
+            assert_eq!(undoer(&engine).undo(&undo.entry()).await.unwrap(), UndoOutcome::AlreadyGone);
+            assert_eq!(engine.inspect_image("app:1").await.unwrap().unwrap().id, newer);
+        }
+        let before = serde_json::json!({ "engine": address(), "reference": "app:1", "previous": null });
+        let entry = Undo { data: before, ..undo.entry() };
+        assert_eq!(undoer(&engine).undo(&entry).await.unwrap(), UndoOutcome::AlreadyGone);
+        let undo = TagUndo { created_since: Some(1000), ..undo };
+        assert_eq!(undoer(&engine).undo(&undo.entry()).await.unwrap(), UndoOutcome::Removed);
+        assert_ne!(engine.inspect_image("app:1").await.unwrap().unwrap().id, newer);
+    }
+
+    #[tokio::test]
+    async fn an_image_that_was_there_or_is_named_or_used_or_labelled_stays() {
+        let engine = Arc::new(FakeEngine::new());
+        let before = engine.add_image("");
+        let named = engine.add_image("mine:1");
+        let used = engine.add_image("");
+        let labels = BTreeMap::from([("kiln.run".to_owned(), "other".to_owned())]);
+        let other = engine.add_image_with("", ImageInfo { labels, ..ImageInfo::default() });
+        engine.add_image("");
+        let mut spec = ContainerSpec { name: "user".into(), ..ContainerSpec::default() };
+        spec.config.image = Some(used.clone());
+        engine.create_container(&spec).await.unwrap();
+        let undo = ImageUndo {
+            engine: address(),
+            parent: Some("sha256:0".into()),
+            comment: Some(String::new()),
+            others: vec![before.clone()],
+            ..ImageUndo::default()
+        };
+        assert_eq!(undoer(&engine).undo(&undo.entry()).await.unwrap(), UndoOutcome::Removed);
+        let left: Vec<String> = engine.images().into_iter().map(|image| image.id).collect();
+        assert_eq!(left, [before, named.clone(), used, other]);
+        let undo = ImageUndo { id: Some(named), ..undo };
+        assert_eq!(undoer(&engine).undo(&undo.entry()).await.unwrap(), UndoOutcome::AlreadyGone);
+    }
+
+    #[tokio::test]
+    async fn a_container_of_the_same_name_made_at_another_time_stays() {
+        let engine = Arc::new(FakeEngine::new());
+        engine.add_image("debian");
+        let mut spec = ContainerSpec { name: "mine".into(), ..ContainerSpec::default() };
+        spec.config.image = Some("debian".into());
+        let id = engine.create_container(&spec).await.unwrap().id;
+        engine.date_container("mine", 10_000);
+        for at in [0, 10_000 - 301, 10_000 + 301] {
+            let undo = ContainerUndo { engine: address(), name: "mine".into(), at, ..ContainerUndo::default() };
+            assert_eq!(undoer(&engine).undo(&undo.entry()).await.unwrap(), UndoOutcome::AlreadyGone, "{at}");
+            let undo = ContainerUndo { id: Some("another".into()), at: 10_000, ..undo };
+            assert_eq!(undoer(&engine).undo(&undo.entry()).await.unwrap(), UndoOutcome::AlreadyGone, "{at}");
+        }
+        let undo = ContainerUndo { engine: address(), name: "x".into(), id: Some(id), ..ContainerUndo::default() };
+        assert_eq!(undoer(&engine).undo(&undo.entry()).await.unwrap(), UndoOutcome::Removed);
+    }
+
+    #[tokio::test]
+    async fn a_finished_file_goes_only_if_it_is_the_same() {
+        let directory = tempfile::tempdir().unwrap();
+        let (path, to) = (directory.path().join(".part"), directory.path().join("root.tar"));
+        std::fs::write(&path, "one").unwrap();
+        let finished = FinishedFile::new(&std::fs::metadata(&path).unwrap(), to.clone());
+        let undo = FileUndo { path: path.clone(), finished: Some(finished) }.entry();
+        let undoer = undoer(&Arc::new(FakeEngine::new()));
+        std::fs::rename(&path, &to).unwrap();
+        assert_eq!(undoer.undo(&undo).await.unwrap(), UndoOutcome::Removed);
+        assert!(!to.exists());
+        std::fs::write(&to, "other").unwrap();
+        std::fs::write(&path, "one").unwrap();
+        assert_eq!(undoer.undo(&undo).await.unwrap(), UndoOutcome::Removed);
+        assert_eq!(undoer.undo(&undo).await.unwrap(), UndoOutcome::AlreadyGone);
+        assert!(to.exists() && !path.exists());
     }
 
     #[tokio::test]
@@ -450,7 +642,8 @@ mod tests {
     async fn a_container_that_is_only_being_made_is_waited_for() {
         let engine = Arc::new(FakeEngine::new());
         engine.add_image("debian");
-        let data = ContainerUndo { engine: address(), name: "kiln-1".into(), run: None, at: seconds_since_epoch() };
+        let at = seconds_since_epoch();
+        let data = ContainerUndo { engine: address(), name: "kiln-1".into(), at, ..ContainerUndo::default() };
         let undoer = undoer(&engine);
         let create = async {
             tokio::time::sleep(Duration::from_secs(1)).await;

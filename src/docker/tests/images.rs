@@ -102,7 +102,13 @@ async fn import_name_save_and_forget() {
     let second = engine.import(&root_file_system(directory.path(), "second"), &ImportOptions::default()).await.unwrap();
     // A name moves to another image and back.
     let reference = format!("{repository}:one");
-    let undo = TagUndo { engine: engine.address().into(), reference: reference.clone(), previous: Some(first.clone()) };
+    let undo = TagUndo {
+        engine: engine.address().into(),
+        reference: reference.clone(),
+        previous: Some(first.clone()),
+        image: Some(second.clone()),
+        created_since: None,
+    };
     engine.tag(&second, &repository, "one").await.unwrap();
     assert_eq!(engine.inspect_image(&reference).await.unwrap().unwrap().id, second);
     engine.tag(&second, &repository, "two").await.unwrap();

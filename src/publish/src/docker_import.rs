@@ -8,10 +8,11 @@ use kiln_core::{
     PostProcessorKind, PrepareContext, Processed, Schema,
 };
 use kiln_docker::engine::ImportOptions;
+use kiln_docker::undo::seconds_since_epoch;
 use kiln_registry::Reference;
 use serde::Deserialize;
 
-use crate::docker_tag::{NameOwner, record_name};
+use crate::docker_tag::{NameOwner, name_undo};
 use crate::error::PublishError;
 use crate::prepare;
 use crate::settings::EngineProvider;
@@ -116,10 +117,15 @@ impl PostProcessor for DockerImport {
         };
         context.events.message(format!("importing {} as {name}", file.display()));
         let importing = async {
-            // Taking the name away removes the image with it.
-            record_name(engine.as_ref(), &name, context).await?;
+            // Taking the name away removes the image with it. Until the image is known, its age must do.
+            let mut undo = name_undo(engine.as_ref(), &name).await?;
+            undo.created_since = i64::try_from(seconds_since_epoch()).ok();
+            let entry = context.journal.record(&context.build, undo.entry())?;
             let imported = engine.import(file, &options).await;
-            imported.map_err(|error| Failure::from(PublishError::engine(format!("import {}", file.display()))(error)))
+            let id = imported.map_err(PublishError::engine(format!("import {}", file.display())))?;
+            undo.image = Some(id.clone());
+            context.journal.amend(entry, undo.entry())?;
+            Ok::<String, Failure>(id)
         };
         let id = prepare::unless_cancelled(context, importing).await??;
         context.events.message(format!("imported {id}"));
@@ -168,6 +174,9 @@ mod tests {
         assert_eq!((processed.keep_input, processed.force_keep), (false, false));
         let undo = &bench.context.journal.open()[0];
         assert_eq!(undo.data["previous"], json!(old));
+        assert_eq!(undo.data["image"], json!(artifact.image().unwrap().id));
+        let first = &bench.context.journal.history()[0];
+        assert!(first.data["image"].is_null() && first.data["created_since"].is_i64(), "{first:?}");
         artifact.owner.as_ref().unwrap().destroy(&artifact, &bench.context).await.unwrap();
         assert!(engine.inspect_image("group/image:1").await.unwrap().is_none());
     }

@@ -109,7 +109,11 @@ impl PostProcessor for DockerTag {
         for tag in &wanted {
             let name = format!("{repository}:{tag}");
             let tagging = async {
-                record_name(engine.as_ref(), &name, context).await?;
+                let found = engine.inspect_image(&image.id).await;
+                let found = found.map_err(PublishError::engine(format!("look up {}", image.id)))?;
+                let id = found.map_or_else(|| image.id.clone(), |found| found.id);
+                let undo = name_undo(engine.as_ref(), &name).await?;
+                context.journal.record(&context.build, TagUndo { image: Some(id), ..undo }.entry())?;
                 let tagged = engine.tag(&image.id, &repository, tag).await;
                 tagged.map_err(PublishError::engine(format!("name the image {name}")))?;
                 Ok::<(), Failure>(())
@@ -145,16 +149,15 @@ impl DockerTag {
     }
 }
 
-/// Notes in the journal what bears a name now, before the name moves.
-pub(crate) async fn record_name(engine: &dyn Engine, name: &str, context: &BuildContext) -> Result<(), Failure> {
+/// What bears a name now, before the name moves.
+pub(crate) async fn name_undo(engine: &dyn Engine, name: &str) -> Result<TagUndo, Failure> {
     let previous = engine.inspect_image(name).await.map_err(PublishError::engine(format!("look up {name}")))?;
-    let undo = TagUndo {
+    Ok(TagUndo {
         engine: engine.address().to_owned(),
         reference: name.to_owned(),
         previous: previous.map(|image| image.id),
-    };
-    context.journal.record(&context.build, undo.entry())?;
-    Ok(())
+        ..TagUndo::default()
+    })
 }
 
 /// Takes names away again; the image goes with its last one.
@@ -165,9 +168,14 @@ pub(crate) struct NameOwner {
 
 #[async_trait]
 impl ArtifactOwner for NameOwner {
-    async fn destroy(&self, _artifact: &Artifact, _context: &BuildContext) -> Result<(), Failure> {
+    async fn destroy(&self, artifact: &Artifact, _context: &BuildContext) -> Result<(), Failure> {
         let engine = self.engine.engine().await?;
         for name in &self.names {
+            let found = engine.inspect_image(name).await.map_err(PublishError::engine(format!("look up {name}")))?;
+            // Another run may have given it away since.
+            if found.is_none_or(|found| artifact.image().is_none_or(|image| image.id != found.id)) {
+                continue;
+            }
             let removed = engine.remove_image(name, false).await;
             removed.map_err(PublishError::engine(format!("remove the name {name}")))?;
         }

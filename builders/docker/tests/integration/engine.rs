@@ -152,8 +152,11 @@ async fn the_journal_alone_undoes_what_a_killed_run_left() {
     assert!(world.containers().await.is_empty() && world.images().await.is_empty());
     let amended = ImageUndo { engine: world.engine.address().into(), id: Some(artifact.id), ..ImageUndo::default() };
     assert_eq!(undoer.undo(&amended.entry()).await.unwrap(), UndoOutcome::AlreadyGone);
-    let never =
-        ContainerUndo { engine: world.engine.address().into(), name: "kiln-never-made".into(), ..ContainerUndo::default() };
+    let never = ContainerUndo {
+        engine: world.engine.address().into(),
+        name: "kiln-never-made".into(),
+        ..ContainerUndo::default()
+    };
     assert_eq!(undoer.undo(&never.entry()).await.unwrap(), UndoOutcome::AlreadyGone);
 }
 

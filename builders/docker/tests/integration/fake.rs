@@ -51,7 +51,7 @@ async fn a_build_in_its_order() {
     let open = context.journal.open();
     assert_eq!(open.len(), 1);
     assert_eq!((open[0].kind.as_str(), open[0].data["id"].as_str()), ("docker.image", Some(artifact.id.as_str())));
-    assert_eq!(context.journal.history()[1].data["id"], serde_json::Value::Null, "noted before it existed");
+    assert_eq!(context.journal.history()[2].data["id"], serde_json::Value::Null, "noted before it existed");
     artifact.owner.clone().unwrap().destroy(&artifact, &context).await.unwrap();
     assert!(engine.images().iter().all(|image| image.id != artifact.id));
 }
@@ -77,6 +77,59 @@ async fn a_failed_start_leaves_nothing() {
     let undoer = DockerUndoer::with(move |_| Ok(shared.clone()));
     assert_eq!(undoer.undo(&open[0]).await.unwrap(), UndoOutcome::Removed);
     assert!(engine.containers().is_empty());
+}
+
+#[tokio::test]
+async fn a_container_that_took_the_name_stays() {
+    let engine = Arc::new(FakeEngine::new());
+    engine.add_image("a");
+    let context = context().build();
+    let json = json!({ "image": "a", "commit": true, "pull": false, "kiln_labels": false });
+    engine.fail_next("create_container", refused("create", Some(409)));
+    launch(engine.clone(), json.clone(), &context).await.err().unwrap();
+    assert!(context.journal.open().is_empty());
+    assert!(!engine.changes().iter().any(|call| call.starts_with("remove_container")), "{:?}", engine.changes());
+    launch(engine.clone(), json, &context).await.unwrap();
+    assert_eq!(context.journal.open()[0].data["id"], engine.containers()[0].0.id, "known by its id from then on");
+}
+
+#[tokio::test]
+async fn without_labels_the_images_that_were_there_are_noted() {
+    let engine = Arc::new(FakeEngine::new());
+    engine.add_image("a");
+    let alike = engine.add_image("");
+    let context = context().build();
+    let json = json!({ "image": "a", "commit": true, "pull": false, "kiln_labels": false });
+    let machine = launch(engine.clone(), json, &context).await.unwrap();
+    let artifact = machine.seal(&context).await.unwrap();
+    assert_eq!(engine.commits()[0].comment, None, "no trace");
+    let noted = context.journal.history().into_iter().find(|undo| undo.kind == "docker.image").unwrap();
+    let shared = engine.clone();
+    let undoer = DockerUndoer::with(move |_| Ok(shared.clone()));
+    assert_eq!(undoer.undo(&noted).await.unwrap(), UndoOutcome::Removed);
+    assert!(engine.images().iter().any(|image| image.id == alike));
+    assert!(engine.images().iter().all(|image| image.id != artifact.id));
+}
+
+#[tokio::test]
+async fn an_export_is_noted_at_both_its_places_before_it_moves() {
+    let engine = Arc::new(FakeEngine::new());
+    engine.add_image("a");
+    let context = context().build();
+    let to = context.scratch.join("root.tar");
+    std::fs::create_dir_all(&*context.scratch).unwrap();
+    let json = json!({ "image": "a", "export_path": to.to_str().unwrap(), "pull": false });
+    let machine = launch(engine.clone(), json, &context).await.unwrap();
+    machine.seal(&context).await.unwrap();
+    let noted = context.journal.open().into_iter().find(|undo| undo.kind == "docker.file").unwrap();
+    let undoer = DockerUndoer::with(move |_| Ok(engine.clone()));
+    let own = std::fs::read(&to).unwrap();
+    std::fs::rename(&to, context.scratch.join("kept")).unwrap();
+    std::fs::write(&to, &own).unwrap();
+    assert_eq!(undoer.undo(&noted).await.unwrap(), UndoOutcome::AlreadyGone, "a later run's");
+    std::fs::rename(context.scratch.join("kept"), &to).unwrap();
+    assert_eq!(undoer.undo(&noted).await.unwrap(), UndoOutcome::Removed);
+    assert!(!to.exists());
 }
 
 #[tokio::test]

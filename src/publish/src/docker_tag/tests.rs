@@ -58,8 +58,12 @@ async fn the_undo_is_noted_before_the_name_moves_and_knows_who_bore_it() {
     tag.process(&image_artifact(&new, &[]), &bench.context).await.unwrap();
     let noted = bench.context.journal.open();
     assert_eq!(noted[0].kind, "docker.tag");
-    assert_eq!(noted[0].data, json!({ "engine": "fake://engine", "reference": "a:1", "previous": old }));
-    assert_eq!(noted[2].data, json!({ "engine": "fake://engine", "reference": "a:2", "previous": null }));
+    for (data, reference, previous) in [(&noted[0].data, "a:1", json!(old)), (&noted[2].data, "a:2", json!(null))] {
+        assert_eq!(
+            (&data["reference"], &data["previous"], &data["image"]),
+            (&json!(reference), &previous, &json!(new))
+        );
+    }
 }
 
 #[tokio::test]
@@ -73,6 +77,10 @@ async fn destroying_takes_away_its_own_names_alone() {
     owner.destroy(&artifact, &bench.context).await.unwrap();
     owner.destroy(&artifact, &bench.context).await.unwrap();
     assert_eq!(engine.images()[0].tags, ["a:0"]);
+    // Given to another image since: not its own any more.
+    let newer = engine.add_image("a:1");
+    owner.destroy(&artifact, &bench.context).await.unwrap();
+    assert_eq!(engine.inspect_image("a:1").await.unwrap().unwrap().id, newer);
 }
 
 #[tokio::test]
