@@ -12,6 +12,12 @@ start_engine() {
     if as_root curl --silent --fail --max-time 5 --unix-socket "${socket#unix://}" http://engine/_ping >/dev/null 2>&1; then
         fail "a Docker engine runs here, but $(id -un) may not use it: add the user to the group \`docker\`"
     fi
+    # A pid file that a killed engine left keeps the next one from starting once its number is in use again.
+    for program in dockerd:/var/run/docker.pid containerd:/var/run/docker/containerd/containerd.pid; do
+        file=${program#*:}
+        pid=$(as_root cat "$file" 2>/dev/null) || continue
+        [ "$(cat "/proc/$pid/comm" 2>/dev/null)" = "${program%%:*}" ] || as_root rm -f "$file"
+    done
     say "starting dockerd"
     # The socket belongs to the group of whoever runs this.
     as_root sh -c 'dockerd --group "$2" >"$1/dockerd.log" 2>&1 & echo $! >"$1/dockerd.pid"' sh "$STATE" "$(id -g)"
