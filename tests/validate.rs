@@ -245,3 +245,12 @@ fn typical_mistakes_are_told_once_at_their_place() {
     }
     insta::assert_snapshot!(stable(&found, &world));
 }
+
+#[test]
+fn a_name_that_packer_takes_for_json_is_told() {
+    let world = World::new();
+    world.write("worker.hcl", "build {}\n");
+    let outcome = world.run(&["validate", "worker.hcl"]);
+    assert_eq!(outcome.code, 3);
+    assert!(outcome.stderr.contains("*.pkr.hcl") && outcome.stderr.contains("-config-type=hcl2"), "{}", outcome.stderr);
+}

@@ -89,6 +89,11 @@ impl LoadOptions {
         !self.is_stdin() && self.resolve(&self.template).is_dir()
     }
 
+    /// Whether the name promises HCL2 in a way that Packer's rule takes for legacy JSON: `worker.hcl`.
+    fn is_misnamed(&self) -> bool {
+        self.config_type.is_none() && self.template.extension().is_some_and(|ending| ending == "hcl")
+    }
+
     /// Whether the template comes from standard input.
     pub fn is_stdin(&self) -> bool {
         self.template.as_os_str() == "-"
@@ -157,6 +162,13 @@ pub fn load(options: &LoadOptions) -> Loaded {
     let mut diagnostics = Diagnostics::new();
     let mut outcome = match options.form() {
         ConfigType::Hcl2 => hcl::load(options, &mut sources, &mut diagnostics),
+        ConfigType::Json if options.is_misnamed() => {
+            let title = format!("`{}` would be read as legacy JSON", options.template.display());
+            let help =
+                "HCL2 templates are named `*.pkr.hcl` or `*.kiln.hcl`; `-config-type=hcl2` decides whatever the name";
+            diagnostics.push(Diagnostic::new(Severity::Error, "wrong-name", None, title).help(help));
+            Outcome::default()
+        }
         ConfigType::Json => match read_template(options, &options.template, &mut sources, &mut diagnostics) {
             Some(template) => legacy::load(&template, options, &mut sources, &mut diagnostics),
             None => Outcome::default(),
