@@ -46,7 +46,7 @@ async fn the_image_starts_as_its_base_does_unless_changes_say_otherwise() {
         ))
         .await;
     let plain = world.image(&format!("FROM {BASE}\nCMD [\"bash\"]\n")).await;
-    let bare = world.image(&format!("FROM {BASE}\nENV B=1\n")).await;
+    let bare = world.image(&format!("FROM {BASE}\nENTRYPOINT []\nCMD []\nENV B=1\n")).await;
     type Expected<'a> = (&'a [&'a str], &'a [&'a str]);
     let cases: [(&str, &[&str], Expected<'_>); 11] = [
         (&app, &[], (&["/entry"], &["serve"])),
