@@ -5,6 +5,16 @@ use std::path::PathBuf;
 
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 
+mod console;
+mod fix;
+mod fmt;
+mod upgrade;
+
+pub(crate) use console::ConsoleArgs;
+pub(crate) use fix::FixArgs;
+pub(crate) use fmt::FmtArgs;
+pub(crate) use upgrade::UpgradeArgs;
+
 /// Bakes machine images from one template.
 #[derive(Debug, Parser)]
 #[command(
@@ -51,6 +61,15 @@ pub(crate) enum Command {
     Validate(ValidateArgs),
     /// Show what a template holds: variables, builds, steps, post-processors
     Inspect(InspectArgs),
+    /// Evaluate expressions with a template's variables
+    Console(ConsoleArgs),
+    /// Bring HCL2 templates into the usual layout
+    Fmt(FmtArgs),
+    /// Mend what is out of date in a legacy JSON template
+    Fix(FixArgs),
+    /// Write a legacy JSON template as HCL2
+    #[command(alias = "hcl2_upgrade")]
+    Upgrade(UpgradeArgs),
     /// Undo what killed runs left behind
     Cleanup(CleanupArgs),
     /// Check what a template requires; nothing is downloaded, everything is built in
@@ -158,9 +177,9 @@ pub(crate) struct ValidateArgs {
     /// Print the findings as JSON on standard output
     #[arg(long, value_parser = go_bool, num_args = 0..=1, require_equals = true, default_value_t = false, default_missing_value = "true", value_name = "BOOL", hide_default_value = true)]
     pub(crate) json: bool,
-    /// Packer's option for data sources
-    #[arg(long, hide = true, value_parser = go_bool, num_args = 0..=1, require_equals = true, default_missing_value = "true")]
-    evaluate_datasources: Option<bool>,
+    /// Read data sources, too; without it their values are unknown
+    #[arg(long, value_parser = go_bool, num_args = 0..=1, require_equals = true, default_value_t = false, default_missing_value = "true", value_name = "BOOL", hide_default_value = true)]
+    pub(crate) evaluate_datasources: bool,
     #[command(flatten)]
     ignored: IgnoredArgs,
 }

@@ -3,10 +3,14 @@
 mod build;
 mod cleanup;
 mod completions;
+mod console;
+mod fix;
+mod fmt;
 mod init;
 mod inspect;
 mod load;
 mod signals;
+mod upgrade;
 mod validate;
 mod version;
 
@@ -25,6 +29,10 @@ pub(crate) fn run(arguments: Arguments, settings: &Settings) -> Result<u8, CliEr
         Command::Build(arguments) => block_on(build::run(&arguments, settings)),
         Command::Validate(arguments) => validate::run(&arguments, settings),
         Command::Inspect(arguments) => inspect::run(&arguments, settings),
+        Command::Console(arguments) => console::run(&arguments, settings),
+        Command::Fmt(arguments) => fmt::run(&arguments, settings),
+        Command::Fix(arguments) => fix::run(&arguments, settings),
+        Command::Upgrade(arguments) => upgrade::run(&arguments, settings),
         Command::Cleanup(arguments) => block_on(cleanup::run(&arguments, settings)),
         Command::Init(arguments) => init::run(&arguments, settings),
         Command::Completions(arguments) => completions::run(&arguments),
