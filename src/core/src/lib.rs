@@ -16,6 +16,7 @@ pub mod artifact;
 pub mod communicator;
 pub mod config;
 pub mod context;
+pub mod data;
 pub mod diagnostic;
 pub mod duration;
 pub mod event;
@@ -33,6 +34,7 @@ pub use artifact::{Artifact, ArtifactOwner, Content, Image};
 pub use communicator::{Command, Communicator, ExitStatus, OutputSink, Payload, Stdin, Stream};
 pub use config::{Block, Body, Node, Value};
 pub use context::{BuildContext, Prompt, RunOptions};
+pub use data::{DataOutputs, DataReader, DataSource, DataSourceKind, Output};
 pub use diagnostic::{Diagnostic, Diagnostics, Fix, Label, Severity};
 pub use event::{Event, EventKind, Events, Reporter};
 pub use failure::{Failure, FailureClass};
@@ -42,7 +44,8 @@ pub use kinds::{
     Provisioner, ProvisionerKind,
 };
 pub use plan::{
-    BuildSpec, ComponentConfig, ComponentSpec, Facts, Plan, PostProcessorSpec, ProcessEnvironment, StepSpec, TextScope,
+    BuildSpec, ComponentConfig, ComponentSpec, Extension, Facts, Plan, PostProcessorSpec, ProcessEnvironment, StepSpec,
+    TextScope,
 };
 pub use redact::{Redactor, Secret};
 pub use schema::{Decoded, Field, FieldType, Schema};

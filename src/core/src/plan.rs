@@ -29,6 +29,11 @@ impl ProcessEnvironment {
     pub fn get(&self, name: &str) -> Option<&str> {
         self.0.get(name).map(String::as_str)
     }
+
+    /// All variables, by name: what a program gets that kiln starts.
+    pub fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.0.iter().map(|(name, value)| (name.as_str(), value.as_str()))
+    }
 }
 
 impl From<BTreeMap<String, String>> for ProcessEnvironment {
@@ -161,6 +166,15 @@ pub struct VariableSummary {
     pub unset: bool,
 }
 
+/// One thing of a template that Packer does not have; for `inspect`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Extension {
+    /// What it is, as a user would call it: "`for_each` on a source", "`git.commit`".
+    pub what: String,
+    /// Where it stands first.
+    pub span: Span,
+}
+
 /// Everything a template asks for, after `-only` and `-except`.
 #[derive(Debug, Clone, Default)]
 pub struct Plan {
@@ -176,6 +190,8 @@ pub struct Plan {
     pub secrets: Vec<String>,
     /// `required_plugins` (name, source, version constraint), for `init`.
     pub required_plugins: Vec<(String, String, String)>,
+    /// What the template uses that Packer does not have: each once, by its first place.
+    pub extensions: Vec<Extension>,
     /// What Go template texts that components render themselves may use.
     pub text_scope: Arc<TextScope>,
 }

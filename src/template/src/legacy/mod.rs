@@ -116,6 +116,7 @@ fn plan(
         locals: Vec::new(),
         secrets: variables.secrets.clone(),
         required_plugins: Vec::new(),
+        extensions: Vec::new(),
         text_scope: scope,
     }
 }
