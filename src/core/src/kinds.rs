@@ -8,6 +8,7 @@ use async_trait::async_trait;
 use crate::artifact::Artifact;
 use crate::communicator::Communicator;
 use crate::context::BuildContext;
+use crate::data::DataSourceKind;
 use crate::diagnostic::Diagnostics;
 use crate::failure::Failure;
 use crate::journal::Undoer;
@@ -155,6 +156,7 @@ pub struct Kinds {
     builders: BTreeMap<&'static str, Arc<dyn BuilderKind>>,
     provisioners: BTreeMap<&'static str, Arc<dyn ProvisionerKind>>,
     post_processors: BTreeMap<&'static str, Arc<dyn PostProcessorKind>>,
+    data_sources: BTreeMap<&'static str, Arc<dyn DataSourceKind>>,
     undoers: BTreeMap<&'static str, Arc<dyn Undoer>>,
 }
 
@@ -165,6 +167,7 @@ impl std::fmt::Debug for Kinds {
             .field("builders", &self.builder_names())
             .field("provisioners", &self.provisioner_names())
             .field("post_processors", &self.post_processor_names())
+            .field("data_sources", &self.data_source_names())
             .finish_non_exhaustive()
     }
 }
@@ -190,6 +193,11 @@ impl Kinds {
         self.post_processors.insert(kind.schema().kind, kind);
     }
 
+    /// Adds a data source under its schema's kind.
+    pub fn add_data_source(&mut self, kind: Arc<dyn DataSourceKind>) {
+        self.data_sources.insert(kind.schema().kind, kind);
+    }
+
     /// Adds an undoer under all its kinds.
     pub fn add_undoer(&mut self, undoer: Arc<dyn Undoer>) {
         for kind in undoer.kinds() {
@@ -212,6 +220,11 @@ impl Kinds {
         self.post_processors.get(kind)
     }
 
+    /// The data source of a name.
+    pub fn data_source(&self, kind: &str) -> Option<&Arc<dyn DataSourceKind>> {
+        self.data_sources.get(kind)
+    }
+
     /// The undoer of a kind of undo.
     pub fn undoer(&self, kind: &str) -> Option<&Arc<dyn Undoer>> {
         self.undoers.get(kind)
@@ -230,5 +243,10 @@ impl Kinds {
     /// Names of all post-processors.
     pub fn post_processor_names(&self) -> Vec<&'static str> {
         self.post_processors.keys().copied().collect()
+    }
+
+    /// Names of all data sources.
+    pub fn data_source_names(&self) -> Vec<&'static str> {
+        self.data_sources.keys().copied().collect()
     }
 }

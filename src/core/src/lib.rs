@@ -35,7 +35,7 @@ pub use communicator::{Command, Communicator, ExitStatus, OutputSink, Payload, S
 pub use config::{Block, Body, Node, Value};
 pub use context::{BuildContext, Prompt, RunOptions};
 pub use data::{DataOutputs, DataReader, DataSource, DataSourceKind, Output};
-pub use diagnostic::{Diagnostic, Diagnostics, Fix, Label, Severity};
+pub use diagnostic::{Diagnostic, Diagnostics, Edit, Fix, Label, Severity};
 pub use event::{Event, EventKind, Events, Reporter};
 pub use failure::{Failure, FailureClass};
 pub use journal::{EntryId, Journal, Undo, UndoOutcome, Undoer};
