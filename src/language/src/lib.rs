@@ -9,6 +9,7 @@
 
 pub mod convert;
 pub mod evaluate;
+pub mod format;
 pub mod functions;
 pub mod print;
 pub mod syntax;
