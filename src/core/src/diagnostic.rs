@@ -1,10 +1,13 @@
 //! What is wrong with a template, and where.
 
+use std::collections::HashMap;
+use std::hash::{DefaultHasher, Hash, Hasher};
+
 use crate::source::Span;
 use crate::suggest;
 
 /// How bad it is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, serde::Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Severity {
     /// The template cannot be built.
@@ -31,6 +34,21 @@ pub struct Fix {
     pub replacement: String,
     /// What it does, e.g. "write an attribute".
     pub text: String,
+    /// How the replacement is to be taken.
+    pub edit: Edit,
+}
+
+/// How an edit's replacement is to be taken. Whoever suggests one need not have the text that it changes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Edit {
+    /// As it stands.
+    Exact,
+    /// It is a name: where the old one stands in quotes, it keeps them.
+    Name,
+    /// It is a value: it takes the place of a literal. Where something else stands (`var.x`), the fix is told in words.
+    Value,
+    /// It goes in front of the old text, and this behind it.
+    Around(&'static str),
 }
 
 /// One mistake or warning. Titles are lower case, name things in backquotes and end without a full stop.
@@ -111,8 +129,36 @@ impl Diagnostic {
 
     /// An edit that mends it.
     #[must_use]
-    pub fn fix(mut self, span: Span, replacement: impl Into<String>, text: impl Into<String>) -> Diagnostic {
-        self.fix = Some(Fix { span, replacement: replacement.into(), text: text.into() });
+    pub fn fix(self, span: Span, replacement: impl Into<String>, text: impl Into<String>) -> Diagnostic {
+        self.fixed_by(span, replacement.into(), text.into(), Edit::Exact)
+    }
+
+    /// An edit that puts another name in the place of one, in quotes or not as that was.
+    #[must_use]
+    pub fn rename(self, span: Span, name: impl Into<String>, text: impl Into<String>) -> Diagnostic {
+        self.fixed_by(span, name.into(), text.into(), Edit::Name)
+    }
+
+    /// An edit that puts another value in the place of one.
+    #[must_use]
+    pub fn value(self, span: Span, value: impl Into<String>, text: impl Into<String>) -> Diagnostic {
+        self.fixed_by(span, value.into(), text.into(), Edit::Value)
+    }
+
+    /// An edit that puts something before and behind what stands at a place.
+    #[must_use]
+    pub fn enclose(
+        self,
+        span: Span,
+        before: impl Into<String>,
+        behind: &'static str,
+        text: impl Into<String>,
+    ) -> Diagnostic {
+        self.fixed_by(span, before.into(), text.into(), Edit::Around(behind))
+    }
+
+    fn fixed_by(mut self, span: Span, replacement: String, text: String, edit: Edit) -> Diagnostic {
+        self.fix = Some(Fix { span, replacement, text, edit });
         self
     }
 
@@ -125,7 +171,7 @@ impl Diagnostic {
         known: impl IntoIterator<Item = &'a str> + Clone,
     ) -> Diagnostic {
         if let Some(nearest) = suggest::nearest(name, known.clone()) {
-            return self.fix(span, nearest, format!("did you mean `{nearest}`?"));
+            return self.rename(span, nearest, format!("did you mean `{nearest}`?"));
         }
         let count = known.clone().into_iter().count();
         if (1..=12).contains(&count) {
@@ -138,16 +184,26 @@ impl Diagnostic {
     pub fn is_error(&self) -> bool {
         self.severity == Severity::Error
     }
+
+    /// Equal for equal findings.
+    fn fingerprint(&self) -> u64 {
+        let place = self.primary.as_ref().map(|label| (label.span, label.text.as_str()));
+        let mut hasher = DefaultHasher::new();
+        (self.severity, self.code, &self.title, place).hash(&mut hasher);
+        hasher.finish()
+    }
 }
 
 /// The diagnostics of a stage, in the order found.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default)]
 pub struct Diagnostics {
     /// All of them.
     pub items: Vec<Diagnostic>,
     /// Texts that came up on the way, derive from sensitive values and stand inside longer texts
     /// (`"x ${upper(var.token)}"`): nothing may show them. Whoever ends the stage gives them to the redactor.
     pub secrets: Vec<String>,
+    /// Where in `items` a finding of a fingerprint was put: thousands of mistakes must not be compared with each other.
+    seen: HashMap<u64, usize>,
 }
 
 impl Diagnostics {
@@ -158,9 +214,15 @@ impl Diagnostics {
 
     /// Adds one; the same finding at the same place is kept once (bodies are evaluated once per build).
     pub fn push(&mut self, diagnostic: Diagnostic) {
-        if !self.items.contains(&diagnostic) {
-            self.items.push(diagnostic);
+        let fingerprint = diagnostic.fingerprint();
+        if let Some(index) = self.seen.get(&fingerprint) {
+            let is_known = self.items.get(*index) == Some(&diagnostic) || self.items.contains(&diagnostic);
+            if is_known {
+                return;
+            }
         }
+        self.seen.insert(fingerprint, self.items.len());
+        self.items.push(diagnostic);
     }
 
     /// Adds many.
@@ -199,6 +261,24 @@ impl IntoIterator for Diagnostics {
 
 impl From<Vec<Diagnostic>> for Diagnostics {
     fn from(items: Vec<Diagnostic>) -> Diagnostics {
-        Diagnostics { items, secrets: Vec::new() }
+        let mut diagnostics = Diagnostics::new();
+        diagnostics.extend(items);
+        diagnostics
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::source::SourceId;
+
+    #[test]
+    fn the_same_finding_is_kept_once_also_after_sorting() {
+        let at = |start: usize| Diagnostic::error("x", Span::new(SourceId(0), start..start + 1), "wrong");
+        let mut diagnostics = Diagnostics::new();
+        diagnostics.extend([at(5), at(1), at(5)]);
+        diagnostics.sort();
+        diagnostics.extend([at(1), at(5), at(7)]);
+        assert_eq!(diagnostics.items, [at(1), at(5), at(7)]);
     }
 }

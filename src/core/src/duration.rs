@@ -2,6 +2,9 @@
 
 use std::time::Duration;
 
+use crate::diagnostic::Diagnostic;
+use crate::source::Span;
+
 /// Why a text is not a duration.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum DurationError {
@@ -54,6 +57,42 @@ pub fn parse(text: &str) -> Result<Duration, DurationError> {
     Duration::try_from_secs_f64(seconds).map_err(|_| malformed())
 }
 
+/// What a text that is no duration was probably meant to be: `10 seconds` is `10s`, `1d` is `24h`, `30` is `30s`.
+pub fn meant(text: &str) -> Option<String> {
+    let mut rest = text.trim().trim_start_matches('+');
+    let mut meant = String::new();
+    while !rest.is_empty() {
+        let digits = rest.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(rest.len());
+        let (number, behind) = rest.split_at(digits);
+        let behind = behind.trim_start();
+        let letters = behind.find(|c: char| !c.is_alphabetic()).unwrap_or(behind.len());
+        let (unit, behind) = behind.split_at(letters);
+        let whole = |factor: u64| number.parse::<u64>().ok()?.checked_mul(factor);
+        meant.push_str(&match unit.to_lowercase().as_str() {
+            "ns" | "us" | "µs" | "μs" | "ms" => format!("{number}{}", unit.to_lowercase()),
+            "millisecond" | "milliseconds" | "millis" | "msec" | "msecs" => format!("{number}ms"),
+            "" | "s" | "sec" | "secs" | "second" | "seconds" => format!("{number}s"),
+            "m" | "min" | "mins" | "minute" | "minutes" => format!("{number}m"),
+            "h" | "hr" | "hrs" | "hour" | "hours" => format!("{number}h"),
+            "d" | "day" | "days" => format!("{}h", whole(24)?),
+            "w" | "week" | "weeks" => format!("{}h", whole(168)?),
+            _ => return None,
+        });
+        rest = behind.trim_start_matches([' ', ',']);
+        rest = rest.strip_prefix("and ").unwrap_or(rest).trim_start();
+    }
+    (meant != text && parse(&meant).is_ok()).then_some(meant)
+}
+
+/// The finding for a value that is no duration, with what was probably meant. `value` is the text as evaluated.
+pub fn mistake(name: &str, value: &str, span: Span, error: &DurationError) -> Diagnostic {
+    let diagnostic = Diagnostic::error("wrong-duration", span, format!("`{name}`: {error}"));
+    match meant(value) {
+        Some(meant) => diagnostic.value(span, format!("\"{meant}\""), format!("write `{meant}`")),
+        None => diagnostic,
+    }
+}
+
 /// A duration for people: `1.2s`, `350ms`, `2m 5s`.
 pub fn display(duration: Duration) -> String {
     let seconds = duration.as_secs();
@@ -93,6 +132,20 @@ mod tests {
         assert_eq!(parse("10"), Err(DurationError::NoUnit("10".into())));
         assert!(parse("-5s").is_err());
         assert!(parse("").is_err());
+    }
+
+    #[test]
+    fn guesses_what_was_meant() {
+        let meant = |text| meant(text).unwrap_or_default();
+        assert_eq!(meant("10 seconds"), "10s");
+        assert_eq!(meant("5 min"), "5m");
+        assert_eq!(meant("1 hour, 30 minutes"), "1h30m");
+        assert_eq!(meant("1d"), "24h");
+        assert_eq!(meant("30"), "30s");
+        assert_eq!(meant("5M"), "5m");
+        assert_eq!(meant("soon"), "");
+        assert_eq!(meant("10 parsecs"), "");
+        assert_eq!(meant("1h30m"), "");
     }
 
     #[test]

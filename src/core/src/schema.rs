@@ -232,6 +232,7 @@ impl Schema {
             unknown: BTreeSet::new(),
             sensitive: BTreeSet::new(),
             weak: body.weak,
+            field: None,
         };
         let values = decoder.body(self, body, "");
         Decoded {
@@ -251,6 +252,8 @@ struct Decoder<'a> {
     unknown: BTreeSet<String>,
     sensitive: BTreeSet<String>,
     weak: bool,
+    /// The argument that is being read.
+    field: Option<Field>,
 }
 
 impl Decoder<'_> {
@@ -293,11 +296,15 @@ impl Decoder<'_> {
                     )
                     .help(format!("write `{name} {{ ... }}`, without `=`")),
                 );
+                // It is set: nobody is to call it missing.
+                self.unknown.insert(path);
                 continue;
             }
+            let outer = self.field.replace(*field);
             if let Some(value) = self.node(&field.kind, &attribute.node, &path) {
                 values.insert(name.clone(), value);
             }
+            self.field = outer;
         }
         self.blocks(schema, body, prefix, &mut values);
         for field in schema.fields.iter().filter(|field| field.required) {
@@ -348,18 +355,22 @@ impl Decoder<'_> {
                         items.push(Json::Object(inner_values));
                     }
                 }
-                Some(_) => self.diagnostics.push(
-                    Diagnostic::error(
-                        "argument-expected",
-                        block.kind_span,
-                        format!("`{name}` is an argument, not a block"),
-                    )
-                    .fix(
-                        block.kind_span,
-                        format!("{name} ="),
-                        format!("write `{name} = {{ ... }}`"),
-                    ),
-                ),
+                Some(kind) => {
+                    let title = format!("`{name}` is an argument, not a block");
+                    let diagnostic = Diagnostic::error("argument-expected", block.kind_span, title);
+                    self.diagnostics.push(match kind {
+                        FieldType::StringMap | FieldType::Any if block.labels.is_empty() => diagnostic.fix(
+                            block.kind_span,
+                            format!("{name} ="),
+                            format!("write `{name} = {{ ... }}`"),
+                        ),
+                        FieldType::StringList | FieldType::IntegerList => {
+                            diagnostic.help(format!("it takes a {}: `{name} = [...]`", kind.name()))
+                        }
+                        _ => diagnostic.help(format!("it takes a {}: `{name} = ...`", kind.name())),
+                    });
+                    self.unknown.insert(format!("{prefix}{name}"));
+                }
                 None => self.diagnostics.push(
                     Diagnostic::error(
                         "unknown-block",
@@ -556,19 +567,16 @@ impl Decoder<'_> {
                 match kind {
                     FieldType::Duration => {
                         if let Err(error) = duration::parse(&text) {
-                            self.diagnostics.push(Diagnostic::error(
-                                "wrong-duration",
-                                node.span,
-                                format!("`{path}`: {error}"),
-                            ));
+                            self.diagnostics.push(duration::mistake(path, &text, node.span, &error));
+                            self.unknown.insert(path.to_owned());
                             return None;
                         }
                     }
                     FieldType::OneOf(words) if !words.contains(&text.as_str()) => {
-                        self.diagnostics.push(
-                            Diagnostic::error("wrong-value", node.span, format!("`{path}` cannot be `{text}`"))
-                                .help(format!("known: {}", suggest::enumerate(words.iter().copied()))),
-                        );
+                        let diagnostic =
+                            Diagnostic::error("wrong-value", node.span, format!("`{path}` cannot be `{text}`"));
+                        self.diagnostics.push(diagnostic.did_you_mean(node.span, &text, words.iter().copied()));
+                        self.unknown.insert(path.to_owned());
                         return None;
                     }
                     _ => {}
@@ -580,10 +588,43 @@ impl Decoder<'_> {
 
     fn mismatch(&mut self, node: &Node, path: &str, wanted: &str) -> Option<Json> {
         let title = format!("`{path}` must be {wanted}, and this is {}", node.value.type_name());
-        self.diagnostics.push(Diagnostic::error("wrong-type", node.span, title));
+        let diagnostic = Diagnostic::error("wrong-type", node.span, title);
+        let diagnostic = mended(diagnostic, node, wanted);
+        self.diagnostics.push(match self.field {
+            Some(field) if diagnostic.fix.is_none() && !field.doc.is_empty() => {
+                diagnostic.note(format!("`{}` ({}): {}", field.name, field.kind.name(), field.doc))
+            }
+            _ => diagnostic,
+        });
         // It is set, and what it should be cannot be told: no further complaint follows from it.
         self.unknown.insert(path.to_owned());
         None
+    }
+}
+
+/// What to write in the place of a value of the wrong type, where that is plain.
+fn mended(diagnostic: Diagnostic, node: &Node, wanted: &str) -> Diagnostic {
+    match (&node.value, wanted) {
+        (Value::String(_), "a list of strings") => {
+            diagnostic.enclose(node.span, "[", "]", "a list of one is written in brackets")
+        }
+        (Value::String(text), _) if wanted == "a bool" || wanted.starts_with("`true`") => {
+            let meant = match text.to_lowercase().as_str() {
+                "true" | "yes" | "y" | "on" | "1" | "t" => "true",
+                "false" | "no" | "n" | "off" | "0" | "f" => "false",
+                text => match suggest::nearest(text, ["true", "false"]) {
+                    Some(nearest) => nearest,
+                    None => return diagnostic,
+                },
+            };
+            diagnostic.value(node.span, meant, format!("write `{meant}`"))
+        }
+        (Value::Number(text), "a bool") if text == "0" || text == "1" => {
+            let meant = if text == "1" { "true" } else { "false" };
+            diagnostic.value(node.span, meant, format!("write `{meant}`"))
+        }
+        (Value::List(items), "a string") if items.len() == 1 => diagnostic.help("write the text without `[` and `]`"),
+        _ => diagnostic,
     }
 }
 

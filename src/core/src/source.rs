@@ -1,7 +1,7 @@
 //! Template texts and places in them.
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 /// Names one text of a [`SourceMap`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -53,13 +53,47 @@ pub struct SourceFile {
     pub path: Option<PathBuf>,
     /// The whole text.
     pub text: Arc<str>,
+    /// Where its lines start, once somebody asked: a template may have thousands of mistakes.
+    lines: OnceLock<Arc<[usize]>>,
+}
+
+impl SourceFile {
+    fn new(name: impl Into<String>, path: Option<&Path>, text: impl Into<Arc<str>>) -> SourceFile {
+        SourceFile {
+            name: name.into(),
+            path: path.map(Path::to_path_buf),
+            text: text.into(),
+            lines: OnceLock::new(),
+        }
+    }
+
+    fn lines(&self) -> &[usize] {
+        let starts = || std::iter::once(0).chain(self.text.match_indices('\n').map(|(newline, _)| newline + 1));
+        self.lines.get_or_init(|| starts().collect())
+    }
+
+    /// The line that an offset lies in, from 1.
+    pub fn line(&self, offset: usize) -> usize {
+        self.lines().partition_point(|start| *start <= offset).max(1)
+    }
 }
 
 /// All texts of a run; diagnostics point into it.
+///
+/// Texts that are read while expressions are evaluated (`templatefile`) are added by whoever holds a clone: all clones see
+/// them.
 #[derive(Debug, Clone, Default)]
 pub struct SourceMap {
     files: Vec<SourceFile>,
+    late: Arc<LateFile>,
 }
+
+/// A list that grows while it is read.
+#[derive(Debug, Default)]
+struct LateFile(OnceLock<(SourceFile, Box<LateFile>)>);
+
+/// Ids of late texts begin here.
+const LATE: u32 = 1 << 31;
 
 impl SourceMap {
     /// An empty map.
@@ -70,13 +104,35 @@ impl SourceMap {
     /// Adds a text and names it.
     pub fn add(&mut self, name: impl Into<String>, path: Option<&Path>, text: impl Into<Arc<str>>) -> SourceId {
         let id = SourceId(u32::try_from(self.files.len()).unwrap_or(u32::MAX));
-        self.files.push(SourceFile { name: name.into(), path: path.map(Path::to_path_buf), text: text.into() });
+        self.files.push(SourceFile::new(name, path, text));
         id
+    }
+
+    /// Adds a text that all clones of this map see; one that was added already keeps its id.
+    pub fn add_late(&self, name: &str, path: Option<&Path>, text: &str) -> SourceId {
+        let mut place = &*self.late;
+        let mut id = LATE;
+        loop {
+            let new = || (SourceFile::new(name, path, text), Box::default());
+            let (file, next) = place.0.get_or_init(new);
+            if file.name == name && *file.text == *text {
+                return SourceId(id);
+            }
+            (place, id) = (next, id.saturating_add(1));
+        }
     }
 
     /// The text behind an id; `None` for an id of another map.
     pub fn get(&self, id: SourceId) -> Option<&SourceFile> {
-        self.files.get(id.0 as usize)
+        let Some(mut left) = id.0.checked_sub(LATE) else { return self.files.get(id.0 as usize) };
+        let mut place = &*self.late;
+        loop {
+            let (file, next) = place.0.get()?;
+            if left == 0 {
+                return Some(file);
+            }
+            (place, left) = (next, left - 1);
+        }
     }
 
     /// The text that a span covers, clamped to what is there.
@@ -90,9 +146,9 @@ impl SourceMap {
     pub fn line_column(&self, span: Span) -> (usize, usize) {
         let Some(file) = self.get(span.source) else { return (0, 0) };
         let start = clamp(&file.text, span.range()).start;
-        let before = &file.text[..start];
-        let line_start = before.rfind('\n').map_or(0, |newline| newline + 1);
-        (before.matches('\n').count() + 1, before[line_start..].chars().count() + 1)
+        let line = file.line(start);
+        let line_start = file.lines().get(line - 1).copied().unwrap_or_default();
+        (line, file.text[line_start..start].chars().count() + 1)
     }
 
     /// `name:line:column`, the form that editors and terminals make clickable.
@@ -130,6 +186,17 @@ mod tests {
         let mut sources = SourceMap::new();
         let id = sources.add("a.hcl", None, "x\nüy = 1");
         assert_eq!(sources.place(Span::new(id, 4..5)), "a.hcl:2:2");
+    }
+
+    #[test]
+    fn a_late_text_is_seen_by_all_and_added_once() {
+        let sources = SourceMap::new();
+        let clone = sources.clone();
+        let one = clone.add_late("a.tpl", None, "x");
+        let other = clone.add_late("a.tpl", None, "y");
+        assert_eq!(sources.add_late("a.tpl", None, "x"), one);
+        assert_eq!((sources.text(Span::new(one, 0..1)), sources.text(Span::new(other, 0..1))), ("x", "y"));
+        assert!(sources.get(SourceId(other.0 + 1)).is_none());
     }
 
     #[test]

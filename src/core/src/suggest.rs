@@ -1,24 +1,58 @@
 //! The nearest known name to a misspelt one.
 
+use std::borrow::Cow;
+
 /// The candidate closest to `name`, if it is close enough to be what was meant: at most a third of the longer name
 /// differs (counting a swap of neighbours as one change), or one is the other with `-` and `_` exchanged.
 pub fn nearest<'a>(name: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
-    let plain = |text: &str| text.to_lowercase().replace('-', "_");
-    let wanted = plain(name);
-    candidates
-        .into_iter()
-        .filter(|candidate| *candidate != name)
-        .filter_map(|candidate| {
-            let other = plain(candidate);
-            let (one, two) = (wanted.chars().count(), other.chars().count());
-            let longer = one.max(two);
-            // Each character more is a change: no need to look closer.
-            (one.abs_diff(two) <= (longer / 3).max(1)).then_some(())?;
-            Some((strsim::damerau_levenshtein(&wanted, &other), longer, candidate))
-        })
-        .filter(|(distance, longer, _)| *distance <= (*longer / 3).max(1) && *distance < *longer)
-        .min_by_key(|(distance, _, candidate)| (*distance, *candidate))
-        .map(|(_, _, candidate)| candidate)
+    let wanted = Plain::of(name);
+    let mut best: Option<(usize, &str)> = None;
+    for candidate in candidates.into_iter().filter(|candidate| *candidate != name) {
+        let other = Plain::of(candidate);
+        let longer = wanted.length.max(other.length);
+        let shorter = wanted.length.min(other.length);
+        // Of two as near, the first by name is taken: whatever is farther than the best is of no interest.
+        let limit = (longer / 3).max(1).min(best.map_or(usize::MAX, |(distance, _)| distance));
+        if longer - shorter > limit || wanted.unlike(&other) > limit {
+            continue;
+        }
+        let distance = strsim::osa_distance(&wanted.text, &other.text);
+        if distance <= limit && distance < longer && best.is_none_or(|best| (distance, candidate) < best) {
+            best = Some((distance, candidate));
+        }
+    }
+    best.map(|(_, candidate)| candidate)
+}
+
+/// A name as it is compared: without regard to case, and `-` is `_`.
+struct Plain<'a> {
+    text: Cow<'a, str>,
+    length: usize,
+    /// One bit for each letter that is in it.
+    letters: u64,
+}
+
+impl Plain<'_> {
+    fn of(name: &str) -> Plain<'_> {
+        let is_plain = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_' || byte == b'.';
+        let text = match name.bytes().all(is_plain) {
+            true => Cow::Borrowed(name),
+            false => Cow::Owned(name.to_lowercase().replace('-', "_")),
+        };
+        let letters = text.bytes().fold(0, |letters, byte| letters | 1 << (byte & 63));
+        Plain { length: text.chars().count(), letters, text }
+    }
+
+    /// At least so many changes lie between two names: a change takes away one letter and brings one.
+    fn unlike(&self, other: &Plain<'_>) -> usize {
+        // A character of several bytes changes several bits at once.
+        if !self.text.is_ascii() || !other.text.is_ascii() {
+            return 0;
+        }
+        let gone = (self.letters & !other.letters).count_ones();
+        let new = (other.letters & !self.letters).count_ones();
+        gone.max(new) as usize
+    }
 }
 
 /// `` `a`, `b` and `c` `` for lists in messages; empty for none.
@@ -42,6 +76,14 @@ mod tests {
         assert_eq!(nearest("docker_tag", names), Some("docker-tag"));
         assert_eq!(nearest("banana", names), None);
         assert_eq!(nearest("x", ["y"]), None);
+    }
+
+    #[test]
+    fn of_two_as_near_the_first_by_name_is_taken() {
+        assert_eq!(nearest("image", ["image2", "image1"]), Some("image1"));
+        assert_eq!(nearest("größe", ["grösse", "größen"]), Some("größen"));
+        assert_eq!(nearest("ab", ["ba"]), Some("ba"));
+        assert_eq!(nearest("COMMIT", ["commit"]), Some("commit"));
     }
 
     #[test]
