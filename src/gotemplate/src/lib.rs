@@ -13,6 +13,7 @@
 //! ```
 
 mod actions;
+mod check;
 mod data;
 mod functions;
 pub mod layout;
@@ -22,6 +23,7 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 
 pub use actions::action_ranges;
+pub use check::check;
 pub use functions::{lower, upper};
 use kiln_core::TextScope;
 

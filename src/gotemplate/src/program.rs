@@ -46,18 +46,38 @@ fn lock(state: &Shared) -> MutexGuard<'_, State> {
     state.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Renders once.
-pub(crate) fn run(text: &str, scope: &Scope<'_>, data: &BTreeMap<String, Data>) -> Result<Outcome, RenderError> {
-    let found = actions::check(text)?;
-    let (tree, defines) =
-        Parser::new(text, "{{", "}}").and_then(Parser::parse).map_err(|error| syntax_error(text, &found, error))?;
-    let mut marker = Marker { text, actions: &found, error: None };
-    let tree = marker.list(tree);
+/// A text that could be read.
+pub(crate) struct Program {
+    pub(crate) tree: ListNode,
+    pub(crate) defines: Vec<DefineNode>,
+    pub(crate) actions: Vec<Action>,
+}
+
+/// Reads a text: its actions are closed, and its functions exist. The tree has the calls that rendering needs.
+fn read(text: &str, is_marked: bool) -> Result<Program, RenderError> {
+    let actions = actions::check(text)?;
+    let (plain, plain_defines) =
+        Parser::new(text, "{{", "}}").and_then(Parser::parse).map_err(|error| syntax_error(text, &actions, error))?;
+    let mut marker = Marker { text, actions: &actions, error: None };
+    let original = (!is_marked).then(|| (plain.clone(), plain_defines.clone()));
+    let tree = marker.list(plain);
     let defines: Vec<DefineNode> =
-        defines.into_iter().map(|define| DefineNode { body: marker.list(define.body), ..define }).collect();
+        plain_defines.into_iter().map(|define| DefineNode { body: marker.list(define.body), ..define }).collect();
     if let Some(error) = marker.error {
         return Err(error);
     }
+    let (tree, defines) = original.unwrap_or((tree, defines));
+    Ok(Program { tree, defines, actions })
+}
+
+/// Reads a text, as it is written.
+pub(crate) fn parse(text: &str) -> Result<Program, RenderError> {
+    read(text, false)
+}
+
+/// Renders once.
+pub(crate) fn run(text: &str, scope: &Scope<'_>, data: &BTreeMap<String, Data>) -> Result<Outcome, RenderError> {
+    let Program { tree, defines, actions: found } = read(text, true)?;
     let state = Shared::default();
     let mut template = prepared(scope, data, &found, &state).add_parse_tree(ROOT, tree);
     for define in defines {

@@ -251,3 +251,26 @@ fn strftime_copies_the_verbs_that_packer_lacks() {
     let expected = "2026-11-23 00:37:16 Mon Monday Nov November|12|327|AM|26|+0000|UTC|%|.474|%e %F %s %";
     assert_eq!(layout::format_strftime(&time, format), expected);
 }
+
+/// Texts that are rendered later: what is wrong whatever the data is.
+#[test]
+fn a_text_for_later_is_checked_without_its_data() {
+    let known: &[&str] = &["Path", "Vars"];
+    let missing = |text: &str| -> Vec<(String, Option<String>)> {
+        let found = check(text, Some(known)).unwrap();
+        found.into_iter().map(|field| (text[field.range.unwrap()].to_owned(), field.suggestion)).collect()
+    };
+    assert_eq!(missing("chmod +x {{ .Path }}; {{.Vars}} {{if .Sudo}}sudo {{end}}{{ .Path }}"), []);
+    let nearest = |name: &str| Some(name.to_owned());
+    assert_eq!(
+        missing("{{ .Pth }} {{if true}}{{.Var | upper}}{{end}}"),
+        [(".Pth".to_owned(), nearest(".Path")), (".Var".to_owned(), nearest(".Vars"))]
+    );
+    // Split may well have an element 9 once the path is known.
+    assert_eq!(missing("{{split .Path \"/\" 9}}{{range $i := .Vars}}{{.X}}{{end}}"), []);
+    let error = |text: &str| check(text, Some(known)).unwrap_err().message;
+    assert!(error("{{ .Path }").contains("not closed"), "{}", error("{{ .Path }"));
+    assert_eq!(error("{{ uper .Path }}"), "there is no template function `uper`");
+    assert!(error("{{if .Path}}x").contains("`{{end}}` is missing"));
+    assert_eq!(check("{{ .Anything }}", None), Ok(Vec::new()));
+}
