@@ -6,6 +6,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 
 use kiln_core::Failure;
+use kiln_template::Host;
 
 use crate::args::{Arguments, ColorChoice};
 
@@ -23,6 +24,8 @@ pub(crate) struct Settings {
     pub(crate) state_dir: PathBuf,
     /// Where scratch directories are made: `KILN_TMP_DIR`, `PACKER_TMP_DIR`, `TMPDIR`, `/tmp`.
     pub(crate) scratch_root: PathBuf,
+    /// What templates may know of the machine.
+    pub(crate) host: Host,
     /// Whether standard error may be coloured.
     pub(crate) color: bool,
     /// Whether standard error is a terminal that bars can be drawn on.
@@ -63,6 +66,11 @@ impl Settings {
             home,
             state_dir,
             scratch_root,
+            host: Host {
+                uid: rustix::process::getuid().as_raw(),
+                gid: rustix::process::getgid().as_raw(),
+                cpus: std::thread::available_parallelism().map_or(1, usize::from),
+            },
             color,
             interactive: terminal && !dumb && set("CI").is_none(),
             machine_readable: arguments.global.machine_readable,
@@ -78,6 +86,7 @@ impl Settings {
             home: None,
             state_dir: PathBuf::from("/nowhere"),
             scratch_root: PathBuf::from("/nowhere"),
+            host: Host::default(),
             color: false,
             interactive: false,
             machine_readable: false,

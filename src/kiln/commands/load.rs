@@ -45,6 +45,7 @@ pub(crate) fn load(arguments: &TemplateArgs, wanted: Wanted, settings: &Settings
     options.only.clone_from(&arguments.only);
     options.except.clone_from(&arguments.except);
     options.home.clone_from(&settings.home);
+    options.host = settings.host;
     options.started = SystemTime::now();
     options.warn_undeclared = wanted.warn_undeclared;
     options.allow_unset = wanted.allow_unset;

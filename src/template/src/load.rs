@@ -18,6 +18,17 @@ pub enum ConfigType {
     Json,
 }
 
+/// What `host.*` tells of the machine that kiln runs on. Its system and architecture are known when kiln is compiled.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Host {
+    /// The user's number.
+    pub uid: u32,
+    /// The number of the user's group.
+    pub gid: u32,
+    /// Processors that kiln may use.
+    pub cpus: usize,
+}
+
 /// What to load, and everything from outside that it may depend on.
 #[derive(Debug, Clone)]
 pub struct LoadOptions {
@@ -41,6 +52,8 @@ pub struct LoadOptions {
     pub working_dir: PathBuf,
     /// The user's home, for `pathexpand`.
     pub home: Option<PathBuf>,
+    /// The machine that kiln runs on: `host.*`.
+    pub host: Host,
     /// When the run started; `{{timestamp}}` is frozen at it.
     pub started: SystemTime,
     /// Whether a var file's value for an undeclared variable is worth a warning.
@@ -65,6 +78,7 @@ impl LoadOptions {
             except: Vec::new(),
             working_dir: working_dir.into(),
             home: None,
+            host: Host::default(),
             started: SystemTime::now(),
             warn_undeclared: false,
             allow_unset: false,

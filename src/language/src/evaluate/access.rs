@@ -12,6 +12,9 @@ impl Evaluator<'_> {
         if let Some(value) = self.lookup(name) {
             return value.clone();
         }
+        if let Some(diagnostic) = self.scope.variables.missing_root(name, span) {
+            return self.report(diagnostic);
+        }
         let mut known = self.scope.variables.root_names();
         known.extend(self.bound.iter().map(|(name, _)| name.as_str()));
         let diagnostic = Diagnostic::error("unknown-name", span, format!("nothing is called `{name}` here"));
@@ -43,6 +46,9 @@ impl Evaluator<'_> {
         match &expression.kind {
             ExpressionKind::Variable(name) => self.lookup(name).map(|value| (value, value.sensitive)),
             ExpressionKind::Attribute { object, name } => {
+                if let Some(found) = self.found_out(object, name) {
+                    return found.ok().map(|value| (value, value.sensitive));
+                }
                 let (value, sensitive) = self.borrow(object)?;
                 let found = value.as_entries()?.get(&name.text)?;
                 Some((found, sensitive || found.sensitive))
@@ -61,9 +67,19 @@ impl Evaluator<'_> {
         }
     }
 
+    /// `root.name` of a root whose attributes are found out when they are asked for.
+    fn found_out(&self, object: &Expression, name: &Name) -> Option<Result<&Value, Box<Diagnostic>>> {
+        let ExpressionKind::Variable(root) = &object.kind else { return None };
+        let is_bound = self.bound.iter().any(|(bound, _)| bound == root);
+        if is_bound { None } else { self.scope.variables.found_out(root, name) }
+    }
+
     pub(super) fn attribute(&mut self, whole: &Expression, object: &Expression, name: &Name) -> Value {
         if let Some((value, sensitive)) = self.borrow(whole) {
             return value.clone().marked(sensitive);
+        }
+        if let Some(Err(diagnostic)) = self.found_out(object, name) {
+            return self.report(*diagnostic);
         }
         if let ExpressionKind::Variable(root) = &object.kind
             && !self.bound.iter().any(|(bound, _)| bound == root)

@@ -24,6 +24,19 @@ pub trait Variables {
     /// All root names, for "did you mean".
     fn root_names(&self) -> Vec<&str>;
 
+    /// `root.name`, where the attributes of `root` are found out one by one when they are asked for: its value, or why
+    /// there is none. `None` for roots whose values are there from the start.
+    fn found_out(&self, root: &str, name: &Name) -> Option<Result<&Value, Box<Diagnostic>>> {
+        let _ = (root, name);
+        None
+    }
+
+    /// A better message than the general one for a root that is not there.
+    fn missing_root(&self, name: &str, span: Span) -> Option<Diagnostic> {
+        let _ = (name, span);
+        None
+    }
+
     /// A better message than the general one for an attribute that a root lacks, e.g. an undeclared variable.
     fn missing_attribute(&self, root: &str, name: &Name) -> Option<Diagnostic> {
         let _ = (root, name);

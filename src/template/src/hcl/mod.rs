@@ -6,6 +6,7 @@
 //!            environment, var files, -var                component bodies, evaluated on demand
 //! ```
 
+mod ambient;
 mod blocks;
 mod builds;
 mod component;
@@ -87,6 +88,8 @@ fn evaluate(
 ) -> Outcome {
     let assignments = var_files::collect(options, auto_files, &declarations.variables, sources, diagnostics);
     let mut values = Values::new(functions, &options.template_dir().to_string_lossy());
+    values.set_host(&options.host);
+    values.lenient = options.allow_unset;
     let mut resolved = variables::resolve(
         &declarations.variables,
         assignments,

@@ -1,12 +1,16 @@
 //! What names mean: the values of a template, and those that a build adds.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use kiln_core::{Diagnostic, Diagnostics, Span, suggest};
 use kiln_language::evaluate::{Scope, Variables, evaluate, references};
 use kiln_language::functions::FunctionContext;
 use kiln_language::syntax::{Expression, Name};
 use kiln_language::value::{Data, Value};
+
+use super::ambient::{Git, host_value};
+use crate::load::Host;
 
 /// Values of `var`, `local`, `data`, `path` and `packer`, and what functions may use: the scope of `console`, and the base
 /// of every other.
@@ -16,12 +20,16 @@ pub struct Values {
     pub roots: BTreeMap<String, Value>,
     /// What functions may use.
     pub functions: FunctionContext,
+    /// Whether a value that is not known is no mistake where one is needed (`inspect`, `console`).
+    pub(crate) lenient: bool,
+    /// `git.*`, found out when it is asked for.
+    git: Arc<Git>,
     /// Where variables and locals are declared, by root and name.
     declared: BTreeMap<(&'static str, String), Span>,
 }
 
 impl Values {
-    /// No values yet but `packer.version`, `path.root` and `path.cwd`.
+    /// No values yet but `packer.version`, `path.root`, `path.cwd` and `git`.
     pub(crate) fn new(functions: FunctionContext, root: &str) -> Values {
         let cwd = functions.working_dir.display().to_string();
         let empty = || Value::object(Vec::<(String, Value)>::new());
@@ -32,7 +40,13 @@ impl Values {
             ("packer", Value::object([("version", Value::string(kiln_core::PACKER_VERSION))])),
         ];
         let roots = roots.into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
-        Values { roots, functions, declared: BTreeMap::new() }
+        let git = Arc::new(Git::new(functions.template_dir.clone(), functions.environment.clone()));
+        Values { roots, functions, lenient: false, git, declared: BTreeMap::new() }
+    }
+
+    /// Gives `host` its values.
+    pub(crate) fn set_host(&mut self, host: &Host) {
+        self.roots.insert("host".to_owned(), host_value(host));
     }
 
     /// As the evaluator takes it.
@@ -71,11 +85,26 @@ impl Values {
 
 impl Variables for Values {
     fn root(&self, name: &str) -> Option<&Value> {
-        self.roots.get(name)
+        if name == "git" { self.git.whole() } else { self.roots.get(name) }
     }
 
     fn root_names(&self) -> Vec<&str> {
-        self.roots.keys().map(String::as_str).collect()
+        self.roots.keys().map(String::as_str).chain(["git"]).collect()
+    }
+
+    fn found_out(&self, root: &str, name: &Name) -> Option<Result<&Value, Box<Diagnostic>>> {
+        (root == "git").then(|| self.git.fact(name))
+    }
+
+    fn missing_root(&self, name: &str, span: Span) -> Option<Diagnostic> {
+        match name {
+            "git" => self.git.why_not(span),
+            "each" => Some(
+                Diagnostic::error("each-outside", span, "`each` is known only in a block that has `for_each`")
+                    .help("in the steps of a build, the element of its source is `source.key` and `source.value`"),
+            ),
+            _ => None,
+        }
     }
 
     fn missing_attribute(&self, root: &str, name: &Name) -> Option<Diagnostic> {
@@ -161,6 +190,14 @@ impl Variables for Overlay<'_> {
         let mut names = self.values.root_names();
         names.extend(self.bindings.0.iter().map(|binding| binding.name.as_str()));
         names
+    }
+
+    fn found_out(&self, root: &str, name: &Name) -> Option<Result<&Value, Box<Diagnostic>>> {
+        if self.bindings.get(root).is_some() { None } else { self.values.found_out(root, name) }
+    }
+
+    fn missing_root(&self, name: &str, span: Span) -> Option<Diagnostic> {
+        self.values.missing_root(name, span)
     }
 
     fn missing_attribute(&self, root: &str, name: &Name) -> Option<Diagnostic> {

@@ -1,6 +1,7 @@
 //! Whole templates, from text to plan and component bodies.
 
 mod components;
+mod extensions_ambient;
 mod mistakes;
 mod oracle;
 mod plans;
