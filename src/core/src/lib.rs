@@ -23,6 +23,7 @@ pub mod event;
 pub mod failure;
 pub mod journal;
 pub mod kinds;
+pub mod outline;
 pub mod plan;
 pub mod redact;
 pub mod render;

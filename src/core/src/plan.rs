@@ -7,6 +7,7 @@ use std::time::{Duration, SystemTime};
 
 use crate::config::Body;
 use crate::diagnostic::Diagnostics;
+use crate::outline::Outline;
 use crate::schema::Schema;
 use crate::source::Span;
 
@@ -156,6 +157,8 @@ pub struct VariableSummary {
     pub name: String,
     /// Its value as the template language writes it, `<sensitive>` where it is, `<unknown>` where it has none yet.
     pub value: String,
+    /// Its value as the console shows it: a text without quotes, no attributes that are null.
+    pub shown: String,
     /// Its description, where it has one.
     pub description: Option<String>,
     /// Whether it is sensitive.
@@ -192,6 +195,8 @@ pub struct Plan {
     pub required_plugins: Vec<(String, String, String)>,
     /// What the template uses that Packer does not have: each once, by its first place.
     pub extensions: Vec<Extension>,
+    /// What the template declares, before any selection.
+    pub outline: Outline,
     /// What Go template texts that components render themselves may use.
     pub text_scope: Arc<TextScope>,
 }

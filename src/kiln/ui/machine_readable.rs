@@ -107,8 +107,14 @@ impl<W: Write + Send + 'static> Display for MachineReadableDisplay<W> {
 
 /// A line of text from before the run, with its line end.
 pub(super) fn ui_line(kind: &str, text: &str) -> String {
+    packer_line("ui", &[kind, text])
+}
+
+/// A line of a kind, of no build.
+pub(crate) fn packer_line(kind: &str, data: &[&str]) -> String {
     let seconds = SystemTime::now().duration_since(UNIX_EPOCH).map(|time| time.as_secs()).unwrap_or_default();
-    format!("{seconds},,ui,{kind},{}\n", escape(text))
+    let data: String = data.iter().map(|part| format!(",{}", escape(part))).collect();
+    format!("{seconds},,{kind}{data}\n")
 }
 
 /// A comma would end the field and a line end the line.

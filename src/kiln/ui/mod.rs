@@ -19,6 +19,7 @@ use kiln_core::{Diagnostic, Diagnostics, Failure, FailureClass, Redactor, Source
 use crate::error::CliError;
 use crate::settings::Settings;
 
+pub(crate) use machine_readable::packer_line;
 pub(crate) use queue::QueuedReporter;
 pub(crate) use screen::Screen;
 pub(crate) use summary::{FailureText, TableRow, failures, table};

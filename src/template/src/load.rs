@@ -145,7 +145,10 @@ pub struct Loaded {
     pub partial: Option<Plan>,
     /// Texts that must not be shown, also when there is no plan: diagnostics quote source lines.
     pub secrets: Vec<String>,
-    /// What `console` evaluates in; `None` for JSON (see [`Plan::text_scope`] there) and when there are errors.
+    /// Whether the files, their declarations and the values of variables are fine. What else may be wrong concerns locals
+    /// and builds, as far as they were read: `inspect` and `console` go on with the rest.
+    pub is_declared: bool,
+    /// What `console` evaluates in; `None` for JSON (see [`Plan::text_scope`] there) and unless [`Loaded::is_declared`].
     pub values: Option<Arc<hcl::Values>>,
 }
 
@@ -154,6 +157,8 @@ pub struct Loaded {
 pub struct Outcome {
     /// The plan; `None` only with at least one error in the diagnostics. With errors it is a [`Loaded::partial`] one.
     pub plan: Option<Plan>,
+    /// As [`Loaded::is_declared`].
+    pub is_declared: bool,
     /// As [`Loaded::secrets`].
     pub secrets: Vec<String>,
     /// As [`Loaded::values`].
@@ -198,9 +203,10 @@ pub fn load(options: &LoadOptions) -> Loaded {
     let mut partial = None;
     if diagnostics.has_errors() {
         partial = outcome.plan.take();
-        outcome.values = None;
     }
-    Loaded { sources, diagnostics, plan: outcome.plan, partial, secrets: outcome.secrets, values: outcome.values }
+    let values = outcome.values.filter(|_| outcome.is_declared);
+    let Outcome { plan, is_declared, secrets, .. } = outcome;
+    Loaded { sources, diagnostics, plan, partial, is_declared, secrets, values }
 }
 
 /// Reads one file (or standard input, for `-`) into the source map; a failure is a diagnostic and `None`.

@@ -121,6 +121,7 @@ pub(crate) fn resolve(
                 summaries.push(VariableSummary {
                     name: local.name.text.clone(),
                     value: print::written(&value),
+                    shown: print::to_hcl(&value),
                     description: None,
                     sensitive: value.sensitive,
                     required: false,

@@ -14,6 +14,7 @@ mod data;
 mod dynamic;
 mod json_syntax;
 mod locals;
+mod outline;
 mod scope;
 mod select;
 mod settings;
@@ -55,6 +56,7 @@ pub fn load(options: &LoadOptions, sources: &mut SourceMap, diagnostics: &mut Di
         return Outcome::default();
     }
     let declarations = blocks::collect(bodies, diagnostics);
+    let is_well_formed = !diagnostics.has_errors();
     builds::check_shape(&declarations.builds, diagnostics);
     let functions = FunctionContext {
         // Without the `.` of a bare file name, for messages.
@@ -73,7 +75,9 @@ pub fn load(options: &LoadOptions, sources: &mut SourceMap, diagnostics: &mut Di
         return Outcome { plan: Some(Plan { required_plugins, ..Plan::default() }), ..Outcome::default() };
     }
     let plan = Plan { required_plugins, ..Plan::default() };
-    evaluate(options, &files.variables, &declarations, functions, plan, sources, diagnostics)
+    let mut outcome = evaluate(options, &files.variables, &declarations, functions, plan, sources, diagnostics);
+    outcome.is_declared &= is_well_formed;
+    outcome
 }
 
 /// From declarations to the plan.
@@ -86,6 +90,7 @@ fn evaluate(
     sources: &mut SourceMap,
     diagnostics: &mut Diagnostics,
 ) -> Outcome {
+    let before = declaration_errors(diagnostics);
     let assignments = var_files::collect(options, auto_files, &declarations.variables, sources, diagnostics);
     let mut values = Values::new(functions, &options.template_dir().to_string_lossy());
     values.set_host(&options.host);
@@ -98,6 +103,7 @@ fn evaluate(
         sources,
         diagnostics,
     );
+    let is_declared = declaration_errors(diagnostics) == before;
     plan.locals =
         locals::resolve(&declarations.locals, &declarations.data, &mut values, &mut resolved.secrets, diagnostics);
     plan.variables = resolved.summaries;
@@ -119,9 +125,15 @@ fn evaluate(
         let title = "the template has no `build` block, so there is nothing to build";
         diagnostics.push(Diagnostic::new(Severity::Error, "no-builds", None, title));
     }
+    plan.outline = outline::outline(declarations, &shared.values);
     plan.description = builds.description;
     plan.builds = builds.specs;
-    Outcome { plan: Some(plan), secrets: resolved.secrets, values: Some(Arc::new(shared.values.clone())) }
+    Outcome { plan: Some(plan), is_declared, secrets: resolved.secrets, values: Some(Arc::new(shared.values.clone())) }
+}
+
+/// Mistakes but those that a validation finds: a value that is not allowed is a value all the same.
+fn declaration_errors(diagnostics: &Diagnostics) -> usize {
+    diagnostics.items.iter().filter(|item| item.is_error() && item.code != "invalid-value").count()
 }
 
 /// The files of a template, in the order they are read.

@@ -154,6 +154,7 @@ pub(crate) fn resolve(
         resolved.summaries.push(VariableSummary {
             name: name.clone(),
             value: print::written(&value),
+            shown: print::to_hcl(&value),
             description,
             sensitive: is_sensitive,
             required: declaration.default.is_none(),

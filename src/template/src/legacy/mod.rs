@@ -11,6 +11,7 @@
 mod components;
 mod config;
 pub(crate) mod json;
+mod outline;
 mod references;
 mod select;
 mod shape;
@@ -48,6 +49,20 @@ const ROOT_KEYS: [&str; 10] = [
 /// Root keys whose texts are never rendered.
 const PLAIN_KEYS: [&str; 4] = ["comments", "description", "min_packer_version", "push"];
 
+/// Mistakes in what a template does, not in what it lists: `inspect` shows such a template as Packer does.
+const TOLERATED: [&str; 10] = [
+    "missing-variable",
+    "no-builders",
+    "nothing-selected",
+    "only-and-except",
+    "packer-version",
+    "text-template",
+    "too-deep",
+    "undeclared-variable",
+    "unknown-builder-name",
+    "variable-cycle",
+];
+
 /// Loads a legacy JSON template that was read already. Variable files are read here.
 pub fn load(
     template: &TemplateText,
@@ -75,7 +90,8 @@ pub fn load(
     // Told once; a text that uses one is simply unknown from here on.
     variables.unresolved.extend(used.into_iter().filter(|name| !variables.values.contains_key(name)));
     let plan = plan(root, root_node.span, template, &variables, options, diagnostics);
-    Outcome { plan: Some(plan), secrets: variables.secrets, values: None }
+    let is_declared = !diagnostics.items.iter().any(|item| item.is_error() && !TOLERATED.contains(&item.code));
+    Outcome { plan: Some(plan), is_declared, secrets: variables.secrets, values: None }
 }
 
 fn plan(
@@ -116,6 +132,7 @@ fn plan(
         locals: Vec::new(),
         secrets: variables.secrets.clone(),
         required_plugins: Vec::new(),
+        outline: outline::outline(root),
         extensions: Vec::new(),
         text_scope: scope,
     }

@@ -335,9 +335,14 @@ impl Collector<'_> {
                     Some(_) if is_sensitive => MASK.to_owned(),
                     Some(value) => serde_json::Value::from(value.as_str()).to_string(),
                 };
+                let shown = match values.get(name) {
+                    Some(text) if !is_sensitive || text.is_empty() => text.clone(),
+                    _ => value.clone(),
+                };
                 VariableSummary {
                     name: name.clone(),
                     value,
+                    shown,
                     description: None,
                     sensitive: is_sensitive,
                     required: *is_required,
