@@ -66,7 +66,7 @@ pub const SCHEMA: Schema = Schema {
              `NAME=\"$NAME\"` and travel in the environment.",
         )
         .default(DEFAULT_COMMAND)
-        .deferred(),
+        .deferred_with(&["Vars", "Path", "EnvVarFile"]),
         Field::string("inline_shebang", "The interpreter of `inline`; commands that begin with `#!` keep their own.")
             .default("/bin/sh -e"),
         Field::string("remote_folder", "Where on the machine scripts are put.").default("/tmp"),

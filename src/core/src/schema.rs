@@ -79,6 +79,9 @@ pub struct Field {
     /// Go template actions in it are left alone at decoding; the component renders them with data of its own
     /// (`{{.Vars}}`), named in `doc`.
     pub deferred: bool,
+    /// Of a deferred field, the names of the data that the component renders it with, besides the machine's values; empty
+    /// where they are not told, then none is called unknown.
+    pub data: &'static [&'static str],
     /// Set when the field is out of date: what to write instead.
     pub deprecated: Option<&'static str>,
 }
@@ -86,7 +89,7 @@ pub struct Field {
 impl Field {
     /// A field of any type.
     pub const fn new(name: &'static str, kind: FieldType, doc: &'static str) -> Field {
-        Field { name, kind, required: false, default: None, doc, deferred: false, deprecated: None }
+        Field { name, kind, required: false, default: None, doc, deferred: false, data: &[], deprecated: None }
     }
 
     /// Text.
@@ -132,6 +135,14 @@ impl Field {
     #[must_use]
     pub const fn deferred(mut self) -> Field {
         self.deferred = true;
+        self
+    }
+
+    /// As [`Field::deferred`], with the names of the data (`Path` for `{{.Path}}`), so that a misspelt one is found.
+    #[must_use]
+    pub const fn deferred_with(mut self, data: &'static [&'static str]) -> Field {
+        self.deferred = true;
+        self.data = data;
         self
     }
 
@@ -211,6 +222,9 @@ impl Decoded {
 }
 
 impl Schema {
+    /// Of a kind that nobody knows: expressions are evaluated for the mistakes in them, Go template texts are left alone.
+    pub const UNTYPED: Schema = Schema { kind: "", title: "", doc: "", fields: &[], example: "" };
+
     /// The field of a name.
     pub fn field(&self, name: &str) -> Option<&Field> {
         self.fields.iter().find(|field| field.name == name)
@@ -359,11 +373,9 @@ impl Decoder<'_> {
                     let title = format!("`{name}` is an argument, not a block");
                     let diagnostic = Diagnostic::error("argument-expected", block.kind_span, title);
                     self.diagnostics.push(match kind {
-                        FieldType::StringMap | FieldType::Any if block.labels.is_empty() => diagnostic.fix(
-                            block.kind_span,
-                            format!("{name} ="),
-                            format!("write `{name} = {{ ... }}`"),
-                        ),
+                        FieldType::StringMap | FieldType::Any if block.labels.is_empty() => {
+                            diagnostic.fix(block.kind_span, format!("{name} ="), format!("write `{name} = {{ ... }}`"))
+                        }
                         FieldType::StringList | FieldType::IntegerList => {
                             diagnostic.help(format!("it takes a {}: `{name} = [...]`", kind.name()))
                         }

@@ -190,7 +190,7 @@ impl Preparing<'_> {
 
     fn source(&mut self, spec: &ComponentSpec, context: &PrepareContext) -> Option<(Arc<dyn Builder>, bool)> {
         let Some(kind) = self.kinds.builder(&spec.kind) else {
-            return self.unknown(Sort::Builder, spec, self.kinds.builder_names());
+            return self.unknown(Sort::Builder, spec);
         };
         let (body, decoded) = self.decode(spec, kind.schema(), &["name"]);
         let before = self.diagnostics.items.len();
@@ -201,7 +201,7 @@ impl Preparing<'_> {
     fn step(&mut self, spec: &StepSpec, context: &PrepareContext) -> Option<PreparedStep> {
         let component = &spec.component;
         let Some(kind) = self.kinds.provisioner(&component.kind) else {
-            return self.unknown(Sort::Provisioner, component, self.kinds.provisioner_names());
+            return self.unknown(Sort::Provisioner, component);
         };
         let (body, decoded) = self.decode(component, kind.schema(), &STEP_ARGUMENTS);
         let before = self.diagnostics.items.len();
@@ -220,7 +220,7 @@ impl Preparing<'_> {
     fn post_processor(&mut self, spec: &PostProcessorSpec, context: &PrepareContext) -> Option<PreparedPostProcessor> {
         let component = &spec.component;
         let Some(kind) = self.kinds.post_processor(&component.kind) else {
-            return self.unknown(Sort::PostProcessor, component, self.kinds.post_processor_names());
+            return self.unknown(Sort::PostProcessor, component);
         };
         let (body, decoded) = self.decode(component, kind.schema(), &POST_PROCESSOR_ARGUMENTS);
         let before = self.diagnostics.items.len();
@@ -236,9 +236,12 @@ impl Preparing<'_> {
         })
     }
 
-    fn unknown<T>(&mut self, sort: Sort, spec: &ComponentSpec, known: Vec<&'static str>) -> Option<T> {
-        let PrepareOptions { allow_unknown_kinds, sources, .. } = self.options;
-        self.diagnostics.push(unknown_kind(sort, &spec.kind, spec.kind_span, &known, *allow_unknown_kinds, sources));
+    /// A kind that kiln does not have. What its arguments refer to can be checked all the same.
+    fn unknown<T>(&mut self, sort: Sort, spec: &ComponentSpec) -> Option<T> {
+        let is_accepted = self.options.allow_unknown_kinds;
+        self.diagnostics.push(unknown_kind(sort, &spec.kind, spec.kind_span, self.kinds, is_accepted));
+        let body = spec.config.evaluate(&Schema::UNTYPED, &self.facts, &mut self.diagnostics);
+        collect_secrets(&body, &mut self.secrets);
         None
     }
 

@@ -35,7 +35,7 @@ static SCHEMA: Schema = Schema {
             "The file that lines are added to; `{{.BuildName}}`, `{{.BuilderType}}` and `{{.ChecksumType}}` may stand in it. With `-force`, older lines for the same file are dropped.",
         )
         .default(DEFAULT_OUTPUT)
-        .deferred(),
+        .deferred_with(&["BuildName", "BuilderType", "ChecksumType"]),
     ],
     example: "post-processor \"checksum\" {\n  checksum_types = [\"sha256\"]\n  output         = \"{{.BuildName}}.{{.ChecksumType}}\"\n}",
 };

@@ -31,7 +31,7 @@ static SCHEMA: Schema = Schema {
     fields: &[
         Field::string("output", "The file; `{{.BuildName}}` and `{{.BuilderType}}` may stand in it.")
             .default(DEFAULT_OUTPUT)
-            .deferred(),
+            .deferred_with(&["BuildName", "BuilderType"]),
         Field::string(
             "format",
             "The form, whatever the extension: `tar`, `zip`, `gz`, `bgzf`, `lz4`, `xz`, `bz2`, or `tar.` and one of the last five. Without `tar` or `zip` there may be one file only.",

@@ -47,7 +47,7 @@ pub const FIELDS: &[Field] = &[
          Sensitive values stand in `{{.Vars}}` as `NAME=\"$NAME\"` and travel in the environment.",
     )
     .default("[\"/bin/sh\", \"-c\", \"{{.Vars}} {{.Script}}\"]")
-    .deferred(),
+    .deferred_with(&["Vars", "Script", "Command"]),
     Field::string("inline_shebang", "The interpreter of `inline`; commands that begin with `#!` keep their own.")
         .default("/bin/sh -e"),
     Field::new("valid_exit_codes", kiln_core::FieldType::IntegerList, "Exit statuses that are fine.").default("[0]"),

@@ -28,6 +28,15 @@ pub(crate) struct Shared {
     pub(crate) text_scope: Arc<TextScope>,
 }
 
+impl Shared {
+    /// Notes a body that is evaluated later: what it refers to must have a value by then.
+    pub(crate) fn note(&self, body: &syntax::Body) {
+        let mut found = Vec::new();
+        collect_references(body, &mut found);
+        self.values.note(&found);
+    }
+}
+
 /// The build that a component stands in.
 #[derive(Debug, Clone)]
 pub(crate) struct Place {
@@ -133,6 +142,11 @@ impl ComponentConfig for HclComponent {
         if let Some((expression, own)) = &self.overrides {
             evaluation.apply_override(expression, &bindings.under(own), &self.place.source_name, schema, &mut merged);
         }
+        for (name, attribute) in &merged.attributes {
+            if let Some(field) = schema.field(name).filter(|field| field.deferred) {
+                renderer.check_node(&attribute.node, field, facts, evaluation.diagnostics);
+            }
+        }
         merged
     }
 }
@@ -174,6 +188,18 @@ fn report_machine_values(found: &[Reference], diagnostics: &mut Diagnostics) {
             .help("`build.*` is for provisioners and post-processors"),
         );
     }
+}
+
+/// Evaluates a body that belongs to no build.
+pub(crate) fn evaluate_body(
+    body: &syntax::Body,
+    header: Span,
+    values: &Values,
+    schema: Option<&Schema>,
+    renderer: &TextRenderer<'_>,
+    diagnostics: &mut Diagnostics,
+) -> Body {
+    Evaluation { values, renderer, diagnostics }.body(body, header, &Bindings::default(), schema, &[])
 }
 
 struct Evaluation<'a> {

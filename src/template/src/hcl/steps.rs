@@ -101,6 +101,9 @@ pub(crate) fn read_step(
     let continue_on_error = arguments.truth("continue_on_error").unwrap_or_default();
     arguments.check_override(context.local_names);
     let component = context.component(block, kind, &STEP_ARGUMENTS);
+    if runs {
+        context.shared.note(block.body);
+    }
     runs.then_some(StepSpec { component, pause_before, max_retries, timeout, continue_on_error })
 }
 
@@ -116,6 +119,9 @@ pub(crate) fn read_post_processor(
     arguments.text("name");
     let keep_input = arguments.truth("keep_input_artifact");
     let component = context.component(block, kind, &POST_PROCESSOR_ARGUMENTS);
+    if runs {
+        context.shared.note(block.body);
+    }
     runs.then_some(PostProcessorSpec { component, keep_input })
 }
 
@@ -200,7 +206,7 @@ impl<'a> Arguments<'a> {
         match duration::parse(&text) {
             Ok(duration) => Some(duration),
             Err(error) => {
-                self.diagnostics.push(Diagnostic::error("wrong-duration", span, format!("`{name}`: {error}")));
+                self.diagnostics.push(duration::mistake(name, &text, span, &error));
                 None
             }
         }
@@ -218,13 +224,16 @@ impl<'a> Arguments<'a> {
             );
             return true;
         }
+        let mut is_wrong = false;
         for (name, span) in only.iter().chain(&except).flatten() {
             if !context.known_sources.contains(name) {
-                let known = context.known_sources.iter().map(String::as_str);
-                let title = format!("this build has no source `{name}`");
-                self.diagnostics
-                    .push(Diagnostic::error("unknown-source", *span, title).did_you_mean_quoted(*span, name, known));
+                is_wrong = true;
+                self.diagnostics.push(unknown_source(name, *span, context.known_sources));
             }
+        }
+        if is_wrong {
+            // So that its body is checked all the same.
+            return true;
         }
         let has = |list: &[(String, Span)]| list.iter().any(|(name, _)| *name == own);
         only.is_none_or(|only| only.is_empty() || has(&only)) && except.is_none_or(|except| !has(&except))
@@ -245,6 +254,19 @@ impl<'a> Arguments<'a> {
                     .push(Diagnostic::warning("unknown-source", key.span, title).did_you_mean(key.span, name, known));
             }
         }
+    }
+}
+
+/// `only` and `except` take `type.name`; a name alone is completed.
+fn unknown_source(name: &str, span: Span, known: &[String]) -> Diagnostic {
+    let diagnostic = Diagnostic::error("unknown-source", span, format!("this build has no source `{name}`"));
+    let short = name.strip_prefix("source.").unwrap_or(name);
+    let mut same = known.iter().filter(|known| {
+        known.as_str() == short || known.split_once('.').is_some_and(|(_, name)| name == short)
+    });
+    match (same.next(), same.next()) {
+        (Some(full), None) => diagnostic.rename(span, full.as_str(), format!("did you mean `{full}`?")),
+        _ => diagnostic.did_you_mean_quoted(span, name, known.iter().map(String::as_str)),
     }
 }
 

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 
 use kiln_core::config::{Node, Value};
-use kiln_core::{Diagnostic, Diagnostics, SourceMap, Span};
-use kiln_gotemplate::{Rendered, Scope};
+use kiln_core::{Diagnostic, Diagnostics, Facts, Field, SourceMap, Span};
+use kiln_gotemplate::{MissingField, RenderError, Rendered, Scope};
 
 /// Longest text that a note shows, in characters.
 const SHOWN: usize = 200;
@@ -32,43 +32,79 @@ impl TextRenderer<'_> {
         if !text.contains("{{") {
             return Value::String(text.to_owned());
         }
-        let exact = |range: Option<Range<usize>>| {
-            let place = range.and_then(|range| place_in(self.sources.text(span), text, range))?;
-            let start = span.range().start;
-            Some(Span::new(span.source, start + place.start..start + place.end))
-        };
         match kiln_gotemplate::render_with_report(text, &self.scope, &BTreeMap::new()) {
             Ok(report) => {
-                for field in report.missing_fields {
-                    let title = format!("`{}` has no value here", field.path);
-                    diagnostics.push(
-                        Diagnostic::warning("no-value", exact(field.range).unwrap_or(span), title)
-                            .label("becomes `<no value>`"),
-                    );
-                }
+                self.warn_missing(report.missing_fields, text, span, diagnostics);
                 match report.rendered {
                     Rendered::Text(text) => Value::String(text),
                     Rendered::Unknown => Value::Unknown,
                 }
             }
             Err(error) => {
-                let exact = exact(error.range.clone());
-                let mut diagnostic = Diagnostic::error(
-                    "go-template",
-                    exact.unwrap_or(span),
-                    format!("a template action fails: {error}"),
-                );
-                if let Some(suggestion) = &error.suggestion {
-                    diagnostic = diagnostic.help(format!("did you mean `{suggestion}`?"));
-                }
-                if exact.is_none() && !sensitive {
-                    let shown: String = text.chars().take(SHOWN).collect();
-                    diagnostic = diagnostic.note(format!("the text is: {shown}"));
-                }
-                diagnostics.push(diagnostic);
+                diagnostics.push(self.mistake(&error, text, span, sensitive));
                 Value::Unknown
             }
         }
+    }
+
+    /// Checks the texts of a field that its component renders itself, once it has its data: what is wrong whatever that is.
+    pub(crate) fn check_node(&self, node: &Node, field: &Field, facts: &Facts, diagnostics: &mut Diagnostics) {
+        match &node.value {
+            Value::String(text) => {
+                let built = facts.build.iter().flat_map(|values| values.keys());
+                let machine = facts.names.iter().chain(built).map(String::as_str);
+                let data: Vec<&str> = field.data.iter().copied().chain(machine).collect();
+                match kiln_gotemplate::check(text, (!field.data.is_empty()).then_some(data.as_slice())) {
+                    Ok(missing) => self.warn_missing(missing, text, node.span, diagnostics),
+                    Err(error) => diagnostics.push(self.mistake(&error, text, node.span, node.sensitive)),
+                }
+            }
+            Value::List(nodes) => nodes.iter().for_each(|node| self.check_node(node, field, facts, diagnostics)),
+            Value::Map(entries) => entries.values().for_each(|node| self.check_node(node, field, facts, diagnostics)),
+            Value::Null | Value::Unknown | Value::Bool(_) | Value::Number(_) => {}
+        }
+    }
+
+    /// Where a range of an evaluated text stands in the template, if it stands there at all.
+    fn exact(&self, range: Option<Range<usize>>, text: &str, span: Span) -> Option<Span> {
+        let place = range.and_then(|range| place_in(self.sources.text(span), text, range))?;
+        let start = span.range().start;
+        Some(Span::new(span.source, start + place.start..start + place.end))
+    }
+
+    fn warn_missing(&self, missing: Vec<MissingField>, text: &str, span: Span, diagnostics: &mut Diagnostics) {
+        for field in missing {
+            let exact = self.exact(field.range, text, span);
+            let title = format!("`{}` has no value here", field.path);
+            let warning =
+                Diagnostic::warning("no-value", exact.unwrap_or(span), title).label("becomes `<no value>`");
+            diagnostics.push(match (field.suggestion, exact) {
+                (Some(name), Some(exact)) if self.sources.text(exact) == field.path => {
+                    warning.fix(exact, name.as_str(), format!("did you mean `{name}`?"))
+                }
+                (Some(name), _) => warning.help(format!("did you mean `{name}`?")),
+                (None, _) => warning,
+            });
+        }
+    }
+
+    fn mistake(&self, error: &RenderError, text: &str, span: Span, sensitive: bool) -> Diagnostic {
+        let exact = self.exact(error.range.clone(), text, span);
+        let mut diagnostic = Diagnostic::error("go-template", exact.unwrap_or(span), error.to_string());
+        if let Some(suggestion) = &error.suggestion {
+            let text = format!("did you mean `{suggestion}`?");
+            diagnostic = match exact {
+                Some(exact) if !self.sources.text(exact).contains("{{") => {
+                    diagnostic.fix(exact, suggestion.as_str(), text)
+                }
+                _ => diagnostic.help(text),
+            };
+        }
+        if exact.is_none() && !sensitive {
+            let shown: String = text.chars().take(SHOWN).collect();
+            diagnostic = diagnostic.note(format!("the text is: {shown}"));
+        }
+        diagnostic
     }
 }
 

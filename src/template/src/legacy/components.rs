@@ -328,7 +328,7 @@ fn time(object: &JsonObject, name: &str, texts: &Texts, diagnostics: &mut Diagno
     match duration::parse(&text) {
         Ok(duration) => Some(duration),
         Err(error) => {
-            diagnostics.push(Diagnostic::error("wrong-duration", span, format!("`{name}`: {error}")));
+            diagnostics.push(duration::mistake(name, &text, span, &error));
             None
         }
     }

@@ -27,7 +27,8 @@ impl ComponentConfig for LegacyConfig {
     fn evaluate(&self, schema: &Schema, facts: &Facts, diagnostics: &mut Diagnostics) -> Body {
         let place =
             Place { build_name: Some(&self.build_name), build_type: Some(&self.build_type), facts: Some(facts) };
-        let mut evaluator = Evaluator { texts: &self.texts, place, diagnostics };
+        let untyped = schema.fields.is_empty();
+        let mut evaluator = Evaluator { texts: &self.texts, place, untyped, diagnostics };
         let mut body = Body::empty(self.header, true);
         for (name, member) in self.members.iter().chain(self.overriding.iter().flat_map(|members| members.iter())) {
             let node = evaluator.node(&member.node, schema.field(name));
@@ -56,37 +57,43 @@ fn overlay(base: &mut Attribute, over: Attribute) {
     }
 }
 
+/// Any argument of a kind that nobody knows.
+static UNTYPED: Field = Field::new("", FieldType::Any, "").deferred();
+
 struct Evaluator<'a> {
     texts: &'a Texts,
     place: Place<'a>,
+    /// Whether nobody knows the arguments, nor which data and functions their texts may use.
+    untyped: bool,
     diagnostics: &'a mut Diagnostics,
 }
 
-impl Evaluator<'_> {
+impl<'a> Evaluator<'a> {
     fn node(&mut self, node: &JsonNode, field: Option<&Field>) -> Node {
-        let is_deferred = field.is_some_and(|field| field.deferred);
+        let deferred = field.filter(|field| field.deferred).or(self.untyped.then_some(&UNTYPED));
         let inner = match field.map(|field| field.kind) {
             Some(FieldType::Block(schema) | FieldType::Blocks(schema)) => Some(schema),
             _ => None,
         };
-        self.value(node, inner, is_deferred)
+        self.value(node, inner, deferred)
     }
 
-    fn value(&mut self, node: &JsonNode, schema: Option<&'static Schema>, is_deferred: bool) -> Node {
+    /// `deferred` is the field, where its component renders the texts itself.
+    fn value(&mut self, node: &JsonNode, schema: Option<&'static Schema>, deferred: Option<&Field>) -> Node {
         let span = node.span;
         match &node.value {
             JsonValue::Null => Node::new(Value::Null, span),
             JsonValue::Bool(value) => Node::new(Value::Bool(*value), span),
             JsonValue::Number(text) => Node::new(Value::Number(canonical_number(text)), span),
-            JsonValue::String(text) => self.text(text, span, is_deferred),
+            JsonValue::String(text) => self.text(text, span, deferred),
             JsonValue::Array(items) => {
-                let items = items.iter().map(|item| self.value(item, schema, is_deferred)).collect();
+                let items = items.iter().map(|item| self.value(item, schema, deferred)).collect();
                 Node::new(Value::List(items), span)
             }
             JsonValue::Object(members) => {
                 let mut entries = IndexMap::with_capacity(members.len());
                 for (name, member) in members {
-                    let (name, node) = self.entry(name, member, schema, is_deferred);
+                    let (name, node) = self.entry(name, member, schema, deferred);
                     entries.insert(name, node);
                 }
                 Node::new(Value::Map(entries), span)
@@ -99,24 +106,32 @@ impl Evaluator<'_> {
         name: &str,
         member: &Member,
         schema: Option<&'static Schema>,
-        is_deferred: bool,
+        deferred: Option<&Field>,
     ) -> (String, Node) {
         if let Some(schema) = schema {
             return (name.to_owned(), self.node(&member.node, schema.field(name)));
         }
         // Keys of free maps (`volumes`, `custom_data`) are texts as well.
-        let key = match self.text(name, member.name_span, is_deferred).value {
+        let key = match self.text(name, member.name_span, deferred).value {
             Value::String(key) => key,
             _ => name.to_owned(),
         };
-        (key, self.value(&member.node, None, is_deferred))
+        (key, self.value(&member.node, None, deferred))
     }
 
-    fn text(&mut self, text: &str, span: Span, is_deferred: bool) -> Node {
-        let rendered = if is_deferred {
-            Some(self.texts.deferred(text))
-        } else {
-            self.texts.render(text, span, self.place, self.diagnostics)
+    /// What a deferred text may use: the field's own data and the values of the machine.
+    fn data_of(&self, field: &Field) -> Option<Vec<&'a str>> {
+        let facts = self.place.facts?;
+        let built = facts.build.iter().flat_map(|values| values.keys());
+        let machine = facts.names.iter().chain(built).map(String::as_str);
+        (!field.data.is_empty()).then(|| field.data.iter().copied().chain(machine).collect())
+    }
+
+    fn text(&mut self, text: &str, span: Span, deferred: Option<&Field>) -> Node {
+        let rendered = match deferred {
+            Some(field) if field.name.is_empty() => Some(self.texts.untouched(text)),
+            Some(field) => Some(self.texts.deferred(text, span, self.data_of(field).as_deref(), self.diagnostics)),
+            None => self.texts.render(text, span, self.place, self.diagnostics),
         };
         // A text that cannot be rendered is unknown, so that nothing is said of it beyond the reason.
         let Some(rendered) = rendered else { return Node::new(Value::Unknown, span) };

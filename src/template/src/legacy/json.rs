@@ -265,7 +265,7 @@ fn piece(rest: &str) -> (usize, usize) {
 
 /// A JSON number as decimal text without exponent: `1e3` is `1000`, `-0` is `0`, `1.50` is `1.5`. Beyond 400 digits the
 /// text stays as it is.
-pub(super) fn canonical_number(written: &str) -> String {
+pub(crate) fn canonical_number(written: &str) -> String {
     let (sign, unsigned) = written.strip_prefix('-').map_or(("", written), |rest| ("-", rest));
     let (mantissa, exponent) = unsigned.split_once(['e', 'E']).unwrap_or((unsigned, "0"));
     let (whole, fraction) = mantissa.split_once('.').unwrap_or((mantissa, ""));

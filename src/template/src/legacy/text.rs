@@ -1,10 +1,11 @@
 //! Go template actions in the template's strings: rendered, and what is wrong told inside the string.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
 use std::sync::Arc;
 
 use kiln_core::{Diagnostic, Diagnostics, Facts, Span, TextScope};
-use kiln_gotemplate::{RenderError, Rendered, Scope, action_ranges, render, render_with_report};
+use kiln_gotemplate::{MissingField, RenderError, Rendered, Scope, action_ranges, render, render_with_report};
 
 use super::json;
 use super::references::references;
@@ -71,13 +72,7 @@ impl Texts {
         match render_with_report(text, &scope, &BTreeMap::new()) {
             Ok(report) => {
                 self.collect_pieces(text, &scope, diagnostics);
-                for field in report.missing_fields {
-                    let span = field.range.map_or(literal, |range| json::inside(&self.source, literal, range));
-                    diagnostics.push(
-                        Diagnostic::warning("no-value", span, format!("`{}` has no value here", field.path))
-                            .label("becomes `<no value>`"),
-                    );
-                }
+                self.warn_missing(report.missing_fields, literal, diagnostics);
                 Some(self.marked(
                     text,
                     match report.rendered {
@@ -87,8 +82,7 @@ impl Texts {
                 ))
             }
             Err(error) => {
-                let span = error.range.clone().map_or(literal, |range| json::inside(&self.source, literal, range));
-                diagnostics.push(render_mistake(&error, span));
+                diagnostics.push(render_mistake(&error, self.place(error.range.clone(), literal)));
                 None
             }
         }
@@ -111,9 +105,44 @@ impl Texts {
         }
     }
 
-    /// A text whose actions the component renders later.
-    pub(super) fn deferred(&self, text: &str) -> Text {
+    /// A text whose actions the component renders later, with data of these names; none are looked for without them.
+    pub(super) fn deferred(
+        &self,
+        text: &str,
+        literal: Span,
+        data: Option<&[&str]>,
+        diagnostics: &mut Diagnostics,
+    ) -> Text {
+        match kiln_gotemplate::check(text, data) {
+            Ok(missing) => self.warn_missing(missing, literal, diagnostics),
+            Err(error) => diagnostics.push(render_mistake(&error, self.place(error.range.clone(), literal))),
+        }
+        self.untouched(text)
+    }
+
+    /// A text of which nobody knows how it will be rendered.
+    pub(super) fn untouched(&self, text: &str) -> Text {
         self.marked(text, (!self.is_unresolved(text)).then(|| text.to_owned()))
+    }
+
+    /// Where a range of the text of a literal stands in the template.
+    fn place(&self, range: Option<Range<usize>>, literal: Span) -> Span {
+        range.map_or(literal, |range| json::inside(&self.source, literal, range))
+    }
+
+    fn warn_missing(&self, missing: Vec<MissingField>, literal: Span, diagnostics: &mut Diagnostics) {
+        for field in missing {
+            let span = self.place(field.range, literal);
+            let warning = Diagnostic::warning("no-value", span, format!("`{}` has no value here", field.path))
+                .label("becomes `<no value>`");
+            diagnostics.push(match field.suggestion {
+                Some(name) if self.source.get(span.range()) == Some(&field.path) => {
+                    warning.fix(span, name.as_str(), format!("did you mean `{name}`?"))
+                }
+                Some(name) => warning.help(format!("did you mean `{name}`?")),
+                None => warning,
+            });
+        }
     }
 
     fn is_unresolved(&self, text: &str) -> bool {
