@@ -148,11 +148,22 @@ impl<'a> Layout<'a> {
         (start..end).map(|index| self.blanks[index] + columns(&self.text[self.tokens[index].range()])).sum()
     }
 
-    fn print(&self) -> String {
+    fn print(mut self) -> String {
         let mut out = String::with_capacity(self.text.len() + self.text.len() / 8);
-        for (token, blanks) in self.tokens.iter().zip(&self.blanks) {
-            out.extend(std::iter::repeat_n(' ', *blanks));
-            out.push_str(&self.text[token.range()]);
+        let mut end = 0;
+        for (index, token) in self.tokens.iter().enumerate() {
+            let range = match token.kind {
+                // Packer keeps blanks behind a heredoc's closing tag, and counts those at the text's end.
+                TokenKind::HeredocClose => token.start..self.tokens[index + 1].start,
+                TokenKind::End => {
+                    self.blanks[index] = token.start - end;
+                    token.range()
+                }
+                _ => token.range(),
+            };
+            out.extend(std::iter::repeat_n(' ', self.blanks[index]));
+            end = range.end;
+            out.push_str(&self.text[range]);
         }
         out
     }
@@ -162,7 +173,14 @@ impl Line {
     fn new(text: &str, tokens: &[Token], start: usize, end: usize) -> Line {
         let line = &tokens[start..end];
         let comment = match line.last() {
-            Some(last) if is_line_comment(text, *last) && line.len() > 1 => end - 1,
+            // On the last line, if nothing ends it, Packer takes a block comment for one as well.
+            Some(last)
+                if line.len() > 1
+                    && last.kind == TokenKind::Comment
+                    && (is_line_comment(text, *last) || tokens[end].kind == TokenKind::End) =>
+            {
+                end - 1
+            }
             _ => end,
         };
         let assign = tokens[start..comment]
@@ -196,5 +214,6 @@ fn bracket(kind: TokenKind) -> i32 {
 
 /// How many characters people see.
 fn columns(text: &str) -> usize {
-    if text.is_ascii() { text.len() } else { text.graphemes(true).count() }
+    // A line's end of two bytes, inside a comment, is one character.
+    if text.is_ascii() && !text.contains('\r') { text.len() } else { text.graphemes(true).count() }
 }
