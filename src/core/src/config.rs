@@ -65,6 +65,16 @@ impl Node {
             _ => false,
         }
     }
+
+    /// Whether it or anything in it is sensitive.
+    pub fn any_sensitive(&self) -> bool {
+        let inside = match &self.value {
+            Value::List(items) => items.iter().any(Node::any_sensitive),
+            Value::Map(entries) => entries.values().any(Node::any_sensitive),
+            _ => false,
+        };
+        self.sensitive || inside
+    }
 }
 
 /// `name = value`.
@@ -112,5 +122,11 @@ impl Body {
     pub fn has_unknown(&self) -> bool {
         self.attributes.values().any(|attribute| attribute.node.has_unknown())
             || self.blocks.iter().any(|block| block.body.has_unknown())
+    }
+
+    /// Whether any value in it is sensitive.
+    pub fn any_sensitive(&self) -> bool {
+        self.attributes.values().any(|attribute| attribute.node.any_sensitive())
+            || self.blocks.iter().any(|block| block.body.any_sensitive())
     }
 }

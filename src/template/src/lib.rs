@@ -24,4 +24,4 @@ pub mod hcl;
 pub mod legacy;
 pub mod load;
 
-pub use load::{ConfigType, Host, LoadOptions, Loaded, Outcome, TemplateText, load};
+pub use load::{ConfigType, DataOptions, Host, LoadOptions, Loaded, Outcome, TemplateText, UnknownKinds, load};

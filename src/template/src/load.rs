@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use kiln_core::{Diagnostic, Diagnostics, Plan, Severity, SourceId, SourceMap};
+use kiln_core::{DataReader, Diagnostic, Diagnostics, Kinds, Plan, Severity, SourceId, SourceMap};
 
 use crate::{hcl, legacy};
 
@@ -27,6 +27,30 @@ pub struct Host {
     pub gid: u32,
     /// Processors that kiln may use.
     pub cpus: usize,
+}
+
+/// What there is to know of data sources.
+#[derive(Debug, Clone, Default)]
+pub struct DataOptions {
+    /// The kinds of data sources; other kinds are not looked at.
+    pub kinds: Arc<Kinds>,
+    /// Who reads those that something needs; [`load()`] waits for it, so it must not run on a thread that the reader needs.
+    /// Without one, outputs are unknown values of their types.
+    pub reader: Option<Arc<dyn DataReader>>,
+    /// What is said of a kind that is not among [`DataOptions::kinds`].
+    pub unknown_kinds: UnknownKinds,
+}
+
+/// What is said of an unknown kind of data source. Its outputs are unknown in any case.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum UnknownKinds {
+    /// It is an error.
+    #[default]
+    Refuse,
+    /// It is a warning.
+    Warn,
+    /// Nothing.
+    Accept,
 }
 
 /// What to load, and everything from outside that it may depend on.
@@ -54,6 +78,8 @@ pub struct LoadOptions {
     pub home: Option<PathBuf>,
     /// The machine that kiln runs on: `host.*`.
     pub host: Host,
+    /// Data sources: which kinds there are, and whether they are read.
+    pub data: DataOptions,
     /// When the run started; `{{timestamp}}` is frozen at it.
     pub started: SystemTime,
     /// Whether a var file's value for an undeclared variable is worth a warning.
@@ -79,6 +105,7 @@ impl LoadOptions {
             working_dir: working_dir.into(),
             home: None,
             host: Host::default(),
+            data: DataOptions::default(),
             started: SystemTime::now(),
             warn_undeclared: false,
             allow_unset: false,
@@ -180,7 +207,12 @@ pub fn load(options: &LoadOptions) -> Loaded {
     let mut sources = SourceMap::new();
     let mut diagnostics = Diagnostics::new();
     let mut outcome = match options.form() {
-        ConfigType::Hcl2 => hcl::load(options, &mut sources, &mut diagnostics),
+        ConfigType::Hcl2 => {
+            let outcome = hcl::load(options, &mut sources, &mut diagnostics);
+            let names = outcome.values.as_deref().map(hcl::advice::Names::of).unwrap_or_default();
+            hcl::advice::refine(&mut diagnostics, &sources, &names);
+            outcome
+        }
         ConfigType::Json if options.is_misnamed() => {
             let title = format!("`{}` would be read as legacy JSON", options.template.display());
             let help =
@@ -221,7 +253,8 @@ pub(crate) fn read_template(
     } else {
         let full = options.resolve(path);
         let text = read_text(&full);
-        (path.display().to_string(), Some(full), text)
+        // `./` of a file in the working directory says nothing.
+        (path.strip_prefix(".").unwrap_or(path).display().to_string(), Some(full), text)
     };
     match text {
         Ok(text) => {

@@ -278,6 +278,9 @@ impl<'a> BuildReader<'a> {
             skip: &[],
             bindings: Bindings::default(),
         };
+        for body in [&declaration.body].into_iter().chain(used.added.as_ref().map(|added| &added.body)) {
+            self.shared.note(body);
+        }
         let source = ComponentSpec {
             kind: declaration.kind.text.clone(),
             kind_span: declaration.kind.span,

@@ -6,15 +6,19 @@
 //!            environment, var files, -var                component bodies, evaluated on demand
 //! ```
 
+pub(crate) mod advice;
 mod ambient;
 mod blocks;
 mod builds;
 mod component;
 mod data;
 mod dynamic;
+mod graph;
 mod json_syntax;
 mod locals;
+mod order;
 mod outline;
+mod run;
 mod scope;
 mod select;
 mod settings;
@@ -36,6 +40,8 @@ use kiln_language::syntax::{self, Body};
 
 use crate::load::{LoadOptions, Outcome, read_template};
 use component::Shared;
+use data::DataWorld;
+use graph::{Graph, Late};
 pub use scope::Values;
 use select::Selection;
 
@@ -104,12 +110,10 @@ fn evaluate(
         diagnostics,
     );
     let is_declared = declaration_errors(diagnostics) == before;
-    plan.locals =
-        locals::resolve(&declarations.locals, &declarations.data, &mut values, &mut resolved.secrets, diagnostics);
+    for local in &declarations.locals {
+        values.declare("local", &local.name);
+    }
     plan.variables = resolved.summaries;
-    resolved.secrets.sort();
-    resolved.secrets.dedup();
-    plan.secrets.clone_from(&resolved.secrets);
     plan.text_scope = Arc::new(TextScope {
         user_variables: None,
         environment: values.functions.environment.clone(),
@@ -117,10 +121,19 @@ fn evaluate(
         working_dir: options.working_dir.clone(),
         started: options.started,
     });
+    let world =
+        DataWorld { options: options.data.clone(), sources: sources.clone(), text_scope: Arc::clone(&plan.text_scope) };
+    values.set_late(Late::new(Graph::new(&declarations.locals, &declarations.data), world));
     let shared = Arc::new(Shared { values, sources: sources.clone(), text_scope: Arc::clone(&plan.text_scope) });
     let selection = Selection::new(&options.only, &options.except, diagnostics);
     let builds = builds::read(declarations, &shared, &selection, diagnostics);
     selection.finish(&builds.names, builds.specs.len(), diagnostics);
+    // What only deselected builds use is not evaluated; else all is, so that every mistake is found.
+    let mut settled = shared.values.settle(options.allow_unset || selection.is_empty());
+    plan.locals = settled.locals;
+    resolved.secrets.append(&mut settled.secrets);
+    resolved.secrets.append(&mut settled.diagnostics.secrets);
+    diagnostics.extend(settled.diagnostics);
     if declarations.builds.is_empty() && !options.allow_unset {
         let title = "the template has no `build` block, so there is nothing to build";
         diagnostics.push(Diagnostic::new(Severity::Error, "no-builds", None, title));
@@ -128,7 +141,12 @@ fn evaluate(
     plan.outline = outline::outline(declarations, &shared.values);
     plan.description = builds.description;
     plan.builds = builds.specs;
-    Outcome { plan: Some(plan), is_declared, secrets: resolved.secrets, values: Some(Arc::new(shared.values.clone())) }
+    Outcome {
+        plan: Some(plan),
+        is_declared,
+        secrets: resolved.secrets,
+        values: Some(Arc::new(shared.values.complete())),
+    }
 }
 
 /// Mistakes but those that a validation finds: a value that is not allowed is a value all the same.

@@ -1,15 +1,16 @@
 //! What names mean: the values of a template, and those that a build adds.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use kiln_core::{Diagnostic, Diagnostics, Span, suggest};
-use kiln_language::evaluate::{Scope, Variables, evaluate, references};
+use kiln_language::evaluate::{Reference, Scope, Variables, evaluate, references};
 use kiln_language::functions::FunctionContext;
 use kiln_language::syntax::{Expression, Name};
 use kiln_language::value::{Data, Value};
 
 use super::ambient::{Git, host_value};
+use super::graph::{Late, Roots, Settled, View};
 use crate::load::Host;
 
 /// Values of `var`, `local`, `data`, `path` and `packer`, and what functions may use: the scope of `console`, and the base
@@ -25,7 +26,9 @@ pub struct Values {
     /// `git.*`, found out when it is asked for.
     git: Arc<Git>,
     /// Where variables and locals are declared, by root and name.
-    declared: BTreeMap<(&'static str, String), Span>,
+    declared: Arc<BTreeMap<(&'static str, String), Span>>,
+    /// Locals and data sources, evaluated when they are needed.
+    late: Option<Arc<Late>>,
 }
 
 impl Values {
@@ -41,7 +44,7 @@ impl Values {
         ];
         let roots = roots.into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
         let git = Arc::new(Git::new(functions.template_dir.clone(), functions.environment.clone()));
-        Values { roots, functions, lenient: false, git, declared: BTreeMap::new() }
+        Values { roots, functions, lenient: false, git, declared: Arc::default(), late: None }
     }
 
     /// Gives `host` its values.
@@ -56,36 +59,78 @@ impl Values {
 
     /// Notes a name that may be used, with its place.
     pub(crate) fn declare(&mut self, root: &'static str, name: &Name) {
-        self.declared.entry((root, name.text.clone())).or_insert(name.span);
+        Arc::make_mut(&mut self.declared).entry((root, name.text.clone())).or_insert(name.span);
     }
 
     /// Gives `root.name` its value.
     pub(crate) fn set(&mut self, root: &str, name: &str, value: Value) {
-        self.set_in(&[root], name, value);
+        super::graph::set_in(&mut self.roots, &[root], name, value);
     }
 
-    /// Gives `path.name` its value; objects on the way are made.
-    pub(crate) fn set_in(&mut self, path: &[&str], name: &str, value: Value) {
-        let Some((root, inner)) = path.split_first() else { return };
-        let empty = || Value::object(Vec::<(String, Value)>::new());
-        let mut place = self.roots.entry((*root).to_owned()).or_insert_with(empty);
-        for step in inner {
-            let Data::Object(entries) = &mut place.data else { return };
-            place = entries.entry((*step).to_owned()).or_insert_with(empty);
-        }
-        if let Data::Object(entries) = &mut place.data {
-            entries.insert(name.to_owned(), value);
+    /// Takes over locals and data sources, to be evaluated when they are needed.
+    pub(crate) fn set_late(&mut self, late: Late) {
+        self.late = Some(Arc::new(late));
+    }
+
+    /// Notes what bodies that are evaluated later refer to: it is evaluated by [`Values::settle`].
+    pub(crate) fn note(&self, references: &[Reference]) {
+        if let Some(late) = &self.late {
+            late.note(references);
         }
     }
 
-    fn names(&self, root: &str) -> Vec<&str> {
+    /// Evaluates the locals and data sources that were noted, with `all` the others too (see [`Late::settle`]).
+    pub(crate) fn settle(&self, all: bool) -> Settled {
+        self.late.as_ref().map(|late| late.settle(all, self)).unwrap_or_default()
+    }
+
+    /// These, for expressions with some references: locals and data sources as they are now.
+    pub(crate) fn with_late(&self, late: &Roots, references: &[Reference]) -> Values {
+        let names: BTreeSet<&str> = references.iter().map(|reference| reference.root.as_str()).collect();
+        let roots = self.roots.iter().chain(late).filter(|(name, _)| names.contains(name.as_str()));
+        let roots = roots.map(|(name, value)| (name.clone(), value.clone())).collect();
+        Values {
+            roots,
+            functions: self.functions.clone(),
+            lenient: self.lenient,
+            git: Arc::clone(&self.git),
+            declared: Arc::clone(&self.declared),
+            late: None,
+        }
+    }
+
+    /// These with all locals and data sources, once they are settled.
+    pub(crate) fn complete(&self) -> Values {
+        let mut values = Values { late: None, ..self.clone() };
+        values.roots.extend(
+            self.late
+                .iter()
+                .filter_map(|late| late.settled())
+                .flatten()
+                .map(|(name, value)| (name.clone(), value.clone())),
+        );
+        values
+    }
+
+    /// Locals and data sources as far as an expression needs them; `None` where nothing changes any more.
+    fn late_for(&self, expression: &Expression) -> Option<Arc<Roots>> {
+        let late = self.late.as_ref().filter(|late| late.settled().is_none())?;
+        Some(late.ensure(&references(expression), self))
+    }
+
+    /// The names that are declared under a root.
+    pub(crate) fn names(&self, root: &str) -> Vec<&str> {
         self.declared.keys().filter(|(kind, _)| *kind == root).map(|(_, name)| name.as_str()).collect()
     }
 }
 
 impl Variables for Values {
     fn root(&self, name: &str) -> Option<&Value> {
-        if name == "git" { self.git.whole() } else { self.roots.get(name) }
+        if name == "git" {
+            return self.git.whole();
+        }
+        let settled = self.late.as_ref().and_then(|late| late.settled()?.get(name));
+        settled.or_else(|| self.roots.get(name))
     }
 
     fn root_names(&self) -> Vec<&str> {
@@ -177,32 +222,49 @@ pub(crate) struct Overlay<'a> {
 impl Overlay<'_> {
     /// Evaluates; mistakes go into `diagnostics`.
     pub(crate) fn evaluate(&self, expression: &Expression, diagnostics: &mut Diagnostics) -> Value {
-        evaluate(expression, &Scope { variables: self, functions: &self.values.functions }, diagnostics)
+        let functions = &self.values.functions;
+        match self.values.late_for(expression) {
+            Some(roots) => {
+                let view = View { values: self.values, roots: &roots };
+                let variables = &Bound { bindings: self.bindings, below: &view };
+                evaluate(expression, &Scope { variables, functions }, diagnostics)
+            }
+            None => {
+                let variables = &Bound { bindings: self.bindings, below: self.values };
+                evaluate(expression, &Scope { variables, functions }, diagnostics)
+            }
+        }
     }
 }
 
-impl Variables for Overlay<'_> {
+/// Bindings on top of other names.
+struct Bound<'a> {
+    bindings: &'a Bindings,
+    below: &'a dyn Variables,
+}
+
+impl Variables for Bound<'_> {
     fn root(&self, name: &str) -> Option<&Value> {
-        self.bindings.get(name).or_else(|| self.values.root(name))
+        self.bindings.get(name).or_else(|| self.below.root(name))
     }
 
     fn root_names(&self) -> Vec<&str> {
-        let mut names = self.values.root_names();
+        let mut names = self.below.root_names();
         names.extend(self.bindings.0.iter().map(|binding| binding.name.as_str()));
         names
     }
 
     fn found_out(&self, root: &str, name: &Name) -> Option<Result<&Value, Box<Diagnostic>>> {
-        if self.bindings.get(root).is_some() { None } else { self.values.found_out(root, name) }
+        if self.bindings.get(root).is_some() { None } else { self.below.found_out(root, name) }
     }
 
     fn missing_root(&self, name: &str, span: Span) -> Option<Diagnostic> {
-        self.values.missing_root(name, span)
+        self.below.missing_root(name, span)
     }
 
     fn missing_attribute(&self, root: &str, name: &Name) -> Option<Diagnostic> {
         let Some(value) = self.bindings.get(root) else {
-            return self.values.missing_attribute(root, name);
+            return self.below.missing_attribute(root, name);
         };
         let known: Vec<&str> = value.as_entries()?.keys().map(String::as_str).collect();
         let title = match root {

@@ -33,6 +33,11 @@ impl Selection {
         Selection { only: patterns("-only", only, diagnostics), except: patterns("-except", except, diagnostics) }
     }
 
+    /// Whether everything runs.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.only.is_empty() && self.except.is_empty()
+    }
+
     /// Whether a build of this name runs. Every pattern is tried, so that it is known which ones match nothing.
     pub(crate) fn takes_build(&self, name: &str) -> bool {
         let wanted = matches_any(&self.only, name) || self.only.is_empty();

@@ -166,7 +166,7 @@ fn locals() {
     mistake(
         "data_source",
         &format!(
-            "data \"http\" \"x\" {{\n  url = \"https://example.org\"\n}}\nlocals {{\n  a = data.http.x.body\n}}\n{}",
+            "data \"htpp\" \"x\" {{\n  url = \"https://example.org\"\n}}\nlocals {{\n  a = data.htpp.x.body\n}}\n{}",
             BUILD.trim()
         ),
     );

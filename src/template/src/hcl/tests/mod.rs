@@ -1,6 +1,8 @@
 //! Whole templates, from text to plan and component bodies.
 
 mod components;
+mod data;
+mod dynamic;
 mod extensions_ambient;
 mod mistakes;
 mod oracle;
@@ -8,10 +10,11 @@ mod plans;
 mod variables;
 
 use std::fmt::Write as _;
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use kiln_core::config::{Body, Node, Value};
-use kiln_core::{ComponentSpec, Diagnostics, Facts, Field, FieldType, Schema, render};
+use kiln_core::{ComponentSpec, Diagnostics, Facts, Field, FieldType, Kinds, Schema, render};
 
 use crate::load::{LoadOptions, Loaded, load};
 
@@ -37,6 +40,9 @@ impl Fixture {
         }
         let mut options = LoadOptions::new(".", directory.path());
         options.started = SystemTime::UNIX_EPOCH + Duration::from_secs(1_700_000_000);
+        let mut kinds = Kinds::new();
+        kiln_data::register(&mut kinds, kiln_data::DataSettings::default());
+        options.data.kinds = Arc::new(kinds);
         Fixture { directory, options }
     }
 

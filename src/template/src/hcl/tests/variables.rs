@@ -132,5 +132,5 @@ fn a_given_value_is_not_missed_and_is_shown_as_the_language_writes_it() {
     let loaded = Fixture::file(text).var("a", "x\n\"y\" ${z}").load();
     let variable = &plan(&loaded).variables[0];
     assert!(variable.required && !variable.unset);
-    assert_eq!(variable.value, r#""x\n\"y\" ${z}""#);
+    assert_eq!(variable.value, r#""x\n\"y\" $${z}""#);
 }

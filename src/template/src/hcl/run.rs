@@ -1,0 +1,195 @@
+//! Evaluates nodes of the graph in order; reads data sources side by side.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::mpsc::{Receiver, Sender, channel};
+
+use kiln_core::{DataOutputs, Diagnostic, Failure};
+use kiln_language::value::{Type, Value};
+
+use super::data::{DataDeclaration, DataWorld, Prepared};
+use super::graph::{Graph, Keep, Node, View};
+use super::order::Order;
+use super::scope::Values;
+
+/// How many data sources are read at one time.
+const MOST_READINGS: usize = 16;
+
+/// One evaluation of a part of the graph.
+pub(crate) struct Run<'a> {
+    pub(crate) graph: &'a Graph,
+    pub(crate) world: &'a DataWorld,
+    pub(crate) values: &'a Values,
+    pub(crate) order: &'a Order,
+    /// Whether data sources are read; else they are checked alone.
+    pub(crate) is_needed: bool,
+}
+
+/// The result of a reading, by the node's position in the order; `None` where the reading came to nothing.
+type Answer = (usize, Option<Result<DataOutputs, Failure>>);
+
+/// What waits for what.
+struct Schedule {
+    /// How many nodes each position still waits for.
+    missing: Vec<usize>,
+    /// Who waits for each position.
+    waiting: Vec<Vec<usize>>,
+    /// Who waits for nothing, in order.
+    ready: BTreeSet<usize>,
+}
+
+impl Schedule {
+    fn new(graph: &Graph, order: &Order) -> Schedule {
+        let positions: BTreeMap<usize, usize> =
+            order.nodes.iter().enumerate().map(|(position, node)| (*node, position)).collect();
+        let mut missing = vec![0; order.nodes.len()];
+        let mut waiting = vec![Vec::new(); order.nodes.len()];
+        for (position, node) in order.nodes.iter().enumerate() {
+            // Members of a circle would wait for each other.
+            if order.in_circle.contains(node) {
+                continue;
+            }
+            for target in graph.edges[*node].iter().filter_map(|(target, _)| positions.get(target)) {
+                missing[position] += 1;
+                waiting[*target].push(position);
+            }
+        }
+        let ready = (0..missing.len()).filter(|position| missing[*position] == 0).collect();
+        Schedule { missing, waiting, ready }
+    }
+
+    fn done(&mut self, position: usize) {
+        for waiting in std::mem::take(&mut self.waiting[position]) {
+            self.missing[waiting] -= 1;
+            if self.missing[waiting] == 0 {
+                self.ready.insert(waiting);
+            }
+        }
+    }
+}
+
+impl Run<'_> {
+    /// Gives every node of the order a value.
+    pub(crate) fn run(&self, state: &mut dyn Keep) {
+        let mut schedule = Schedule::new(self.graph, self.order);
+        let (sender, receiver): (Sender<Answer>, Receiver<Answer>) = channel();
+        let mut in_flight: BTreeMap<usize, Prepared> = BTreeMap::new();
+        loop {
+            while in_flight.len() < MOST_READINGS
+                && let Some(position) = schedule.ready.pop_first()
+            {
+                let node = &self.graph.nodes[self.order.nodes[position]];
+                let value = if self.order.in_circle.contains(&self.order.nodes[position]) {
+                    Some(self.of_circle(node, state))
+                } else {
+                    match node {
+                        Node::Local(local) => {
+                            let roots = state.roots();
+                            let view = View { values: self.values, roots: &roots };
+                            Some(local.evaluate(&view, &self.values.functions, state.diagnostics()))
+                        }
+                        Node::Data(data) => match self.start(data, position, &sender, state) {
+                            Ok(value) => Some(value),
+                            Err(prepared) => {
+                                in_flight.insert(position, prepared);
+                                None
+                            }
+                        },
+                    }
+                };
+                if let Some(value) = value {
+                    state.keep(node, value);
+                    schedule.done(position);
+                }
+            }
+            if in_flight.is_empty() {
+                return;
+            }
+            // The sender in this function keeps the channel open.
+            let Ok((position, answer)) = receiver.recv() else { return };
+            let Some(prepared) = in_flight.remove(&position) else { continue };
+            let node = &self.graph.nodes[self.order.nodes[position]];
+            let value = match (node, answer) {
+                (Node::Data(data), Some(Err(failure))) => {
+                    state.diagnostics().push(failed(data, &failure));
+                    prepared.unknown()
+                }
+                (_, Some(Ok(outputs))) => prepared.value(&outputs),
+                _ => {
+                    let title = format!("reading `{}` came to nothing", node.label());
+                    state.diagnostics().push(Diagnostic::new(
+                        kiln_core::Severity::Error,
+                        "data-source-failed",
+                        None,
+                        title,
+                    ));
+                    prepared.unknown()
+                }
+            };
+            state.keep(node, value);
+            schedule.done(position);
+        }
+    }
+
+    fn of_circle(&self, node: &Node, state: &mut dyn Keep) -> Value {
+        let is_sensitive = match node {
+            Node::Local(local) => local.is_sensitive(&self.values.functions, state.diagnostics()),
+            Node::Data(_) => false,
+        };
+        Value::unknown(Type::Any).marked(is_sensitive)
+    }
+
+    /// The value where it can be told at once, or what a reading is under way for.
+    fn start(
+        &self,
+        data: &DataDeclaration,
+        position: usize,
+        sender: &Sender<Answer>,
+        state: &mut dyn Keep,
+    ) -> Result<Value, Prepared> {
+        let roots = state.roots();
+        let values = self.values.with_late(&roots, &data.references());
+        let prepared = match data.prepare(&values, self.world, state.diagnostics()) {
+            Ok(prepared) => prepared,
+            Err(value) => return Ok(value),
+        };
+        let Some(source) = prepared.source.clone() else { return Ok(prepared.unknown()) };
+        if let Some(outputs) = source.known() {
+            return Ok(prepared.value(&outputs));
+        }
+        let Some(reader) = self.world.options.reader.as_ref().filter(|_| self.is_needed) else {
+            return Ok(prepared.unknown());
+        };
+        let mut reply = Reply { sender: sender.clone(), position, is_sent: false };
+        reader.start(source, Box::new(move |outcome| reply.send(Some(outcome))));
+        Err(prepared)
+    }
+}
+
+/// Answers in any case, so that nobody waits in vain.
+struct Reply {
+    sender: Sender<Answer>,
+    position: usize,
+    is_sent: bool,
+}
+
+impl Reply {
+    fn send(&mut self, outcome: Option<Result<DataOutputs, Failure>>) {
+        self.is_sent = true;
+        // Nobody listens any more where the loader is gone.
+        let _ = self.sender.send((self.position, outcome));
+    }
+}
+
+impl Drop for Reply {
+    fn drop(&mut self) {
+        if !self.is_sent {
+            self.send(None);
+        }
+    }
+}
+
+fn failed(data: &DataDeclaration, failure: &Failure) -> Diagnostic {
+    let title = format!("`{}` cannot be read: {}", data.label(), failure.chain());
+    let diagnostic = Diagnostic::error("data-source-failed", data.header, title);
+    failure.hints.iter().fold(diagnostic, |diagnostic, hint| diagnostic.help(hint.as_str()))
+}
