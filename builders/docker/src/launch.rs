@@ -19,6 +19,7 @@ use crate::changes::Changes;
 use crate::communicator::DockerCommunicator;
 use crate::config::{BuildBlock, Config, Pull};
 use crate::machine::{self, DockerMachine, Entries, Started};
+use crate::prepare::UNAVAILABLE;
 use crate::run_command::{self, HostScope, RunCommand};
 use crate::run_values as values;
 
@@ -47,6 +48,11 @@ pub(crate) async fn or_cancelled<T>(
 #[async_trait]
 impl Builder for DockerBuilder {
     async fn launch(&self, context: &BuildContext) -> Result<Launched, Failure> {
+        if let Some(name) = self.config.communicator.as_deref().filter(|name| UNAVAILABLE.contains(name)) {
+            let text = format!("kiln does not have the communicator `{name}` for docker sources yet");
+            return Err(Failure::new(kiln_core::FailureClass::Template, text)
+                .hint("leave `communicator` out: commands and files go through the engine"));
+        }
         if let Some(password) = &self.config.login_password {
             context.redactor.add(password.expose());
         }

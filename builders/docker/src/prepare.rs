@@ -13,6 +13,9 @@ use crate::launch::DockerBuilder;
 use crate::run_command::{self, HostScope};
 use crate::schema::DOCKER;
 
+/// Communicators of Packer's docker sources that kiln does not have.
+pub(crate) const UNAVAILABLE: [&str; 3] = ["ssh", "winrm", "dockerWindowsContainer"];
+
 /// The kind `docker`.
 pub struct DockerBuilderKind {
     settings: DockerSettings,
@@ -125,13 +128,37 @@ impl Check<'_> {
         if self.config.windows_container {
             self.error("windows_container", "Windows containers are not available", None);
         }
-        match self.config.communicator.as_deref() {
-            None | Some("" | "docker") => {}
-            Some(other) => {
-                let title = format!("the communicator `{other}` is not available for docker sources; known: `docker`");
-                let help = "leave `communicator` out: commands and files go through the engine".to_owned();
-                self.error("communicator", title, Some(help));
+        self.communicator();
+    }
+
+    /// What Packer checks of communicators. One that kiln lacks is a mistake of no template: such a build fails.
+    fn communicator(&mut self) {
+        let Some(name) = self.config.communicator.as_deref() else { return };
+        if matches!(name, "ssh" | "winrm") {
+            let user = format!("{name}_username");
+            if !self.decoded.is_set(&user) {
+                self.error("communicator", format!("the communicator `{name}` needs `{user}`"), None);
             }
+        }
+        let span = self.decoded.span("communicator");
+        if name == "none" {
+            let title = "the communicator `none` has no effect: a container is reached through the engine";
+            self.found.push(Diagnostic::warning("communicator", span, title));
+        } else if UNAVAILABLE.contains(&name) {
+            let title = format!("kiln does not have the communicator `{name}` for docker sources yet");
+            self.found.push(
+                Diagnostic::warning("communicator", span, title)
+                    .label("a build of this source fails")
+                    .help("leave `communicator` out: commands and files go through the engine"),
+            );
+        } else if !matches!(name, "" | "docker") {
+            let known = UNAVAILABLE.iter().copied().chain(["docker", "none"]);
+            let title = format!("there is no communicator `{name}`");
+            let diagnostic = Diagnostic::error("communicator", span, title);
+            self.found.push(match suggest::nearest(name, known) {
+                Some(nearest) => diagnostic.value(span, format!("\"{nearest}\""), format!("did you mean `{nearest}`?")),
+                None => diagnostic.help("leave `communicator` out: commands and files go through the engine"),
+            });
         }
     }
 

@@ -46,9 +46,28 @@ fn exactly_one_base_and_one_result() {
 fn what_is_not_available_says_so() {
     let with = |name: &str, value: Value| only(json!({ "image": "a", "commit": true, name: value }));
     assert_eq!(with("ecr_login", true.into()), "`ecr_login` is not available yet");
-    assert!(with("communicator", "ssh".into()).contains("communicator `ssh` is not available"));
     assert!(with("windows_container", true.into()).contains("not available"));
     assert!(with("pull", "sometimes".into()).contains("`pull` must be"));
+}
+
+/// As Packer: a communicator must exist, and needs its user. That kiln lacks it is no mistake of the template.
+#[test]
+fn other_communicators_are_accepted_with_a_warning() {
+    let with = |name: &str, user: Option<&str>| {
+        let mut arguments = json!({ "image": "a", "commit": true, "communicator": name, "ssh_port": 22 });
+        if let Some(user) = user {
+            arguments[user] = "root".into();
+        }
+        mistakes(arguments).into_iter().map(|(title, _)| title).collect::<Vec<_>>()
+    };
+    assert_eq!(with("docker", None), Vec::<String>::new());
+    assert_eq!(with("ssh", Some("ssh_username")), ["kiln does not have the communicator `ssh` for docker sources yet"]);
+    assert_eq!(with("winrm", None)[0], "the communicator `winrm` needs `winrm_username`");
+    assert_eq!(
+        with("none", None),
+        ["the communicator `none` has no effect: a container is reached through the engine"]
+    );
+    assert_eq!(with("foo", None), ["there is no communicator `foo`"]);
 }
 
 #[test]
