@@ -139,7 +139,7 @@ pub fn unreadable(span: kiln_core::Span, place: &str, path: &str, error: &std::i
         Diagnostic::error("unreadable-file", span, format!("`{place}`: cannot read `{path}`: {error}"))
     };
     if let Some(nearest) = nearest_file(Path::new(path)) {
-        return diagnostic.help(format!("did you mean `{nearest}`?"));
+        return diagnostic.value(span, format!("\"{nearest}\""), format!("did you mean `{nearest}`?"));
     }
     match std::env::current_dir() {
         Ok(directory) if Path::new(path).is_relative() => {
