@@ -11,6 +11,7 @@ use kiln_language::evaluate::{Reference, references};
 use kiln_language::syntax::{self, Expression, Item};
 use kiln_language::value::{Type, Value};
 
+use super::advice;
 use super::dynamic::{Expanded, expand};
 use super::json_syntax;
 use super::scope::{Bindings, Overlay, Values};
@@ -113,6 +114,19 @@ pub(crate) struct HclComponent {
 
 impl ComponentConfig for HclComponent {
     fn evaluate(&self, schema: &Schema, facts: &Facts, diagnostics: &mut Diagnostics) -> Body {
+        let mut found = Diagnostics::new();
+        let body = self.evaluated(schema, facts, &mut found);
+        if !found.is_empty() {
+            advice::refine(&mut found, &self.shared.sources, &advice::Names::of(&self.shared.values));
+        }
+        diagnostics.secrets.append(&mut found.secrets);
+        diagnostics.extend(found);
+        body
+    }
+}
+
+impl HclComponent {
+    fn evaluated(&self, schema: &Schema, facts: &Facts, diagnostics: &mut Diagnostics) -> Body {
         let found = self.references();
         if self.is_source {
             report_machine_values(&found, diagnostics);
@@ -149,9 +163,7 @@ impl ComponentConfig for HclComponent {
         }
         merged
     }
-}
 
-impl HclComponent {
     fn references(&self) -> Vec<Reference> {
         let mut found = Vec::new();
         for layer in &self.layers {

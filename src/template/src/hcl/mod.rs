@@ -18,6 +18,7 @@ mod json_syntax;
 mod locals;
 mod order;
 mod outline;
+mod repetition;
 mod run;
 mod scope;
 mod select;

@@ -72,7 +72,10 @@ fn undeclared(severity: Severity, span: Option<Span>, name: &str, names: &[&str]
     let title = format!("the variable `{name}` is not declared");
     let diagnostic = Diagnostic::new(severity, "undeclared-variable", span, title);
     match suggest::nearest(name, names.iter().copied()) {
-        Some(nearest) => diagnostic.help(format!("did you mean `{nearest}`?")),
+        Some(nearest) => match span {
+            Some(span) => diagnostic.rename(span, nearest, format!("did you mean `{nearest}`?")),
+            None => diagnostic.help(format!("did you mean `{nearest}`?")),
+        },
         None => diagnostic.help(format!("declare it in the template: `variable \"{name}\" {{}}`")),
     }
 }

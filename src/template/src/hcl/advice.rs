@@ -1,0 +1,322 @@
+//! What to do about a mistake, where the text around it tells more than the rule that found it knew: habits of other
+//! languages, names of another root, texts for the shell.
+
+use kiln_core::{Diagnostic, Diagnostics, SourceMap, Span, suggest};
+
+use super::scope::Values;
+
+/// Names that the template declares.
+#[derive(Debug, Default)]
+pub(crate) struct Names {
+    variables: Vec<String>,
+    locals: Vec<String>,
+}
+
+impl Names {
+    pub(crate) fn of(values: &Values) -> Names {
+        let names = |root| values.names(root).into_iter().map(str::to_owned).collect();
+        Names { variables: names("var"), locals: names("local") }
+    }
+
+    /// `var.x` or `local.x`, where one is declared.
+    fn reference(&self, name: &str) -> Option<String> {
+        let has = |names: &[String]| names.iter().any(|known| known == name);
+        match (has(&self.variables), has(&self.locals)) {
+            (true, _) => Some(format!("var.{name}")),
+            (false, true) => Some(format!("local.{name}")),
+            (false, false) => None,
+        }
+    }
+
+    fn nearest_reference(&self, name: &str) -> Option<String> {
+        let nearest = |names: &[String]| suggest::nearest(name, names.iter().map(String::as_str)).map(str::to_owned);
+        let variable = nearest(&self.variables).map(|name| format!("var.{name}"));
+        variable.or_else(|| nearest(&self.locals).map(|name| format!("local.{name}")))
+    }
+}
+
+/// Adds to the findings what the template's text tells.
+pub(crate) fn refine(diagnostics: &mut Diagnostics, sources: &SourceMap, names: &Names) {
+    for item in &mut diagnostics.items {
+        let Some(label) = &item.primary else { continue };
+        let Some(file) = sources.get(label.span.source) else { continue };
+        let range = kiln_core::source::clamp(&file.text, label.span.range());
+        let place = Place {
+            text: &file.text[range.clone()],
+            before: &file.text[..range.start],
+            behind: &file.text[range.end..],
+        };
+        let advice = Advice { span: Span::new(label.span.source, range), place, names };
+        advice.apply(item);
+    }
+}
+
+/// The text at a finding, and around it.
+struct Place<'a> {
+    text: &'a str,
+    before: &'a str,
+    behind: &'a str,
+}
+
+struct Advice<'a> {
+    span: Span,
+    place: Place<'a>,
+    names: &'a Names,
+}
+
+impl Advice<'_> {
+    fn apply(&self, item: &mut Diagnostic) {
+        match item.code {
+            "unknown-name" if item.fix.is_none() => self.unknown_name(item),
+            "unknown-variable" | "unknown-local" if item.fix.is_none() => self.other_root(item),
+            "go-template" if item.title.starts_with("`user` exists in legacy") => self.user_function(item),
+            "unknown-function" => self.function(item),
+            "unknown-block" if item.title.starts_with("a template has no block") => self.top_level_block(item),
+            "unknown-argument" | "unknown-block" if item.fix.is_none() => self.argument(item),
+            "unknown-escape" if item.fix.is_none() && self.place.text.starts_with('\\') => {
+                put(item, self.span, format!("\\{}", self.place.text), "for a backslash write two");
+            }
+            "syntax" if item.fix.is_none() => self.syntax(item),
+            _ => {}
+        }
+    }
+
+    /// A word that is no name: another language's value, a reference without its root, a text, a variable of the shell.
+    fn unknown_name(&self, item: &mut Diagnostic) {
+        let word = self.place.text;
+        let is_head = self.place.behind.starts_with(['.', '[', '(']);
+        let is_alone = self.place.before.ends_with("${") && self.place.behind.starts_with('}');
+        if let Some(reference) = self.names.reference(word) {
+            item.help = None;
+            return put(item, self.span, reference.clone(), format!("did you mean `{reference}`?"));
+        }
+        if let Some(value) = value_meant(word).filter(|_| !is_head) {
+            item.help = None;
+            return put(item, self.span, value, format!("did you mean `{value}`?"));
+        }
+        let is_upper = |c: char| c.is_ascii_uppercase() || c.is_ascii_digit() || c == '_';
+        if is_alone && word.chars().all(is_upper) {
+            // Without braces the name must end where it ends.
+            let is_bounded = !self.place.behind[1..].starts_with(|c: char| c.is_alphanumeric() || c == '_');
+            let (shell, text) = match is_bounded {
+                true => (format!("${word}"), format!("a variable of the shell is written `${word}` here")),
+                false => (format!("$${{{word}}}"), format!("a variable of the shell is written `$${{{word}}}` here")),
+            };
+            item.help = None;
+            return put(item, widened(self.span, 2, 1), shell, text);
+        }
+        if let Some(reference) = self.names.nearest_reference(word) {
+            item.help = None;
+            return put(item, self.span, reference.clone(), format!("did you mean `{reference}`?"));
+        }
+        if is_alone {
+            item.help = Some(format!(
+                "a variable of the template is written `${{var.{word}}}`, one of the shell `$${{{word}}}`"
+            ));
+        } else if !is_head && self.is_whole_value() {
+            item.help = None;
+            put(item, self.span, format!("\"{word}\""), "put quotes around a text");
+        }
+    }
+
+    /// Whether nothing but the word stands behind `=`, or between `[`, `,` and `]`.
+    fn is_whole_value(&self) -> bool {
+        let before = self.place.before.trim_end_matches([' ', '\t', '\n', '\r']);
+        let behind = self.place.behind.trim_start_matches([' ', '\t']);
+        before.ends_with(['=', '[', ',']) && (behind.is_empty() || behind.starts_with(['\n', '\r', ',', ']', '}', '#']))
+    }
+
+    /// `var.x` where `local.x` is declared, and the other way round.
+    fn other_root(&self, item: &mut Diagnostic) {
+        let (root, other, names) = match item.code {
+            "unknown-variable" => ("var.", "local", &self.names.locals),
+            _ => ("local.", "var", &self.names.variables),
+        };
+        let word = self.place.text;
+        if names.iter().any(|name| name == word) && self.place.before.ends_with(root) {
+            let what = if other == "var" { "a variable" } else { "a local" };
+            let text = format!("`{word}` is {what}");
+            item.help = None;
+            put(item, widened(self.span, root.len(), 0), format!("{other}.{word}"), text);
+        }
+    }
+
+    /// ``{{user `x`}}`` in HCL2.
+    fn user_function(&self, item: &mut Diagnostic) {
+        let Some(action) = self.place.text.strip_prefix("{{").and_then(|rest| rest.strip_suffix("}}")) else { return };
+        let action = action.trim_matches(['-', ' ']);
+        let Some(name) = action.strip_prefix("user").map(str::trim) else { return };
+        let name = name.trim_matches(['`', '"', '\\']);
+        let variables = || self.names.variables.iter().map(String::as_str);
+        let known = variables().find(|known| *known == name).or_else(|| suggest::nearest(name, variables()));
+        "`user` exists in legacy JSON templates only".clone_into(&mut item.title);
+        match known {
+            Some(known) => put(item, self.span, format!("${{var.{known}}}"), "in HCL2 write"),
+            None => item.help = Some(format!("declare `variable \"{name}\" {{}}`, and write `${{var.{name}}}`")),
+        }
+    }
+
+    /// Functions of Terraform, and of legacy JSON templates.
+    fn function(&self, item: &mut Diagnostic) {
+        let advice = match self.place.text {
+            "tostring" => "write `convert(value, string)`",
+            "tonumber" => "write `convert(value, number)`",
+            "tobool" => "write `convert(value, bool)`",
+            "tolist" => "write `convert(value, list(string))`, with the type of the elements",
+            "toset" => "write `convert(value, set(string))`, with the type of the elements",
+            "tomap" => "write `convert(value, map(string))`, with the type of the elements",
+            "uuid" => "write `uuidv4()`",
+            "isotime" => "write `legacy_isotime(\"2006-01-02\")`, or `formatdate(\"YYYY-MM-DD\", timestamp())`",
+            "user" => "variables are written `var.name`",
+            "template_dir" => "the template's directory is `path.root`",
+            "build_name" => "in provisioners and post-processors the name of the source is `source.name`",
+            "clean_resource_name" | "clean_ami_name" | "clean_image_name" => {
+                "this is a function of Go templates: write `{{ clean_resource_name ... }}` inside a text"
+            }
+            "sensitive" => "declare the variable or local with `sensitive = true`",
+            "nonsensitive" | "one" | "matchkeys" | "transpose" | "filesha256" | "filemd5" | "filebase64sha256"
+            | "base64sha256" | "ceiling" | "type" | "cidrcontains" | "plantimestamp" => {
+                "Terraform has this function, Packer does not"
+            }
+            _ => return,
+        };
+        item.fix = None;
+        item.help = Some(advice.to_owned());
+    }
+
+    /// Blocks of Terraform, of legacy JSON templates, and those that belong into another one.
+    fn top_level_block(&self, item: &mut Diagnostic) {
+        let word = self.place.text.trim_matches('"');
+        let advice = match word {
+            "provisioner" | "post-processor" | "post-processors" | "error-cleanup-provisioner" => {
+                "it belongs into a `build` block"
+            }
+            "builders" | "provisioners" | "sensitive-variables" | "min_packer_version" => {
+                "this is how legacy JSON templates are written: give the file a name that ends with `.json` alone, or \
+                 convert it with `kiln upgrade`"
+            }
+            "required_plugins" | "required_version" => "it belongs into a `packer` block",
+            "terraform" => "this is Terraform's; requirements of a template stand in a `packer` block",
+            "resource" => "this is Terraform's; what is built is a `source`, and a `build` says what is done with it",
+            "provider" | "output" | "module" | "moved" | "import" | "check" | "ephemeral" | "removed" => {
+                "this is Terraform's; templates have no such block"
+            }
+            _ => return,
+        };
+        item.fix = None;
+        item.help = Some(advice.to_owned());
+    }
+
+    /// Arguments that Terraform has everywhere.
+    fn argument(&self, item: &mut Diagnostic) {
+        let advice = match self.place.text {
+            "count" => "there is no `count`; `for_each = [\"a\", \"b\"]` makes one for each element",
+            "depends_on" => "builds do not wait for each other; one that needs another's image is a second template",
+            "lifecycle" => "this is Terraform's; a source has no such block",
+            "provider" => "this is Terraform's; a source needs none",
+            _ => return,
+        };
+        item.help = Some(advice.to_owned());
+    }
+
+    fn syntax(&self, item: &mut Diagnostic) {
+        if self.place.text == ";" {
+            return put(item, self.span, "", "remove it");
+        }
+        // The shell's `${name%.*}`, `${#name}`, `${1}`: the mistake lies behind the `${` that the shell was to see.
+        let line = self.place.before.rsplit('\n').next().unwrap_or_default();
+        let Some(open) = line.rfind("${").filter(|open| !line[..*open].ends_with('$')) else { return };
+        let inside = format!("{}{}", &line[open + 2..], self.place.text);
+        if inside.contains('}') && !inside.ends_with('}') {
+            return;
+        }
+        let whole = format!("{inside}{}", self.place.behind.lines().next().unwrap_or_default());
+        if is_of_the_shell(&whole) {
+            let start = self.place.before.len() - line.len() + open;
+            item.help = None;
+            let place = Span::new(self.span.source, start..start + 1);
+            put(item, place, "$$", "to leave it to the shell, double the dollar");
+        }
+    }
+}
+
+/// Whether what follows `${` is a parameter of the shell with one of its operators, or a special one.
+fn is_of_the_shell(text: &str) -> bool {
+    let text = text.strip_prefix(['#', '!']).unwrap_or(text);
+    if text.starts_with(['@', '*', '?', '$', '1', '2', '3', '4', '5', '6', '7', '8', '9', '0', '-']) {
+        return true;
+    }
+    let end = text.find(|c: char| !c.is_ascii_alphanumeric() && c != '_').unwrap_or(text.len());
+    end > 0 && text[end..].starts_with(['%', '#', ':', '/', '^', ',', '+', '-', '=', '?', '@', '[', '}'])
+}
+
+/// The value that a word of another language stands for, or a misspelt one.
+fn value_meant(word: &str) -> Option<&'static str> {
+    match word.to_lowercase().as_str() {
+        "true" | "yes" | "on" => Some("true"),
+        "false" | "no" | "off" => Some("false"),
+        "null" | "none" | "nil" | "undefined" => Some("null"),
+        lower => ["true", "false", "null"].into_iter().find(|value| suggest::nearest(lower, [*value]).is_some()),
+    }
+}
+
+fn put(item: &mut Diagnostic, span: Span, replacement: impl Into<String>, text: impl Into<String>) {
+    let code = item.code;
+    let taken = std::mem::replace(item, Diagnostic::new(kiln_core::Severity::Error, code, None, ""));
+    *item = taken.fix(span, replacement, text);
+}
+
+fn widened(span: Span, before: usize, behind: usize) -> Span {
+    let range = span.range();
+    Span::new(span.source, range.start - before..range.end + behind)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The edit offered for a finding at the first place of `word`, as `from -> to`.
+    fn edit(text: &str, word: &str, code: &'static str) -> Option<String> {
+        let mut sources = SourceMap::new();
+        let source = sources.add("t.pkr.hcl", None, text);
+        let start = text.find(word).unwrap();
+        let mut diagnostics = Diagnostics::new();
+        diagnostics.push(Diagnostic::error(code, Span::new(source, start..start + word.len()), ""));
+        let owned = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect();
+        let names = Names { variables: owned(&["release", "image"]), locals: owned(&["suffix"]) };
+        refine(&mut diagnostics, &sources, &names);
+        let fix = diagnostics.items[0].fix.clone()?;
+        Some(format!("{} -> {}", sources.text(fix.span), fix.replacement))
+    }
+
+    #[test]
+    fn words_of_other_languages_and_bare_names() {
+        let name = |text, word| edit(text, word, "unknown-name").unwrap_or_default();
+        assert_eq!(name("a = tru\n", "tru"), "tru -> true");
+        assert_eq!(name("a = None\n", "None"), "None -> null");
+        assert_eq!(name("a = release\n", "release"), "release -> var.release");
+        assert_eq!(name("a = \"${suffix}\"\n", "suffix"), "suffix -> local.suffix");
+        assert_eq!(name("a = relase\n", "relase"), "relase -> var.release");
+        assert_eq!(name("a = debian\n", "debian"), "debian -> \"debian\"");
+        assert_eq!(name("a = debian + 1\n", "debian"), "");
+    }
+
+    #[test]
+    fn variables_of_the_shell() {
+        let name = |text, word| edit(text, word, "unknown-name").unwrap_or_default();
+        assert_eq!(name("a = \"x ${HOME}/y\"\n", "HOME"), "${HOME} -> $HOME");
+        assert_eq!(name("a = \"x ${HOME}y\"\n", "HOME"), "${HOME} -> $${HOME}");
+        let syntax = |text, word| edit(text, word, "syntax").unwrap_or_default();
+        assert_eq!(syntax("a = \"${name%.*}\"\n", ".*"), "$ -> $$");
+        assert_eq!(syntax("a = \"${var.x} ${#name}\"\n", "#name"), "$ -> $$");
+        assert_eq!(syntax("a = \"${var.x} y\" z\n", "z"), "");
+        assert_eq!(syntax("a = 1;\n", ";"), "; -> ");
+    }
+
+    #[test]
+    fn names_of_the_other_root() {
+        assert_eq!(edit("a = var.suffix\n", "suffix", "unknown-variable").unwrap(), "var.suffix -> local.suffix");
+        assert_eq!(edit("a = local.image\n", "image", "unknown-local").unwrap(), "local.image -> var.image");
+        assert_eq!(edit("a = local.other\n", "other", "unknown-local"), None);
+    }
+}
