@@ -1,7 +1,7 @@
 //! `dynamic` blocks: one block written, many meant.
 
 use kiln_core::{Diagnostic, Diagnostics, Span};
-use kiln_language::syntax::{Attribute, Block, Body, Expression, Item, Name};
+use kiln_language::syntax::{Attribute, Block, Body, Expression, ExpressionKind, Item, Name};
 use kiln_language::value::{Data, Type, Value};
 
 use super::blocks::{check_items, labels};
@@ -36,16 +36,30 @@ pub(crate) fn expand<'a>(
         match item {
             Item::Attribute(attribute) => items.push(Expanded::Attribute(attribute)),
             Item::Block(block) => {
-                items.extend(expand_block(block, values, bindings, diagnostics).into_iter().map(Expanded::Block));
+                items.extend(expand_with(block, &[], values, bindings, diagnostics).into_iter().map(Expanded::Block));
             }
         }
     }
     items
 }
 
-/// What a block stands for: itself, or for a `dynamic` block one block for each element.
+/// The blocks of a build that have a label: what runs or is built.
+const LABELLED: [&str; 4] = ["source", "provisioner", "error-cleanup-provisioner", "post-processor"];
+
+/// What a block of a build stands for: itself, or for a `dynamic` block one block for each element.
 pub(crate) fn expand_block<'a>(
     block: &'a Block,
+    values: &Values,
+    bindings: &Bindings,
+    diagnostics: &mut Diagnostics,
+) -> Vec<ExpandedBlock<'a>> {
+    expand_with(block, &LABELLED, values, bindings, diagnostics)
+}
+
+/// As [`expand_block`] where the blocks of the types in `labelled` have one label, and others none.
+fn expand_with<'a>(
+    block: &'a Block,
+    labelled: &[&str],
     values: &Values,
     bindings: &Bindings,
     diagnostics: &mut Diagnostics,
@@ -61,7 +75,14 @@ pub(crate) fn expand_block<'a>(
     }
     let Some([kind]) = labels(block, ["the type of the blocks to make"], diagnostics) else { return Vec::new() };
     check_items(&block.body, "a `dynamic` block", &["for_each", "iterator", "labels"], &["content"], diagnostics);
-    let content = block.body.blocks().find(|inner| inner.kind.text == "content");
+    let mut contents = block.body.blocks().filter(|inner| inner.kind.text == "content");
+    let (content, second) = (contents.next(), contents.next());
+    if let (Some(content), Some(second)) = (content, second) {
+        let title = "a `dynamic` block has one `content`";
+        let diagnostic = Diagnostic::error("duplicate-block", second.header, title);
+        diagnostics.push(diagnostic.also(content.header, "first here"));
+        return Vec::new();
+    }
     let for_each = block.body.attribute("for_each");
     for (name, is_there) in [("for_each", for_each.is_some()), ("content", content.is_some())] {
         if !is_there {
@@ -70,6 +91,9 @@ pub(crate) fn expand_block<'a>(
         }
     }
     let (Some(content), Some(for_each)) = (content, for_each) else { return Vec::new() };
+    if !check_labels(block, &kind, labelled.contains(&kind.text.as_str()), diagnostics) {
+        return Vec::new();
+    }
     let iterator = iterator_name(block, &kind, diagnostics);
     let collection = Overlay { values, bindings }.evaluate(&for_each.value, diagnostics);
     let Some(elements) = elements(&collection, &for_each.value, diagnostics) else { return Vec::new() };
@@ -86,9 +110,37 @@ pub(crate) fn expand_block<'a>(
         .collect()
 }
 
+/// Whether `labels` fits the type of the blocks to make; told also where `for_each` is empty and makes none.
+fn check_labels(block: &Block, kind: &Name, has_label: bool, diagnostics: &mut Diagnostics) -> bool {
+    let attribute = block.body.attribute("labels");
+    let written = match attribute.map(|attribute| &attribute.value.kind) {
+        None => 0,
+        Some(ExpressionKind::Tuple(elements)) => elements.len(),
+        Some(_) => return true,
+    };
+    let diagnostic = match (attribute, has_label) {
+        (None, true) => {
+            let title = format!("a `dynamic` block that makes `{}` blocks needs `labels`", kind.text);
+            let label = if kind.text == "source" { "\"source.TYPE.NAME\"" } else { "\"TYPE\"" };
+            Diagnostic::error("missing-argument", block.header, title).help(format!("write `labels = [{label}]`"))
+        }
+        (Some(attribute), true) if written != 1 => {
+            let title = format!("a `{}` block has one label, and this makes {written}", kind.text);
+            Diagnostic::error("extra-label", attribute.value.span, title)
+        }
+        (Some(attribute), false) if written > 0 => {
+            let title = format!("a `{}` block has no label", kind.text);
+            Diagnostic::error("extra-label", attribute.value.span, title).help("remove `labels`")
+        }
+        _ => return true,
+    };
+    diagnostics.push(diagnostic);
+    false
+}
+
 /// `iterator = name`, a bare name; by default the type of the blocks.
 fn iterator_name(block: &Block, kind: &Name, diagnostics: &mut Diagnostics) -> String {
-    use kiln_language::syntax::ExpressionKind::{String, Variable};
+    use ExpressionKind::{String, Variable};
     let Some(attribute) = block.body.attribute("iterator") else { return kind.text.clone() };
     match &attribute.value.kind {
         Variable(name) | String(name) => name.clone(),
