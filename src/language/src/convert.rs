@@ -111,9 +111,7 @@ pub fn convert(value: &Value, to: &Type) -> Result<Value, ConvertError> {
             let (element, elements) = elements_of_one_type(value, element)?;
             return Ok(Value::set(element, elements).marked(value.sensitive));
         }
-        (Data::List(..) | Data::Set(..) | Data::Tuple(_), Type::Tuple(kinds)) => {
-            tuple(value.as_elements().unwrap_or_default(), kinds)?
-        }
+        (Data::Tuple(elements), Type::Tuple(kinds)) => tuple(elements, kinds)?,
         (Data::Map(_, entries) | Data::Object(entries), Type::Map(element)) => map(entries, element)?,
         (Data::Map(_, entries) | Data::Object(entries), Type::Object(fields)) => object(entries, fields)?,
         _ => return Err(mismatch(value, to)),
@@ -216,7 +214,6 @@ pub fn may_convert(from: &Type, to: &Type) -> bool {
         (from, to) if from == to => true,
         (Type::String, Type::Number | Type::Bool) => true,
         (Type::Map(from), Type::Object(fields)) => fields.values().all(|field| may_convert(from, &field.kind)),
-        (Type::List(from) | Type::Set(from), Type::Tuple(kinds)) => kinds.iter().all(|kind| may_convert(from, kind)),
         (from, to) => converts_by(from, to, may_convert),
     }
 }
@@ -280,12 +277,17 @@ fn tuple_kinds(kind: &Type) -> Option<&[Type]> {
     }
 }
 
+/// As [`unify`], but a bare null leaves the type to each of the collections that are to have one.
+fn unify_open(kinds: &[Type]) -> Option<Type> {
+    if kinds.contains(&Type::Any) { Some(Type::Any) } else { unify(kinds) }
+}
+
 fn unify_objects(objects: &[&BTreeMap<String, ObjectField>]) -> Option<Type> {
     let first = objects.first()?;
     if !objects.iter().all(|fields| fields.keys().eq(first.keys())) {
         let kinds: Vec<Type> =
             objects.iter().flat_map(|fields| fields.values()).map(|field| field.kind.clone()).collect();
-        return unify(&kinds).map(Type::map);
+        return unify_open(&kinds).map(Type::map);
     }
     let mut unified = BTreeMap::new();
     for name in first.keys() {
@@ -298,7 +300,7 @@ fn unify_objects(objects: &[&BTreeMap<String, ObjectField>]) -> Option<Type> {
 fn unify_tuples(tuples: &[&[Type]]) -> Option<Type> {
     let first = tuples.first()?;
     if !tuples.iter().all(|kinds| kinds.len() == first.len()) {
-        return unify(&tuples.concat()).map(Type::list);
+        return unify_open(&tuples.concat()).map(Type::list);
     }
     let column = |index: usize| unify(&tuples.iter().map(|kinds| kinds[index].clone()).collect::<Vec<_>>());
     (0..first.len()).map(column).collect::<Option<Vec<_>>>().map(Type::Tuple)

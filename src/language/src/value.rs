@@ -175,8 +175,8 @@ impl Value {
         for element in &mut elements {
             element.unmark();
         }
-        elements.sort_by(canonical_order);
-        elements.dedup();
+        sort_as_set(&mut elements);
+        elements.dedup_by(|left, right| total_order(left, right).is_eq());
         Value { data: Data::Set(element, elements), sensitive }
     }
 
@@ -255,6 +255,11 @@ impl Value {
     /// Whether any part of it is sensitive.
     pub fn any_sensitive(&self) -> bool {
         self.any(&|value| value.sensitive)
+    }
+
+    /// Whether it is a value of its own, not made of others.
+    fn children_are_none(&self) -> bool {
+        self.as_elements().is_none() && self.as_entries().is_none()
     }
 
     /// Whether `test` holds for it or anything in it.
@@ -474,9 +479,65 @@ pub fn parse_number(text: &str) -> Option<BigDecimal> {
     Some(BigDecimal::new(digits.parse().ok()?, scale))
 }
 
-/// The order of a set's elements: null first, unknown last; numbers by size, texts by code point, `false` before `true`,
-/// collections element by element.
-pub fn canonical_order(left: &Value, right: &Value) -> Ordering {
+/// Brings a set's elements into the order that they are walked over in: numbers by size, texts by code point, `false`
+/// before `true`, then null and unknown values. Collections have Packer's order, which is that of a text that stands for
+/// them.
+fn sort_as_set(elements: &mut [Value]) {
+    if elements.iter().any(|element| !element.children_are_none()) {
+        elements.sort_by_cached_key(|element| (late_rank(element), set_text(element)));
+    } else {
+        elements.sort_by(|left, right| late_rank(left).cmp(&late_rank(right)).then_with(|| total_order(left, right)));
+    }
+}
+
+fn late_rank(value: &Value) -> u8 {
+    match value.data {
+        Data::Null(_) => 1,
+        Data::Unknown(_) => 2,
+        _ => 0,
+    }
+}
+
+/// What a collection in a set is sorted by.
+fn set_text(value: &Value) -> String {
+    let mut out = String::new();
+    push_set_text(value, &mut out);
+    out
+}
+
+fn push_set_text(value: &Value, out: &mut String) {
+    let mut all = |open: char, values: &mut dyn Iterator<Item = &Value>, close: char| {
+        out.push(open);
+        for value in values {
+            push_set_text(value, out);
+            out.push(';');
+        }
+        out.push(close);
+    };
+    match &value.data {
+        Data::Null(_) => out.push('~'),
+        Data::Unknown(_) => out.push('?'),
+        Data::Bool(value) => out.push(if *value { 'T' } else { 'F' }),
+        Data::Number(number) => out.push_str(&crate::functions::short_number(number)),
+        Data::String(text) => out.push_str(&crate::print::quoted(text)),
+        Data::List(_, elements) | Data::Set(_, elements) => all('[', &mut elements.iter(), ']'),
+        Data::Tuple(elements) => all('<', &mut elements.iter(), '>'),
+        Data::Object(entries) => all('<', &mut entries.values(), '>'),
+        Data::Map(_, entries) => {
+            out.push('{');
+            for (key, value) in entries {
+                out.push_str(&crate::print::quoted(key));
+                out.push(':');
+                push_set_text(value, out);
+                out.push(';');
+            }
+            out.push('}');
+        }
+    }
+}
+
+/// A total order that calls equal what is equal without conversion (`1` is not `"1"`) and marks aside: for finding values.
+pub fn total_order(left: &Value, right: &Value) -> Ordering {
     let rank = |value: &Value| match value.data {
         Data::Null(_) => 0,
         Data::Bool(_) => 1,
@@ -490,18 +551,46 @@ pub fn canonical_order(left: &Value, right: &Value) -> Ordering {
         (Data::Bool(left), Data::Bool(right)) => left.cmp(right),
         (Data::Number(left), Data::Number(right)) => left.cmp(right),
         (Data::String(left), Data::String(right)) => left.cmp(right),
-        _ => rank(left).cmp(&rank(right)).then_with(|| {
-            let keys = |value: &Value| value.as_entries().map(|entries| entries.keys().cloned().collect::<Vec<_>>());
-            keys(left).cmp(&keys(right)).then_with(|| children_order(left, right))
-        }),
+        _ => rank(left)
+            .cmp(&rank(right))
+            .then_with(|| keys(left).cmp(keys(right)))
+            .then_with(|| children_order(left, right)),
     }
 }
+
+fn keys(value: &Value) -> impl Iterator<Item = &String> {
+    value.as_entries().into_iter().flat_map(BTreeMap::keys)
+}
+
+/// A value in a sorted collection, found as [`total_order`] has it.
+#[derive(Debug, Clone, Copy)]
+pub struct Ordered<'v>(pub &'v Value);
+
+impl Ord for Ordered<'_> {
+    fn cmp(&self, other: &Self) -> Ordering {
+        total_order(self.0, other.0)
+    }
+}
+
+impl PartialOrd for Ordered<'_> {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl PartialEq for Ordered<'_> {
+    fn eq(&self, other: &Self) -> bool {
+        self.cmp(other).is_eq()
+    }
+}
+
+impl Eq for Ordered<'_> {}
 
 fn children_order(left: &Value, right: &Value) -> Ordering {
     let mut right = right.children();
     for child in left.children() {
         let Some(other) = right.next() else { return Ordering::Greater };
-        let order = canonical_order(child, other);
+        let order = total_order(child, other);
         if order != Ordering::Equal {
             return order;
         }
@@ -540,6 +629,11 @@ mod tests {
         let tuples = |numbers: [i32; 2]| Value::tuple(numbers.map(Value::number));
         let set = Value::set(Type::Any, [tuples([2, 1]), tuples([1, 2]), tuples([1, 1]), tuples([1, 2])]);
         assert_eq!(set.as_elements().unwrap(), [tuples([1, 1]), tuples([1, 2]), tuples([2, 1])]);
+        // By the text that stands for a collection, in which 10 comes before 1 and 2.
+        let set = Value::set(Type::Any, [tuples([1, 1]), tuples([2, 1]), tuples([10, 1])]);
+        assert_eq!(set.as_elements().unwrap(), [tuples([10, 1]), tuples([1, 1]), tuples([2, 1])]);
+        let set = Value::set(Type::Number, [Value::null(), Value::number(3), Value::number(-1)]);
+        assert_eq!(set.as_elements().unwrap(), [Value::number(-1), Value::number(3), Value::null()]);
     }
 
     #[test]

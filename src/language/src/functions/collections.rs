@@ -1,13 +1,13 @@
 //! Maps, objects and sets.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::{
     Function, FunctionContext, FunctionError, Outcome, any, any_or_null, define, elements_argument, fail, fail_at,
     list_of_strings, parameter, string_argument, text, texts_argument,
 };
 use crate::convert::{convert, unify};
-use crate::value::{Data, Type, Value, canonical_order};
+use crate::value::{Data, Ordered, Type, Value};
 
 /// How many combinations `setproduct` gives at most.
 const MAX_COMBINATIONS: usize = 100_000;
@@ -26,7 +26,7 @@ fn maps() -> Vec<Function> {
         .example("keys({ b = 1, a = 2 })", r#"["a", "b"]"#),
         define(
             "lookup",
-            vec![any("map"), text("key"), any_or_null("default")],
+            vec![any("map"), text("key"), any("default")],
             Type::Any,
             "The value of a key, or the default where a map or object lacks it.",
             lookup,
@@ -36,7 +36,7 @@ fn maps() -> Vec<Function> {
             "merge",
             vec![],
             Type::Any,
-            "Maps and objects as one; of a key that several have, the last counts.",
+            "Maps and objects as one; of a key that several have, the last counts. Nulls are passed over.",
             merge,
         )
         .variadic(any_or_null("maps"))
@@ -100,6 +100,9 @@ fn merge(arguments: &[Value], _: &FunctionContext) -> Outcome {
             _ => all_maps = false,
         }
     }
+    if arguments.iter().all(Value::is_null) {
+        return Ok(Value::null());
+    }
     match kinds.first() {
         Some(kind) if all_maps && kinds.iter().all(|other| other == kind) => Ok(Value::map(kind.clone(), merged)),
         _ => Ok(Value::object(merged)),
@@ -130,7 +133,9 @@ fn sets() -> Vec<Function> {
             |arguments, _| {
                 let (kind, mut sets) = of_one_type(arguments)?;
                 let first = sets.remove(0);
-                let common = first.into_iter().filter(|element| sets.iter().all(|set| holds(set, element)));
+                let sets: Vec<BTreeSet<Ordered<'_>>> =
+                    sets.iter().map(|set| set.iter().map(Ordered).collect()).collect();
+                let common = first.into_iter().filter(|element| sets.iter().all(|set| set.contains(&Ordered(element))));
                 Ok(Value::set(kind, common))
             },
         )
@@ -160,10 +165,6 @@ fn sets() -> Vec<Function> {
     ]
 }
 
-fn holds(set: &[Value], element: &Value) -> bool {
-    set.iter().any(|other| canonical_order(other, element).is_eq())
-}
-
 /// The elements of several sets, converted to their common type.
 fn of_one_type(arguments: &[Value]) -> Result<(Type, Vec<Vec<Value>>), FunctionError> {
     let kinds: Vec<Type> = arguments.iter().map(Value::type_of).collect();
@@ -185,7 +186,7 @@ fn setproduct(arguments: &[Value], _: &FunctionContext) -> Outcome {
     if arguments.len() < 2 {
         return fail("at least two lists or sets are required");
     }
-    let all_sets = arguments.iter().all(|argument| matches!(argument.data, Data::Set(..)));
+    let any_set = arguments.iter().any(|argument| matches!(argument.data, Data::Set(..)));
     let mut kinds = Vec::new();
     let mut columns = Vec::new();
     for (index, argument) in arguments.iter().enumerate() {
@@ -213,5 +214,5 @@ fn setproduct(arguments: &[Value], _: &FunctionContext) -> Outcome {
     }
     let kind = Type::Tuple(kinds);
     let tuples = rows.into_iter().map(Value::tuple);
-    Ok(if all_sets { Value::set(kind, tuples) } else { Value::list(kind, tuples) })
+    Ok(if any_set { Value::set(kind, tuples) } else { Value::list(kind, tuples) })
 }

@@ -199,8 +199,11 @@ fn timeadd(arguments: &[Value], _: &FunctionContext) -> Outcome {
         None => (false, source),
     };
     let duration = kiln_core::duration::parse(length).or_else(|error| fail_at(1, error.to_string()))?;
+    // Go's durations are 64-bit numbers of nanoseconds.
+    let fits = duration.as_nanos() <= if negative { 1 << 63 } else { (1 << 63) - 1 };
     let moved = SignedDuration::try_from(duration)
         .ok()
+        .filter(|_| fits)
         .and_then(|duration| time.checked_add(if negative { -duration } else { duration }).ok());
     match moved {
         Some(moved) => Ok(Value::string(format_go_layout(&moved, RFC3339))),

@@ -1,20 +1,24 @@
 //! Texts in other clothes: base64, URL, character sets, CSV.
 
-use std::collections::BTreeSet;
 use std::io::Write;
 
 use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
+use base64::alphabet;
+use base64::engine::general_purpose::{GeneralPurpose, GeneralPurposeConfig, STANDARD};
 use encoding_rs::Encoding;
 use flate2::Compression;
 use flate2::write::GzEncoder;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
-use super::{Function, FunctionContext, FunctionError, Outcome, define, fail_at, string_argument, text};
+use super::{Function, FunctionError, csv, define, fail_at, string_argument, text};
 use crate::value::{Type, Value};
 
 /// What Go's `url.QueryEscape` writes with a percent sign; the space becomes a plus.
 const QUERY: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'~').remove(b' ');
+
+/// As Go: bits left over at the end may be set.
+const LENIENT: GeneralPurpose =
+    GeneralPurpose::new(&alphabet::STANDARD, GeneralPurposeConfig::new().with_decode_allow_trailing_bits(true));
 
 pub(super) fn functions() -> Vec<Function> {
     vec![
@@ -50,7 +54,7 @@ pub(super) fn functions() -> Vec<Function> {
             vec![text("csv")],
             Type::list(Type::Any),
             "Reads CSV; every line but the first becomes an object with the names of the first as attributes.",
-            csvdecode,
+            csv::decode,
         )
         .example(r#"csvdecode("a,b\n1,2")"#, r#"[{ a = "1", b = "2" }]"#),
         define(
@@ -103,7 +107,7 @@ pub(super) fn functions() -> Vec<Function> {
 /// The bytes of a base64 argument; line ends in it do not count.
 fn base64_bytes(arguments: &[Value]) -> Result<Vec<u8>, FunctionError> {
     let compact = string_argument(arguments, 0).replace(['\n', '\r'], "");
-    STANDARD.decode(compact).or_else(|error| fail_at(0, format!("the text is not valid base64: {error}")))
+    LENIENT.decode(compact).or_else(|error| fail_at(0, format!("the text is not valid base64: {error}")))
 }
 
 fn encoding(arguments: &[Value]) -> Result<&'static Encoding, FunctionError> {
@@ -112,30 +116,4 @@ fn encoding(arguments: &[Value]) -> Result<&'static Encoding, FunctionError> {
         Some(encoding) => Ok(encoding),
         None => fail_at(1, format!("there is no encoding `{name}`; common ones are UTF-8, UTF-16LE and ISO-8859-1")),
     }
-}
-
-fn csvdecode(arguments: &[Value], _: &FunctionContext) -> Outcome {
-    let source = string_argument(arguments, 0);
-    // The reader takes the rest of the text for the last field where a quote is not closed.
-    if source.bytes().filter(|byte| *byte == b'"').count() % 2 == 1 {
-        return fail_at(0, "a quoted field is not closed");
-    }
-    let mut reader = csv::Reader::from_reader(source.as_bytes());
-    let wrong =
-        |error: csv::Error| FunctionError { argument: Some(0), message: format!("the text is not valid CSV: {error}") };
-    let names: Vec<String> = reader.headers().map_err(wrong)?.iter().map(str::to_owned).collect();
-    if names.is_empty() || names.iter().all(String::is_empty) {
-        return fail_at(0, "the header line is missing");
-    }
-    let mut seen = BTreeSet::new();
-    if let Some(name) = names.iter().find(|name| !seen.insert(*name)) {
-        return fail_at(0, format!("there are two columns `{name}`"));
-    }
-    let mut rows = Vec::new();
-    for record in reader.records() {
-        let record = record.map_err(wrong)?;
-        rows.push(Value::object(names.iter().zip(&record).map(|(name, field)| (name.as_str(), Value::string(field)))));
-    }
-    let kind = Type::object(names.iter().map(|name| (name.as_str(), Type::String)));
-    Ok(Value::list(kind, rows))
 }

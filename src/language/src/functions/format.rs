@@ -201,14 +201,18 @@ fn write(verb: &Verb, value: &Value) -> Result<String, String> {
 fn any_value(verb: &Verb, value: &Value) -> Result<String, String> {
     let text = match &value.data {
         Data::String(text) if !verb.sharp => text.clone(),
-        Data::Number(number) if !verb.sharp => return Ok(float(&Verb { letter: 'g', ..verb.clone() }, number)),
+        // The flags for signs and the precision do not count here.
+        Data::Number(number) if !verb.sharp => {
+            let sign = if number.is_negative() { "-" } else { "" };
+            format!("{sign}{}", general(&number.abs(), None))
+        }
         _ => json::encode(value)?,
     };
     Ok(pad(verb, &text))
 }
 
 fn cut<'a>(verb: &Verb, text: &'a str) -> &'a str {
-    let Some(precision) = verb.precision else { return text };
+    let Some(precision @ 1..) = verb.precision else { return text };
     text.grapheme_indices(true).nth(precision).map_or(text, |(end, _)| &text[..end])
 }
 
@@ -320,6 +324,12 @@ fn general(number: &BigDecimal, precision: Option<usize>) -> String {
         }
     };
     if exponent < -4 || exponent >= limit { with_exponent(&digits, exponent) } else { plain(&digits, exponent) }
+}
+
+/// A number with ten significant digits, as `%.10g` writes it.
+pub(crate) fn short_number(number: &BigDecimal) -> String {
+    let sign = if number.is_negative() { "-" } else { "" };
+    format!("{sign}{}", general(&number.abs(), Some(10)))
 }
 
 fn plain(digits: &str, exponent: i64) -> String {

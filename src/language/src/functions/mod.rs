@@ -2,18 +2,23 @@
 //! or evaluate.
 
 mod collections;
+mod csv;
 mod datetime;
 mod encoding;
 mod filesystem;
 mod format;
 mod hashing;
 mod json;
+mod json_reader;
 mod network;
 mod numeric;
 mod sequences;
 mod service;
 mod strings;
 mod yaml;
+mod yaml_reader;
+
+pub(crate) use format::short_number;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -89,6 +94,9 @@ type Outcome = Result<Value, FunctionError>;
 
 /// What the evaluator does itself.
 const EVALUATOR_FUNCTIONS: [&str; 4] = ["can", "convert", "templatefile", "try"];
+
+/// How deep values that are read from a text may be nested.
+const MAX_NESTING: usize = 256;
 
 static TABLE: LazyLock<BTreeMap<&'static str, Function>> = LazyLock::new(|| {
     let modules: [fn() -> Vec<Function>; 13] = [

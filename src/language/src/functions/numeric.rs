@@ -8,7 +8,7 @@ use super::{
     number, number_argument,
 };
 use crate::convert::convert;
-use crate::value::{Data, SIGNIFICANT_DIGITS, Type, Value, parse_number, rounded};
+use crate::value::{Data, Type, Value, parse_number, rounded};
 
 /// How many elements `range` gives at most.
 const MAX_RANGE: usize = 1024;
@@ -122,18 +122,69 @@ fn parseint(arguments: &[Value], _: &FunctionContext) -> Outcome {
     Ok(Value::number(rounded(&BigDecimal::from(BigInt::from_biguint(sign, magnitude)))))
 }
 
-/// Whole powers of whole numbers are exact as long as their digits fit; all others go through a float, as in Packer.
+/// Through floats, as in Packer: the digits of large powers are not exact.
 fn pow(arguments: &[Value], _: &FunctionContext) -> Outcome {
-    let (base, exponent) = (number_argument(arguments, 0), number_argument(arguments, 1));
-    // Nothing to the power of nothing is one here too; the exact way below has it otherwise.
-    let whole_base = base.is_integer() && !base.is_zero();
-    if let (true, Some(exponent)) = (whole_base, exponent.to_u32().filter(|_| exponent.is_integer()))
-        && base.digits().saturating_mul(u64::from(exponent)) <= SIGNIFICANT_DIGITS
-    {
-        return Ok(Value::number(base.powi(i64::from(exponent)).normalized()));
+    let [base, exponent] = [0, 1].map(|index| number_argument(arguments, index).to_f64().unwrap_or(f64::NAN));
+    from_f64(power(base, exponent))
+}
+
+/// `base` to the power of `exponent` by squaring, the broken part of the exponent through the logarithm. Its last digits
+/// are those of Packer, which `powf` has not.
+fn power(base: f64, exponent: f64) -> f64 {
+    let is_plain = base.is_finite() && exponent.is_finite() && base != 0.0 && exponent != 0.0;
+    let whole = exponent.abs().trunc();
+    if !is_plain || whole > MAX_SQUARED || exponent.abs() == 0.5 || (base < 0.0 && whole != exponent.abs()) {
+        return base.powf(exponent);
     }
-    let [base, exponent] = [base, exponent].map(|number| number.to_f64().unwrap_or(f64::NAN));
-    from_f64(base.powf(exponent))
+    let mut broken = exponent.abs() - whole;
+    let mut remaining = whole as u64;
+    if broken > 0.5 {
+        broken -= 1.0;
+        remaining += 1;
+    }
+    let mut result = if broken == 0.0 { 1.0 } else { (broken * base.ln()).exp() };
+    // The power of two is kept apart, so that no step in between overflows.
+    let (mut square, mut square_exponent) = mantissa(base);
+    let mut two = 0_i64;
+    while remaining > 0 {
+        if square_exponent.abs() > 1 << 12 {
+            return base.powf(exponent);
+        }
+        if remaining & 1 == 1 {
+            result *= square;
+            two += square_exponent;
+        }
+        square *= square;
+        square_exponent *= 2;
+        if square < 0.5 {
+            square += square;
+            square_exponent -= 1;
+        }
+        remaining >>= 1;
+    }
+    if exponent < 0.0 {
+        result = 1.0 / result;
+        two = -two;
+    }
+    scaled(result, two)
+}
+
+/// Beyond this exponent every power but those of numbers close to one is infinite or nothing.
+const MAX_SQUARED: f64 = 1e15;
+
+/// A float as a part from a half up to one, and a power of two.
+fn mantissa(number: f64) -> (f64, i64) {
+    let shift = if number.abs() < f64::MIN_POSITIVE { 54 } else { 0 };
+    let bits = (number * 2_f64.powi(shift)).to_bits();
+    let exponent = i64::try_from((bits >> 52) & 0x7ff).unwrap_or_default() - 1022;
+    (f64::from_bits((bits & !(0x7ff << 52)) | (1022 << 52)), exponent - i64::from(shift))
+}
+
+/// `number * 2^exponent`.
+fn scaled(number: f64, exponent: i64) -> f64 {
+    let half = i32::try_from(exponent.clamp(-2200, 2200) / 2).unwrap_or_default();
+    let rest = i32::try_from(exponent.clamp(-2200, 2200)).unwrap_or_default() - half;
+    number * 2_f64.powi(half) * 2_f64.powi(rest)
 }
 
 fn range(arguments: &[Value], _: &FunctionContext) -> Outcome {
@@ -146,7 +197,7 @@ fn range(arguments: &[Value], _: &FunctionContext) -> Outcome {
         [start, end, step] => (start.clone(), end.clone(), step.clone()),
         _ => return fail("one, two or three numbers are required"),
     };
-    if step.is_zero() {
+    if step.is_zero() && start != end {
         return fail_at(2, "the step must not be 0");
     }
     if step.is_negative() && end > start {

@@ -1,6 +1,6 @@
 //! Lists, tuples and what works on them.
 
-use std::cmp::Ordering;
+use std::collections::BTreeSet;
 
 use unicode_segmentation::UnicodeSegmentation;
 
@@ -9,7 +9,7 @@ use super::{
     list_of_strings, number, parameter, texts_argument,
 };
 use crate::convert::{convert, unify};
-use crate::value::{Data, Type, Value, canonical_order};
+use crate::value::{Data, Ordered, Type, Value, total_order};
 
 pub(super) fn functions() -> Vec<Function> {
     let mut functions = checks();
@@ -21,7 +21,7 @@ pub(super) fn functions() -> Vec<Function> {
 
 /// Equal without conversion: `1` is not `"1"`. Marks do not count.
 fn equal(left: &Value, right: &Value) -> bool {
-    canonical_order(left, right) == Ordering::Equal
+    total_order(left, right).is_eq()
 }
 
 fn checks() -> Vec<Function> {
@@ -100,7 +100,7 @@ fn choices() -> Vec<Function> {
             .variadic(any_or_null("values"))
             .example(r#"coalesce(null, "", "kiln")"#, r#""kiln""#),
         define("coalescelist", vec![], Type::Any, "The first list that is not empty.", coalescelist)
-            .variadic(any_or_null("lists"))
+            .variadic(any("lists"))
             .example(r#"coalescelist([], ["a"])"#, r#"["a"]"#),
         define(
             "compact",
@@ -120,13 +120,9 @@ fn choices() -> Vec<Function> {
             Type::list(Type::Any),
             "A list with every value once, at its first place.",
             |arguments, _| {
-                let mut kept: Vec<Value> = Vec::new();
-                for element in elements_argument(arguments, 0)? {
-                    if !kept.iter().any(|earlier| equal(earlier, element)) {
-                        kept.push(element.clone());
-                    }
-                }
-                Ok(Value::list(element_type(&arguments[0]), kept))
+                let mut seen = BTreeSet::new();
+                let kept = elements_argument(arguments, 0)?.iter().filter(|element| seen.insert(Ordered(element)));
+                Ok(Value::list(element_type(&arguments[0]), kept.cloned()))
             },
         )
         .example(r#"distinct(["a", "b", "a"])"#, r#"["a", "b"]"#),
@@ -143,7 +139,9 @@ fn element_type(value: &Value) -> Type {
 
 fn coalesce(arguments: &[Value], _: &FunctionContext) -> Outcome {
     let kinds: Vec<Type> = arguments.iter().map(Value::type_of).collect();
-    let Some(kind) = unify(&kinds) else { return fail("all arguments must have the same type") };
+    // A bare null leaves open what the others are to become.
+    let kind = if kinds.contains(&Type::Any) { Some(Type::Any) } else { unify(&kinds) };
+    let Some(kind) = kind else { return fail("all arguments must have the same type") };
     for argument in arguments {
         if argument.is_null() || argument.as_str() == Some("") {
             continue;
@@ -157,15 +155,16 @@ fn coalesce(arguments: &[Value], _: &FunctionContext) -> Outcome {
 }
 
 fn coalescelist(arguments: &[Value], _: &FunctionContext) -> Outcome {
+    // All of them are looked at, so that a mistake does not wait until the earlier ones are empty.
     for (index, argument) in arguments.iter().enumerate() {
-        if argument.is_null() {
-            continue;
-        }
-        if !elements_argument(arguments, index)?.is_empty() {
-            return Ok(argument.clone());
+        if !matches!(argument.data, Data::List(..) | Data::Tuple(_)) {
+            return fail_at(index, format!("a list or tuple is required, not {}", argument.data.kind_name()));
         }
     }
-    fail("every list is empty; end with one that is not")
+    match arguments.iter().find(|argument| argument.as_elements().is_some_and(|elements| !elements.is_empty())) {
+        Some(found) => Ok(found.clone()),
+        None => fail("every list is empty; end with one that is not"),
+    }
 }
 
 fn parts() -> Vec<Function> {
@@ -285,7 +284,7 @@ fn reshaped() -> Vec<Function> {
             |arguments, _| {
                 texts_argument(arguments, 0)?;
                 let mut elements = elements_argument(arguments, 0)?.to_vec();
-                elements.sort_by(canonical_order);
+                elements.sort_by(total_order);
                 Ok(Value::list(Type::String, elements))
             },
         )

@@ -313,6 +313,10 @@ fn ascii_classes(pattern: &str) -> String {
             '\\' => {
                 let next = rest[1..].chars().next();
                 length += next.map_or(0, char::len_utf8);
+                // `\p{Greek}` and `\x{41}` have braces of their own.
+                if matches!(next, Some('p' | 'P' | 'x')) && rest[2..].starts_with('{') {
+                    length = rest.find('}').map_or(length, |end| end + 1);
+                }
                 output.push_str(perl_class(next, inside_brackets).unwrap_or(&rest[..length]));
             }
             '[' if !inside_brackets => {
@@ -331,6 +335,8 @@ fn ascii_classes(pattern: &str) -> String {
                 output.push('\\');
                 output.push(character);
             }
+            // Braces that do not count repetitions stand for themselves.
+            '{' if !inside_brackets && !is_repetition(rest) => output.push_str(r"\{"),
             _ => {
                 inside_brackets &= character != ']';
                 output.push(character);
@@ -339,6 +345,14 @@ fn ascii_classes(pattern: &str) -> String {
         rest = &rest[length..];
     }
     output
+}
+
+/// Whether a text begins with `{2}`, `{2,}` or `{2,3}`.
+fn is_repetition(text: &str) -> bool {
+    let Some((counts, _)) = text[1..].split_once('}') else { return false };
+    let (least, most) = counts.split_once(',').unwrap_or((counts, ""));
+    let all_digits = |digits: &str| digits.bytes().all(|byte| byte.is_ascii_digit());
+    !least.is_empty() && all_digits(least) && all_digits(most)
 }
 
 fn perl_class(letter: Option<char>, inside_brackets: bool) -> Option<&'static str> {

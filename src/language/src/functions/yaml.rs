@@ -1,14 +1,15 @@
-//! YAML: read through serde, written in the style of Packer's (quoted keys and texts, lists not indented).
+//! YAML, written in the style of Packer's (quoted keys and texts, lists not indented).
 
 use std::fmt::Write;
 
-use serde_yaml_ng::Value as Yaml;
-
-use super::{Function, any_or_null, define, fail_at, string_argument, text};
-use crate::value::{Data, Type, Value, number_text, parse_number, rounded};
+use super::{Function, any_or_null, define, fail_at, string_argument, text, yaml_reader};
+use crate::value::{Data, Type, Value, number_text};
 
 /// The width at which long texts in quotes are folded.
 const WIDTH: usize = 80;
+
+/// How many bytes a key may have that stands in front of its value without more.
+const MAX_SIMPLE_KEY: usize = 128;
 
 pub(super) fn functions() -> Vec<Function> {
     vec![
@@ -16,8 +17,8 @@ pub(super) fn functions() -> Vec<Function> {
             "yamldecode",
             vec![text("yaml")],
             Type::Any,
-            "Reads YAML 1.2: `yes` and `on` are texts, `true` is a bool. Anchors and `<<` work.",
-            |arguments, _| match read(string_argument(arguments, 0)) {
+            "Reads YAML 1.1: `yes` and `on` are bools, as `true` is. Anchors and `<<` work.",
+            |arguments, _| match yaml_reader::read(string_argument(arguments, 0)) {
                 Ok(value) => Ok(value),
                 Err(message) => fail_at(0, format!("the text is not valid YAML: {message}")),
             },
@@ -32,33 +33,6 @@ pub(super) fn functions() -> Vec<Function> {
         })
         .example(r#"yamlencode({ a = ["x", 1] })"#, r#""\"a\":\n- \"x\"\n- 1\n""#),
     ]
-}
-
-fn read(source: &str) -> Result<Value, String> {
-    let mut yaml: Yaml = serde_yaml_ng::from_str(source).map_err(|error| error.to_string())?;
-    yaml.apply_merge().map_err(|error| error.to_string())?;
-    from_yaml(&yaml)
-}
-
-fn from_yaml(yaml: &Yaml) -> Result<Value, String> {
-    Ok(match yaml {
-        Yaml::Null => Value::null(),
-        Yaml::Bool(value) => Value::bool(*value),
-        Yaml::Number(number) => match parse_number(&number.to_string()) {
-            Some(number) => Value::number(rounded(&number).normalized()),
-            None => return Err(format!("the number {number} is not finite")),
-        },
-        Yaml::String(text) => Value::string(text.as_str()),
-        Yaml::Sequence(elements) => Value::tuple(elements.iter().map(from_yaml).collect::<Result<Vec<_>, _>>()?),
-        Yaml::Mapping(entries) => {
-            let entries = entries.iter().map(|(key, value)| match from_yaml(key)?.to_text() {
-                Some(key) => Ok((key, from_yaml(value)?)),
-                None => Err("a key must be a text".to_owned()),
-            });
-            Value::object(entries.collect::<Result<Vec<_>, _>>()?)
-        }
-        Yaml::Tagged(tagged) => return Err(format!("the tag {} is not known", tagged.tag)),
-    })
 }
 
 #[derive(Default)]
@@ -138,9 +112,18 @@ impl Writer {
         let indent = if place == Place::Root { indent } else { indent + 2 };
         for (index, (key, value)) in entries.into_iter().enumerate() {
             self.start_line(index, indent, place);
-            self.quoted(key, None);
+            if key.len() <= MAX_SIMPLE_KEY && !key.contains('\n') {
+                self.quoted(key, None);
+                self.output.push(':');
+                self.value(value, indent, Place::Entry)?;
+                continue;
+            }
+            // A key that is long, or has several lines, is announced.
+            self.output.push('?');
+            self.value(&Value::string(key.as_str()), indent, Place::Element)?;
+            self.output.push_str(&" ".repeat(indent));
             self.output.push(':');
-            self.value(value, indent, Place::Entry)?;
+            self.value(value, indent, Place::Element)?;
         }
         Ok(())
     }

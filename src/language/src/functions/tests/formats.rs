@@ -107,7 +107,7 @@ fn json() {
         ("jsondecode", r#"["1 2"]"#, Some(0), "not valid JSON"),
         ("jsondecode", r#"["{"]"#, Some(0), "not valid JSON"),
         ("jsondecode", r#"[""]"#, Some(0), "not valid JSON"),
-        ("jsondecode", r#"["1e400"]"#, Some(0), "not valid JSON"),
+        ("jsondecode", r#"["1e99999"]"#, Some(0), "not valid JSON"),
     ]);
     assert!(matches!(call("jsonencode", "[1]").unwrap().data, Data::String(_)));
 }
