@@ -110,6 +110,11 @@ const fn with_optional(name: &'static str, parameters: &'static [Kind], required
     Function { name, parameters, required, call }
 }
 
+/// The names of all functions, sorted.
+pub fn function_names() -> Vec<&'static str> {
+    FUNCTIONS.iter().map(|function| function.name).collect()
+}
+
 /// All of them, by name.
 pub(crate) static FUNCTIONS: [Function; 24] = [
     with_optional("aws_secretsmanager", &[Text, Text], 1, |_, _| service("aws_secretsmanager")),

@@ -24,7 +24,7 @@ use std::ops::Range;
 
 pub use actions::action_ranges;
 pub use check::check;
-pub use functions::{lower, upper};
+pub use functions::{function_names, lower, upper};
 use kiln_core::TextScope;
 
 /// Data fields (`.Vars`, `.Path`, `.SourceAMITags.Name`).

@@ -3,6 +3,8 @@
 mod json;
 mod text;
 
+pub(super) use text::values;
+
 use std::io::Write;
 
 use kiln_core::{FailureClass, Severity};

@@ -10,6 +10,7 @@
 
 mod components;
 mod config;
+mod console;
 pub(crate) mod json;
 mod outline;
 mod references;
@@ -20,6 +21,9 @@ mod syntax;
 mod tests;
 mod text;
 mod variables;
+
+pub use console::evaluate;
+pub use kiln_gotemplate::function_names;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;

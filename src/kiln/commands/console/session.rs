@@ -1,0 +1,159 @@
+//! What the console answers to a line.
+
+use std::sync::Arc;
+
+use kiln_core::{Diagnostics, Plan, Redactor, SourceMap, render};
+use kiln_language::evaluate::evaluate;
+use kiln_language::print;
+use kiln_language::syntax::parse_expression;
+use kiln_language::value::{Data, Type, Value};
+use kiln_template::{Loaded, hcl, legacy};
+
+use super::complete::Names;
+use crate::commands::inspect;
+use crate::settings::Settings;
+
+/// An answer.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Answer {
+    /// A value, or what was asked for in words; and warnings, rendered.
+    Value { text: String, remarks: String },
+    /// Mistakes, rendered.
+    Mistakes(String),
+    /// The console was told to end.
+    Exit,
+}
+
+/// The values that lines are evaluated with.
+pub(super) struct Session {
+    /// The template's texts, which messages quote too.
+    sources: SourceMap,
+    plan: Plan,
+    /// HCL2's values; `None` for texts of legacy JSON.
+    values: Option<Arc<hcl::Values>>,
+    redactor: Redactor,
+    color: bool,
+}
+
+impl Session {
+    /// Takes what loading a template gave.
+    pub(super) fn new(loaded: Loaded, has_template: bool, redactor: Redactor, settings: &Settings) -> Session {
+        let mut values = loaded.values;
+        if let Some(values) = &mut values {
+            complete_values(Arc::make_mut(values), has_template);
+        }
+        let plan = loaded.plan.or(loaded.partial).unwrap_or_default();
+        Session { sources: loaded.sources, plan, values, redactor, color: settings.color }
+    }
+
+    /// Whether lines are HCL2 expressions, not texts of legacy JSON.
+    pub(super) fn is_hcl(&self) -> bool {
+        self.values.is_some()
+    }
+
+    /// Answers a line without blanks around it.
+    pub(super) fn answer(&mut self, line: &str) -> Answer {
+        let text = match line {
+            "" => String::new(),
+            "exit" => return Answer::Exit,
+            "help" => self.help().to_owned(),
+            "variables" => self.variables(),
+            _ => return self.evaluate(line),
+        };
+        Answer::Value { text, remarks: String::new() }
+    }
+
+    fn evaluate(&self, line: &str) -> Answer {
+        let mut sources = self.sources.clone();
+        let source = sources.add("<console>", None, line);
+        let mut diagnostics = Diagnostics::new();
+        let text = match &self.values {
+            None => legacy::evaluate(source, line, &self.plan, &mut diagnostics),
+            Some(values) => parse_expression(source, line, &mut diagnostics)
+                .map(|expression| print::to_hcl(&evaluate(&expression, &values.scope(), &mut diagnostics))),
+        };
+        for secret in diagnostics.secrets.drain(..) {
+            self.redactor.add(&secret);
+        }
+        let remarks: String = diagnostics
+            .items
+            .iter()
+            .map(|item| format!("{}\n\n", render::render(item, &sources, self.color)))
+            .collect();
+        let remarks = self.redactor.redact(&remarks).into_owned();
+        match text.filter(|_| !diagnostics.has_errors()) {
+            Some(text) => Answer::Value { text: self.redactor.redact(&text).into_owned(), remarks },
+            None => Answer::Mistakes(remarks),
+        }
+    }
+
+    /// Whether a text hides nothing and may be kept.
+    pub(super) fn is_harmless(&self, line: &str) -> bool {
+        self.redactor.redact(line) == line
+    }
+
+    /// What may be typed.
+    pub(super) fn names(&self) -> Names {
+        match &self.values {
+            Some(values) => Names::of_hcl(values, &self.plan.outline),
+            None => Names::of_legacy(&self.plan),
+        }
+    }
+
+    /// As Packer shows them; with legacy JSON by name, where Packer's order changes from run to run.
+    fn variables(&self) -> String {
+        let text = if self.is_hcl() {
+            inspect::values(&self.plan)
+        } else {
+            let declared = |name: &str| self.plan.variables.iter().find(|variable| variable.name == name);
+            let shown = |(name, value): (&String, &String)| {
+                let value = declared(name).map_or(value, |variable| &variable.shown);
+                format!("{name}: {value},\n")
+            };
+            let values = self.plan.text_scope.user_variables.iter().flat_map(|values| values.iter());
+            format!("\n{}", values.map(shown).collect::<String>())
+        };
+        self.redactor.redact(&text).into_owned()
+    }
+
+    fn help(&self) -> &'static str {
+        if self.is_hcl() { HELP_HCL } else { HELP_JSON }
+    }
+}
+
+/// What Packer's console knows besides a template's values: `source` and `build`, which only a build gives a value, and
+/// that without a template there is no `path.root`.
+fn complete_values(values: &mut hcl::Values, has_template: bool) {
+    let of_source = Type::object([("name", Type::String), ("type", Type::String)]);
+    values.roots.insert("source".to_owned(), Value::unknown(of_source));
+    values.roots.insert("build".to_owned(), Value::unknown(Type::object(Vec::<(String, Type)>::new())));
+    if let (false, Some(path)) = (has_template, values.roots.get_mut("path"))
+        && let Data::Object(entries) = &mut path.data
+    {
+        entries.insert("root".to_owned(), Value::string(""));
+    }
+}
+
+const HELP_HCL: &str = "\
+Type an HCL2 expression and press Enter to see its value: upper(var.name)
+
+Known are the template's variables (var.name), locals (local.name) and path.root, path.cwd, packer.version; \
+values of builds (source, build) are not. Functions are those of templates, but env.
+
+  variables  shows all variables and locals
+  help       shows this
+  exit       ends the console, as Ctrl-D does
+
+Texts of legacy JSON templates ({{timestamp}}) are not rendered here: start with a JSON template, or -config-type=json.";
+
+const HELP_JSON: &str = "\
+Type a text of a legacy JSON template and press Enter to see what it becomes: web-{{timestamp}}
+
+Known are the template's variables ({{user `name`}}) and the functions of such texts, but env; values of builds \
+({{build_name}}) are not.
+
+  variables  shows all variables
+  help       shows this
+  exit       ends the console, as Ctrl-D does
+
+For HCL2 expressions start with an HCL2 template, or with -config-type=hcl2.";
