@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use kiln_builder_docker::{DockerBuilderKind, DockerSettings};
 use kiln_core::{Failure, Kinds};
+use kiln_data::DataSettings;
 use kiln_docker::{BollardEngine, DEFAULT_HOST, DockerUndoer, Engine};
 use kiln_publish::{GivenEngine, PublishSettings};
 use kiln_registry::CredentialSources;
@@ -18,6 +19,13 @@ pub(crate) fn all(settings: &Settings) -> Result<Kinds, Failure> {
 /// All kinds, to check templates with: `DOCKER_HOST` is not looked at, no engine is ever spoken to.
 pub(crate) fn offline(settings: &Settings) -> Result<Kinds, Failure> {
     with_engine(Some(DEFAULT_HOST), settings)
+}
+
+/// The kinds of data sources. Nothing is connected to.
+pub(crate) fn data_sources(settings: &Settings) -> Kinds {
+    let mut kinds = Kinds::new();
+    kiln_data::register(&mut kinds, DataSettings { environment: settings.environment.clone() });
+    kinds
 }
 
 fn with_engine(host: Option<&str>, settings: &Settings) -> Result<Kinds, Failure> {

@@ -35,7 +35,7 @@ pub(crate) async fn run(arguments: &BuildArgs, settings: &Settings) -> Result<u8
 
 async fn build(arguments: &BuildArgs, format: Format, settings: &Settings) -> Result<u8, CliError> {
     let wanted = Wanted { warn_undeclared: arguments.warn_on_undeclared_var, ..Wanted::default() };
-    let mut loaded = load::load(&arguments.template, wanted, settings)?;
+    let mut loaded = load::load_with_data(&arguments.template, wanted, settings).await?;
     let redactor = Arc::new(load::redactor(&loaded));
     // Mistakes in the template come before those in the surroundings.
     let (kinds, no_engine) = match kinds::all(settings) {
@@ -56,7 +56,7 @@ async fn build(arguments: &BuildArgs, format: Format, settings: &Settings) -> Re
     }
     ui::show_diagnostics(format, &findings, &sources, &redactor, settings);
     let Some(prepared) = prepared.filter(|_| !findings.has_errors()) else {
-        return Err(CliError::Reported(FailureClass::Template));
+        return Err(CliError::Reported(load::class_of(&findings)));
     };
     if let Some(failure) = no_engine {
         return Err(failure.into());

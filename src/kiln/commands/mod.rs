@@ -40,7 +40,7 @@ pub(crate) fn run(arguments: Arguments, settings: &Settings) -> Result<u8, CliEr
     }
 }
 
-fn block_on<F: Future<Output = Result<u8, CliError>>>(work: F) -> Result<u8, CliError> {
+fn block_on<T>(work: impl Future<Output = Result<T, CliError>>) -> Result<T, CliError> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()

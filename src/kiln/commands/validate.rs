@@ -17,9 +17,14 @@ pub(crate) fn run(arguments: &ValidateArgs, settings: &Settings) -> Result<u8, C
     let wanted = Wanted {
         warn_undeclared: !arguments.no_warn_undeclared_var,
         allow_unset: false,
+        allow_unknown_kinds: arguments.allow_unknown_kinds,
         syntax_only: arguments.syntax_only,
     };
-    let mut loaded = load::load(&arguments.template, wanted, settings)?;
+    let mut loaded = if arguments.evaluate_datasources {
+        super::block_on(load::load_with_data(&arguments.template, wanted, settings))?
+    } else {
+        load::load(&arguments.template, wanted, settings)?
+    };
     let redactor = load::redactor(&loaded);
     if let (Some(plan), false) = (loaded.plan.as_ref().or(loaded.partial.as_ref()), arguments.syntax_only) {
         let options =
@@ -34,7 +39,8 @@ pub(crate) fn run(arguments: &ValidateArgs, settings: &Settings) -> Result<u8, C
         let mut report = serde_json::json!({ "valid": !loaded.diagnostics.has_errors(), "diagnostics": findings });
         redactor.redact_json(&mut report);
         writeln!(std::io::stdout(), "{report:#}").map_err(output_error)?;
-        return Ok(if loaded.diagnostics.has_errors() { kiln_core::FailureClass::Template.exit_code() } else { 0 });
+        let has_errors = loaded.diagnostics.has_errors();
+        return Ok(if has_errors { load::class_of(&loaded.diagnostics).exit_code() } else { 0 });
     }
     load::check(&loaded, &redactor, settings)?;
     let what = if arguments.syntax_only { "the syntax" } else { "the template" };

@@ -42,6 +42,18 @@ pub(super) const GROUPS: &[(&str, &[(&str, &str)])] = &[
         ],
     ),
     (
+        "Data sources",
+        &[
+            (
+                "HTTPS_PROXY",
+                "The proxy for `https://` addresses of `http` data sources. Also in lower case, which goes first.",
+            ),
+            ("HTTP_PROXY", "The same for `http://` addresses."),
+            ("NO_PROXY", "Hosts that are asked directly, separated by commas. Also in lower case."),
+            ("SSL_CERT_FILE", "A file of certificates (PEM) to trust instead of the system's."),
+        ],
+    ),
+    (
         "Docker engine",
         &[
             (
