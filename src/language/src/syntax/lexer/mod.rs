@@ -291,8 +291,9 @@ impl<'a> Lexer<'a> {
     }
 
     fn block_comment(&mut self) {
-        if let Some(length) = self.rest().find("*/") {
-            return self.push(TokenKind::Comment, self.position + length + 2);
+        // Behind the opening: `/*/` does not close itself.
+        if let Some(length) = self.rest()[2..].find("*/") {
+            return self.push(TokenKind::Comment, self.position + length + 4);
         }
         let opening = self.position..self.position + 2;
         let diagnostic = Diagnostic::error("unclosed-comment", self.span(opening), "this comment is not closed")
@@ -473,6 +474,11 @@ mod tests {
             End,
         ];
         assert_eq!(kinds, expected);
+    }
+
+    #[test]
+    fn a_block_comment_does_not_close_itself() {
+        assert_eq!(spelt(&lex(SourceId(0), "/*/ a */ b"), "/*/ a */ b"), ["Comment /*/ a */", "Identifier b", "End "]);
     }
 
     #[test]

@@ -381,15 +381,16 @@ impl<'a> Parser<'a> {
         let is_one_line = !matches!(first.kind, TokenKind::Newline | TokenKind::BraceClose);
         let items = self.items();
         let close = self.peek();
-        let before = self.token(self.position.saturating_sub(1));
+        let code = self.tokens[..self.position].iter().rev().find(|token| token.kind != TokenKind::Comment);
+        let follows_line_end = code.is_some_and(|token| token.kind == TokenKind::Newline);
         let help = "a block on one line holds one argument; otherwise `{` ends its line and `}` begins one";
         if let (true, Some(Item::Block(inner))) = (is_one_line, items.first()) {
             let diagnostic = Diagnostic::error("syntax", inner.header, "a block on one line cannot hold a block");
             self.report(diagnostic.help(help));
-        } else if is_one_line && self.text[open.end..close.start].contains('\n') {
+        } else if is_one_line && (items.len() > 1 || follows_line_end) {
             let diagnostic = self.error_at(first, "a block's first argument stands on the line of its `{`");
             self.report(diagnostic.also(self.span(open.range()), "opened here").help(help));
-        } else if !is_one_line && !items.is_empty() && before.kind != TokenKind::Newline {
+        } else if !is_one_line && !items.is_empty() && !follows_line_end {
             let diagnostic = self.error_at(close, "a block's `}` stands on the line of its last argument");
             self.report(diagnostic.also(self.span(open.range()), "opened here").help(help));
         }
