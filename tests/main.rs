@@ -16,6 +16,7 @@ mod build_docker;
 mod cli;
 mod examples;
 mod faults;
+mod fmt;
 mod kill;
 mod push;
 mod readme;

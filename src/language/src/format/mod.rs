@@ -9,6 +9,8 @@
 //! 4. comments behind code below each other in neighbouring lines.
 
 mod spacing;
+#[cfg(test)]
+mod tests;
 
 use kiln_core::SourceId;
 use unicode_segmentation::UnicodeSegmentation;

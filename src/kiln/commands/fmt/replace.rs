@@ -1,0 +1,95 @@
+//! Writing a file anew without ever losing it.
+
+use std::fs::{File, Metadata, OpenOptions};
+use std::io::{self, Write};
+use std::os::unix::fs::{MetadataExt, fchown};
+use std::path::Path;
+
+use tempfile::NamedTempFile;
+
+/// Gives a file a new text: the new file is complete on the disk, with the owner and the mode of the old one, before it
+/// takes its place. Of a link the target is replaced.
+///
+/// Where that cannot be (a directory that may not be written, a file that is a mount point or has several names), the text
+/// is written over the old one.
+pub(super) fn replace(path: &Path, text: &str) -> io::Result<()> {
+    let path = path.canonicalize()?;
+    // A file that may not be written is left alone, whatever the directory allows.
+    let file = OpenOptions::new().write(true).open(&path)?;
+    let metadata = file.metadata()?;
+    if metadata.nlink() == 1
+        && let Ok(new) = beside(&path, &metadata, text)
+        && new.persist(&path).is_ok()
+    {
+        return sync_directory(&path);
+    }
+    overwrite(file, text)
+}
+
+/// A new file in the same directory, which goes away again unless it is kept.
+fn beside(path: &Path, metadata: &Metadata, text: &str) -> io::Result<NamedTempFile> {
+    let directory = path.parent().unwrap_or_else(|| Path::new("."));
+    // Hidden, and by its name no template: if the machine dies now, nothing picks it up.
+    let mut new = tempfile::Builder::new().prefix(".kiln-fmt-").suffix(".tmp").tempfile_in(directory)?;
+    new.write_all(text.as_bytes())?;
+    let own = new.as_file().metadata()?;
+    if (own.uid(), own.gid()) != (metadata.uid(), metadata.gid()) {
+        fchown(new.as_file(), Some(metadata.uid()), Some(metadata.gid()))?;
+    }
+    // After the owner: a change of it clears mode bits.
+    new.as_file().set_permissions(metadata.permissions())?;
+    new.as_file().sync_all()?;
+    Ok(new)
+}
+
+fn sync_directory(path: &Path) -> io::Result<()> {
+    match path.parent() {
+        Some(directory) => File::open(directory).and_then(|directory| directory.sync_all()).or(Ok(())),
+        None => Ok(()),
+    }
+}
+
+fn overwrite(mut file: File, text: &str) -> io::Result<()> {
+    file.write_all(text.as_bytes())?;
+    file.set_len(text.len() as u64)?;
+    file.sync_all()
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a failed test is meant to panic")]
+
+    use std::fs;
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+
+    #[test]
+    fn the_mode_stays_and_nothing_else_is_left() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("a");
+        fs::write(&path, "a longer text").unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o640)).unwrap();
+        let before = fs::metadata(&path).unwrap();
+        replace(&path, "b").unwrap();
+        let after = fs::metadata(&path).unwrap();
+        assert_eq!(fs::read_to_string(&path).unwrap(), "b");
+        assert_eq!(after.permissions().mode() & 0o7777, 0o640);
+        assert_ne!(before.ino(), after.ino());
+        assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn links_and_second_names_keep_naming_the_file() {
+        let directory = tempfile::tempdir().unwrap();
+        let (path, link, name) = (directory.path().join("a"), directory.path().join("b"), directory.path().join("c"));
+        fs::write(&path, "a longer text").unwrap();
+        std::os::unix::fs::symlink("a", &link).unwrap();
+        replace(&link, "x").unwrap();
+        assert!(fs::symlink_metadata(&link).unwrap().is_symlink());
+        assert_eq!(fs::read_to_string(&path).unwrap(), "x");
+        fs::hard_link(&path, &name).unwrap();
+        replace(&path, "y").unwrap();
+        assert_eq!(fs::read_to_string(&name).unwrap(), "y");
+    }
+}
