@@ -3,19 +3,21 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use kiln_core::{BuildSpec, ComponentSpec, Diagnostic, Diagnostics, PostProcessorSpec, Span, StepSpec, suggest};
+use kiln_core::{BuildSpec, ComponentSpec, Diagnostic, Diagnostics, PostProcessorSpec, Span, StepSpec};
 use kiln_language::evaluate::{Reference, Variables, references};
 use kiln_language::syntax::{Block, Body, Item};
 
 use super::blocks::{Declarations, SourceDeclaration, check_items, registry_is_ignored};
 use super::component::{HclComponent, Layer, Place, Shared, collect_references};
 use super::dynamic::{ExpandedBlock, expand_block};
-use super::scope::Bindings;
+use super::repetition::{self, Element, Purpose, Repetition, refers_to_each};
+use super::scope::{Bindings, Overlay};
 use super::select::Selection;
-use super::steps::{Arguments, BuildContext, Quoted, read_post_processor, read_step};
+use super::sources::{Found, Instance, Sources};
+use super::steps::{Arguments, BuildContext, Known, Quoted, read_post_processor, read_step, repeat_step};
 use super::to_config::literal_elements;
 
-const BUILD_ARGUMENTS: [&str; 3] = ["name", "description", "sources"];
+const BUILD_ARGUMENTS: [&str; 5] = ["name", "description", "sources", "for_each", "enabled"];
 const BUILD_BLOCKS: [&str; 7] = [
     "source",
     "provisioner",
@@ -30,15 +32,25 @@ const MADE_BY_DYNAMIC: [&str; 5] =
 
 /// One use of a source by a build block.
 struct SourceUse {
-    declaration: Arc<SourceDeclaration>,
+    instance: Instance,
     /// The name of the source, or the one the build gives it.
     name: String,
+    /// The same without the key of an element.
+    family: String,
+    /// What steps know as `source.key` and `source.value`.
+    element: Option<Element>,
     /// What the build adds to the source.
     added: Option<Layer>,
     /// Where it is named.
     span: Span,
     /// Whether it stands for one that is not declared, which was told.
     is_guess: bool,
+}
+
+impl SourceUse {
+    fn kind(&self) -> &str {
+        &self.instance.declaration.kind.text
+    }
 }
 
 /// What all build blocks give.
@@ -50,6 +62,8 @@ pub(crate) struct Builds {
     pub(crate) names: Vec<String>,
     /// The first description.
     pub(crate) description: Option<String>,
+    /// Where a build of a name is first called so.
+    first_use: BTreeMap<String, Span>,
 }
 
 /// Reads all build blocks. Steps and sources of builds that are not selected are left alone.
@@ -60,72 +74,160 @@ pub(crate) fn read(
     diagnostics: &mut Diagnostics,
 ) -> Builds {
     let mut builds = Builds::default();
-    let mut first_use: BTreeMap<String, Span> = BTreeMap::new();
+    let mut sources = Sources::new(declarations, &shared.values);
     for block in &declarations.builds {
         let title = "a `build` block";
         check_items(&block.body, title, &BUILD_ARGUMENTS, &BUILD_BLOCKS, diagnostics);
-        let undeclared = Vec::new();
-        let mut reader = BuildReader { block, declarations, shared, selection, undeclared, diagnostics };
-        let (name, description) = reader.names();
-        builds.description = builds.description.take().or(description);
-        let uses = reader.source_uses();
-        let names: Vec<String> =
-            uses.iter().map(|used| format!("{}.{}", used.declaration.kind.text, used.name)).collect();
-        // An undeclared one was told where the build names it, and need not be told again in `only`.
-        let known_sources = [names.as_slice(), &reader.undeclared].concat();
-        let local_names: Vec<String> = uses.iter().map(|used| used.name.clone()).collect();
-        for (used, source) in uses.into_iter().zip(&names) {
-            let full = name.as_ref().map_or_else(|| source.clone(), |name| format!("{name}.{source}"));
-            let is_selected = selection.takes_build(&full);
-            // Labels, directories and reports are by name, so every build needs one of its own.
-            let repeated = builds.names.iter().filter(|known| **known == full).count();
-            builds.names.push(full.clone());
-            let unique = if repeated == 0 { full.clone() } else { format!("{full}-{}", repeated + 1) };
-            if let Some(first) = first_use.get(&full) {
-                let title = format!("a second build is called `{full}`; it is shown as `{unique}`");
-                reader.diagnostics.push(
-                    Diagnostic::warning("duplicate-build", used.span, title)
-                        .also(*first, "first here")
-                        .help("give the `build` block, or the source in it, a `name`"),
-                );
-            } else {
-                first_use.insert(full.clone(), used.span);
+        let scope = Overlay { values: &shared.values, bindings: &Bindings::default() };
+        let elements = match repetition::read(&block.body, &scope, Purpose::Names, diagnostics) {
+            Repetition::Once => vec![None],
+            Repetition::Never(place) => {
+                selection.leave_out(place);
+                continue;
             }
-            if is_selected {
-                let build_name = name.clone().unwrap_or_default();
-                builds.specs.push(reader.spec(used, unique, build_name, &known_sources, &local_names));
+            Repetition::Each { elements, left_out, .. } => {
+                left_out.into_iter().for_each(|place| selection.leave_out(place));
+                elements.into_iter().map(Some).collect()
             }
+        };
+        let mut names = BTreeSet::new();
+        for element in elements {
+            let bindings = element.as_ref().map(|element| element.bind(&Bindings::default())).unwrap_or_default();
+            let mut reader = BuildReader {
+                block,
+                bindings,
+                sources: &mut sources,
+                shared,
+                selection,
+                known: Known::default(),
+                left_out: Vec::new(),
+                diagnostics,
+            };
+            reader.read(element.as_ref(), &mut names, &mut builds);
         }
+    }
+    if shared.values.lenient {
+        // Who only looks at the template does not mind.
+        selection.forget_left_out();
     }
     builds
 }
 
-struct BuildReader<'a> {
-    block: &'a Block,
-    declarations: &'a Declarations,
-    shared: &'a Arc<Shared>,
-    selection: &'a Selection,
-    /// `type.name` of sources that are named and not declared.
-    undeclared: Vec<String>,
-    diagnostics: &'a mut Diagnostics,
+/// The name of a build block: as `-only` may call it with the key of its element and without.
+#[derive(Default)]
+struct BuildName {
+    name: String,
+    family: String,
 }
 
-impl<'a> BuildReader<'a> {
+impl BuildName {
+    /// The build's full name for a source of a name.
+    fn full(name: &str, source: &str) -> String {
+        if name.is_empty() { source.to_owned() } else { format!("{name}.{source}") }
+    }
+}
+
+struct BuildReader<'a, 'b> {
+    block: &'a Block,
+    /// `each`, where the build has `for_each`.
+    bindings: Bindings,
+    sources: &'b mut Sources<'a>,
+    shared: &'a Arc<Shared>,
+    selection: &'a Selection,
+    known: Known,
+    /// Kind, name and family of sources that the block names and the template leaves out.
+    left_out: Vec<(String, String, String)>,
+    diagnostics: &'b mut Diagnostics,
+}
+
+impl<'a> BuildReader<'a, '_> {
     fn whole(&self) -> ExpandedBlock<'a> {
         ExpandedBlock {
             kind: self.block.kind.clone(),
             labels: Vec::new(),
             header: self.block.header,
             body: &self.block.body,
-            bindings: Bindings::default(),
+            bindings: self.bindings.clone(),
         }
     }
 
-    fn names(&mut self) -> (Option<String>, Option<String>) {
+    /// Reads the block, once or for one element of its `for_each`; `taken` holds the names of the others.
+    fn read(&mut self, element: Option<&Element>, taken: &mut BTreeSet<String>, builds: &mut Builds) {
+        let (name, description) = self.names(element);
+        builds.description = builds.description.take().or(description);
+        if element.is_some() && !taken.insert(name.name.clone()) {
+            let span = self.block.body.attribute("name").map_or(self.block.header, |name| name.value.span);
+            let title = format!("two elements of `for_each` give the build the name `{}`", name.name);
+            self.diagnostics
+                .push(Diagnostic::error("duplicate-name", span, title).help("use `each.key`, which differs"));
+            return;
+        }
+        let uses = self.source_uses();
+        for used in &uses {
+            self.known.add(used.kind(), &used.name);
+            self.known.add(used.kind(), &used.family);
+        }
+        // An undeclared one was told where the build names it, and need not be told again in `only`.
+        self.known.sources.extend(self.sources.undeclared.iter().cloned());
+        for (kind, source, family) in std::mem::take(&mut self.left_out) {
+            // So that a pattern meant for it is not said to match nothing.
+            self.selection.takes_build(&self.all_names(&name, &kind, &source, &family));
+        }
+        for used in uses {
+            let source = format!("{}.{}", used.kind(), used.name);
+            let full = BuildName::full(&name.name, &source);
+            let is_selected = self.selection.takes_build(&self.all_names(&name, used.kind(), &used.name, &used.family));
+            // A guess stands for a name that nothing has.
+            let unique = if used.is_guess { full } else { self.unique_name(&full, used.span, builds) };
+            if is_selected {
+                builds.specs.push(self.spec(used, unique, name.name.clone()));
+            }
+        }
+    }
+
+    /// What `-only` may call a build: by its own name and its families'.
+    fn all_names(&self, build: &BuildName, kind: &str, source: &str, family: &str) -> Vec<String> {
+        let mut names = Vec::new();
+        for build in [&build.name, &build.family] {
+            for source in [source, family] {
+                let name = BuildName::full(build, &format!("{kind}.{source}"));
+                if !names.contains(&name) {
+                    names.push(name);
+                }
+            }
+        }
+        names
+    }
+
+    /// Labels, directories and reports are by name, so every build needs one of its own.
+    fn unique_name(&mut self, full: &str, span: Span, builds: &mut Builds) -> String {
+        let repeated = builds.names.iter().filter(|known| *known == full).count();
+        builds.names.push(full.to_owned());
+        let Some(first) = builds.first_use.get(full) else {
+            builds.first_use.insert(full.to_owned(), span);
+            return full.to_owned();
+        };
+        let unique = format!("{full}-{}", repeated + 1);
+        let title = format!("a second build is called `{full}`; it is shown as `{unique}`");
+        self.diagnostics.push(
+            Diagnostic::warning("duplicate-build", span, title)
+                .also(*first, "first here")
+                .help("give the `build` block, or the source in it, a `name`"),
+        );
+        unique
+    }
+
+    fn names(&mut self, element: Option<&Element>) -> (BuildName, Option<String>) {
         let whole = self.whole();
         let mut arguments = Arguments::new(&whole, &self.shared.values, self.diagnostics);
-        let name = arguments.text("name").map(|(name, _)| name).filter(|name| !name.is_empty());
-        (name, arguments.text("description").map(|(text, _)| text))
+        let family = arguments.text("name").map(|(name, _)| name).unwrap_or_default();
+        let description = arguments.text("description").map(|(text, _)| text);
+        let is_complete = whole.body.attribute("name").is_some_and(|name| refers_to_each(&name.value));
+        let name = match element {
+            Some(element) if !is_complete => element.name_after(&family),
+            _ => family.clone(),
+        };
+        (BuildName { name, family }, description)
     }
 
     /// The sources of `sources = [...]`, then those of `source` blocks.
@@ -134,20 +236,31 @@ impl<'a> BuildReader<'a> {
         let is_quoted = !self.report_unquoted_sources();
         let listed =
             is_quoted.then(|| Arguments::new(&whole, &self.shared.values, self.diagnostics).texts("sources")).flatten();
-        let mut uses: Vec<SourceUse> = listed
-            .unwrap_or_default()
-            .into_iter()
-            .filter_map(|(reference, span)| {
-                let (declaration, is_guess) = self.find_source(&reference, span)?;
-                Some(SourceUse { name: declaration.name.text.clone(), declaration, added: None, span, is_guess })
-            })
-            .collect();
+        let mut uses = Vec::new();
+        for (reference, span) in listed.unwrap_or_default() {
+            let Some(found) = self.find_source(&reference, span) else { continue };
+            let is_guess = found.is_guess;
+            // Steps may be meant for what is left out, too.
+            for instance in found.dropped {
+                let family = instance.declaration.name.text.clone();
+                self.leave_out(&instance, instance.name.clone(), family);
+            }
+            uses.extend(found.instances.into_iter().map(|instance| SourceUse {
+                name: instance.name.clone(),
+                family: instance.declaration.name.text.clone(),
+                element: instance.element.clone(),
+                added: None,
+                instance,
+                span,
+                is_guess,
+            }));
+        }
         let mut has_block = false;
-        let (values, body) = (&self.shared.values, &self.block.body);
+        let body = &self.block.body;
         for block in body.blocks().filter(|block| makes(block, "source")) {
             has_block = true;
-            for block in expand_block(block, values, &Bindings::default(), self.diagnostics) {
-                uses.extend(self.source_block(&block));
+            for block in expand_block(block, &self.shared.values, &self.bindings, self.diagnostics) {
+                uses.extend(self.repeated_source_block(block));
             }
         }
         // Written, but in the wrong form: that was told already.
@@ -162,12 +275,21 @@ impl<'a> BuildReader<'a> {
         drop_repeated_guesses(uses)
     }
 
+    /// The sources that a reference means.
+    fn find_source(&mut self, reference: &str, span: Span) -> Option<Found> {
+        let found = self.sources.find(reference, span, self.diagnostics)?;
+        found.left_out.into_iter().for_each(|place| self.selection.leave_out(place));
+        self.known.open.extend(found.open.clone());
+        Some(found)
+    }
+
     /// Tells `sources = [source.docker.x]`: sources are named by texts. Whether there were any.
     fn report_unquoted_sources(&mut self) -> bool {
         let attribute = self.block.body.attribute("sources");
         let mut found = false;
         for element in literal_elements(attribute.map(|attribute| &attribute.value)).unwrap_or_default() {
             let whole = references(element).into_iter().find(|reference| reference.span == element.span);
+            let whole = whole.filter(|reference| reference.root != repetition::EACH);
             let Some(reference) = whole.filter(|reference| self.shared.values.root(&reference.root).is_none()) else {
                 continue;
             };
@@ -184,99 +306,137 @@ impl<'a> BuildReader<'a> {
         found
     }
 
-    fn source_block(&mut self, block: &ExpandedBlock<'_>) -> Option<SourceUse> {
+    /// Notes a source that is left out: steps may be meant for it, and patterns.
+    fn leave_out(&mut self, instance: &Instance, name: String, family: String) {
+        let kind = &instance.declaration.kind.text;
+        self.known.add(kind, &name);
+        self.known.add(kind, &family);
+        self.left_out.push((kind.clone(), name, family));
+    }
+
+    /// A `source` block of a build, as often as its own `for_each` says.
+    fn repeated_source_block(&mut self, block: ExpandedBlock<'_>) -> Vec<SourceUse> {
+        let scope = Overlay { values: &self.shared.values, bindings: &block.bindings };
+        match repetition::read(block.body, &scope, Purpose::Names, self.diagnostics) {
+            Repetition::Once => self.source_block(&block, None),
+            Repetition::Never(place) => {
+                self.selection.leave_out(place);
+                for used in self.source_block(&block, None) {
+                    self.leave_out(&used.instance, used.name, used.family);
+                }
+                Vec::new()
+            }
+            Repetition::Each { elements, left_out, .. } => {
+                left_out.into_iter().for_each(|place| self.selection.leave_out(place));
+                let mut uses = Vec::new();
+                for element in elements {
+                    let block = ExpandedBlock { bindings: element.bind(&block.bindings), ..block.clone() };
+                    uses.extend(self.source_block(&block, Some(&element)));
+                }
+                uses
+            }
+        }
+    }
+
+    fn source_block(&mut self, block: &ExpandedBlock<'_>, element: Option<&Element>) -> Vec<SourceUse> {
         let [reference] = block.labels.as_slice() else {
             let span = block.labels.get(1).map_or(block.header, |extra| extra.span);
             let title = "a `source` block in a build takes one label, the source it uses";
             self.diagnostics.push(
                 Diagnostic::error("wrong-label", span, title).help("write `source \"source.TYPE.NAME\" { ... }`"),
             );
-            return None;
+            return Vec::new();
         };
-        let (declaration, is_guess) = self.find_source(&reference.text, reference.span)?;
-        let local = Arguments::new(block, &self.shared.values, self.diagnostics).text("name").map(|(name, _)| name);
+        let Some(found) = self.find_source(&reference.text, reference.span) else { return Vec::new() };
+        let is_guess = found.is_guess;
+        if let Some(instance) = found.instances.first() {
+            self.report_set_twice(block, &instance.declaration);
+        }
+        for instance in &found.dropped {
+            let (name, family) = self.local_name(block, instance, element);
+            self.leave_out(instance, name, family);
+        }
+        let mut uses = Vec::new();
+        for instance in found.instances {
+            let (name, family) = self.local_name(block, &instance, element);
+            uses.push(SourceUse {
+                name,
+                family,
+                element: element.cloned().or_else(|| instance.element.clone()),
+                instance,
+                span: block.header,
+                is_guess,
+                added: Some(Layer {
+                    body: Arc::new(block.body.clone()),
+                    header: block.header,
+                    skip: &["name", "for_each", "enabled"],
+                    bindings: block.bindings.iterators(),
+                }),
+            });
+        }
+        uses
+    }
+
+    fn report_set_twice(&mut self, block: &ExpandedBlock<'_>, declaration: &SourceDeclaration) {
         for attribute in block.body.attributes() {
             let name = &attribute.name;
+            if repetition::ARGUMENTS.contains(&name.text.as_str()) {
+                continue;
+            }
             if let Some(first) = declaration.body.attribute(&name.text) {
                 let title = format!("`{}` is set by the source already; a build can only add to a source", name.text);
                 self.diagnostics
                     .push(Diagnostic::error("duplicate-argument", name.span, title).also(first.name.span, "set here"));
             }
         }
-        Some(SourceUse {
-            name: local.unwrap_or_else(|| declaration.name.text.clone()),
-            declaration,
-            span: block.header,
-            is_guess,
-            added: Some(Layer {
-                body: Arc::new(block.body.clone()),
-                header: block.header,
-                skip: &["name"],
-                bindings: block.bindings.iterators(),
-            }),
-        })
     }
 
-    /// The source that `type.name` or `source.type.name` means; of three parts, Packer passes over the first. With `true`,
-    /// it is not declared, which is told, and this is the one that was probably meant: the rest is checked with it.
-    fn find_source(&mut self, reference: &str, span: Span) -> Option<(Arc<SourceDeclaration>, bool)> {
-        let parts: Vec<&str> = reference.split('.').collect();
-        let (kind, name) = match parts.as_slice() {
-            [kind, name] | [_, kind, name] => (*kind, *name),
-            _ => {
-                let title = format!("`{reference}` does not name a source");
-                let diagnostic = Diagnostic::error("wrong-reference", span, title);
-                let same_name = self.declarations.sources.keys().find(|(_, name)| name == reference);
-                self.diagnostics.push(match same_name {
-                    Some((kind, name)) => {
-                        let full = format!("source.{kind}.{name}");
-                        diagnostic.fix(span, format!("\"{full}\""), format!("did you mean `{full}`?"))
-                    }
-                    None => diagnostic.help("write `source.TYPE.NAME`"),
-                });
-                return None;
-            }
-        };
-        if let Some(found) = self.declarations.sources.get(&(kind.to_owned(), name.to_owned())) {
-            return Some((Arc::clone(found), false));
-        }
-        self.undeclared.push(format!("{kind}.{name}"));
-        let prefix = if parts.len() == 3 { format!("{}.", parts[0]) } else { String::new() };
-        let names: Vec<String> =
-            self.declarations.source_names().into_iter().map(|name| format!("{prefix}{name}")).collect();
-        let title = format!("the source `{kind}.{name}` is not declared");
-        let diagnostic = Diagnostic::error("unknown-source", span, title);
-        let diagnostic = diagnostic.did_you_mean_quoted(span, reference, names.iter().map(String::as_str));
-        let has_advice = diagnostic.fix.is_some() || diagnostic.help.is_some();
-        self.diagnostics.push(if has_advice {
-            diagnostic
-        } else {
-            diagnostic.help(format!("declare it: `source \"{kind}\" \"{name}\" {{ ... }}`"))
-        });
-        let meant = suggest::nearest(reference, names.iter().map(String::as_str))?;
-        let (name, kind) = {
-            let mut parts = meant.rsplit('.');
-            (parts.next()?, parts.next()?)
-        };
-        let found = self.declarations.sources.get(&(kind.to_owned(), name.to_owned()))?;
-        Some((Arc::clone(found), true))
-    }
-
-    fn spec(
+    /// What a `source` block calls the source, with and without the keys of elements. A name that does not tell the
+    /// elements apart itself gets their keys.
+    fn local_name(
         &mut self,
-        used: SourceUse,
-        full: String,
-        build_name: String,
-        known_sources: &[String],
-        local_names: &[String],
-    ) -> BuildSpec {
-        let declaration = &used.declaration;
-        let place = Place { source_kind: declaration.kind.text.clone(), source_name: used.name.clone(), build_name };
+        block: &ExpandedBlock<'_>,
+        instance: &Instance,
+        element: Option<&Element>,
+    ) -> (String, String) {
+        let expression = block.body.attribute("name").map(|attribute| &attribute.value);
+        let source = Place {
+            source_kind: instance.declaration.kind.text.clone(),
+            source_name: instance.name.clone(),
+            source_family: instance.declaration.name.text.clone(),
+            element: instance.element.clone(),
+            build_name: String::new(),
+        };
+        let bindings = source.source_bindings().under(&block.bindings);
+        let named = ExpandedBlock { bindings, ..block.clone() };
+        let local = Arguments::new(&named, &self.shared.values, self.diagnostics).text("name").map(|(name, _)| name);
+        let is_given = local.is_some();
+        let family = local.unwrap_or_else(|| instance.declaration.name.text.clone());
+        let tells_source = expression.is_some_and(|name| references(name).iter().any(|found| found.root == "source"));
+        let mut name = match &instance.element {
+            Some(element) if !is_given || !tells_source => element.name_after(&family),
+            _ => family.clone(),
+        };
+        if let Some(element) = element.filter(|_| !expression.is_some_and(refers_to_each)) {
+            name = element.name_after(&name);
+        }
+        (name, family)
+    }
+
+    fn spec(&mut self, used: SourceUse, full: String, build_name: String) -> BuildSpec {
+        let declaration = Arc::clone(&used.instance.declaration);
+        let place = Place {
+            source_kind: declaration.kind.text.clone(),
+            source_name: used.name.clone(),
+            source_family: used.family,
+            element: used.element,
+            build_name,
+        };
         let own = Layer {
             body: Arc::clone(&declaration.body),
             header: declaration.header,
-            skip: &[],
-            bindings: Bindings::default(),
+            skip: &repetition::ARGUMENTS,
+            bindings: used.instance.bindings(),
         };
         for body in [&declaration.body].into_iter().chain(used.added.as_ref().map(|added| &added.body)) {
             self.shared.note(body);
@@ -294,9 +454,11 @@ impl<'a> BuildReader<'a> {
                 overrides: None,
             }),
         };
-        let context = BuildContext { shared: self.shared, place: &place, known_sources, local_names };
+        let known = std::mem::take(&mut self.known);
+        let context = BuildContext { shared: self.shared, place: &place, known: &known };
         let (steps, error_cleanup) = self.steps(&context);
         let post_processors = self.post_processors(&context);
+        self.known = known;
         BuildSpec { name: full.into(), build_name: used.name.into(), source, steps, error_cleanup, post_processors }
     }
 
@@ -334,7 +496,7 @@ impl<'a> BuildReader<'a> {
         let mut steps = Vec::new();
         let mut cleanup: Option<StepSpec> = None;
         let mut first: Option<Span> = None;
-        for block in self.blocks(&kinds, context.place, &self.block.body, &Bindings::default()) {
+        for block in self.repeated_blocks(&kinds, context, &self.block.body, &self.bindings.clone()) {
             let is_cleanup = block.kind.text == "error-cleanup-provisioner";
             let step = read_step(&block, context, self.diagnostics);
             if !is_cleanup {
@@ -351,22 +513,34 @@ impl<'a> BuildReader<'a> {
         (steps, cleanup)
     }
 
+    /// As [`Self::blocks`], `for_each` and `enabled` of the blocks heeded.
+    fn repeated_blocks(
+        &mut self,
+        kinds: &[&str],
+        context: &BuildContext<'_>,
+        body: &'a Body,
+        around: &Bindings,
+    ) -> Vec<ExpandedBlock<'a>> {
+        let blocks = self.blocks(kinds, context.place, body, around);
+        blocks.into_iter().flat_map(|block| repeat_step(block, context, self.diagnostics)).collect()
+    }
+
     fn post_processors(&mut self, context: &BuildContext<'_>) -> Vec<Vec<PostProcessorSpec>> {
         let kinds = ["post-processor", "post-processors"];
         let mut chains = Vec::new();
-        for block in self.blocks(&kinds, context.place, &self.block.body, &Bindings::default()) {
+        for block in self.repeated_blocks(&kinds, context, &self.block.body, &self.bindings.clone()) {
             let chain = if block.kind.text == "post-processor" {
                 self.chain(vec![block], context)
             } else {
                 check_items(
                     block.body,
                     "a `post-processors` block",
-                    &[],
+                    &repetition::ARGUMENTS,
                     &["post-processor", "dynamic"],
                     self.diagnostics,
                 );
                 // The body lives as long as the template; only the expansion's names are new.
-                let inner = self.blocks(&["post-processor"], context.place, block.body, &block.bindings);
+                let inner = self.repeated_blocks(&["post-processor"], context, block.body, &block.bindings);
                 self.chain(inner, context)
             };
             if !chain.is_empty() {
@@ -394,7 +568,7 @@ impl<'a> BuildReader<'a> {
 
 /// A guess that the build uses anyway would only be called a repetition.
 fn drop_repeated_guesses(uses: Vec<SourceUse>) -> Vec<SourceUse> {
-    let meant = |used: &SourceUse| (used.declaration.kind.text.clone(), used.name.clone());
+    let meant = |used: &SourceUse| (used.kind().to_owned(), used.name.clone());
     let mut taken: BTreeSet<_> = uses.iter().filter(|used| !used.is_guess).map(meant).collect();
     uses.into_iter().filter(|used| !used.is_guess || taken.insert(meant(used))).collect()
 }

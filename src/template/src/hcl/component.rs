@@ -14,6 +14,7 @@ use kiln_language::value::{Type, Value};
 use super::advice;
 use super::dynamic::{Expanded, expand};
 use super::json_syntax;
+use super::repetition::Element;
 use super::scope::{Bindings, Overlay, Values};
 use super::text::TextRenderer;
 use super::to_config::{literal_entry, node};
@@ -45,6 +46,10 @@ pub(crate) struct Place {
     pub(crate) source_kind: String,
     /// `source.name`: the local name where there is one.
     pub(crate) source_name: String,
+    /// The same without the key of an element: what `override` may call it too.
+    pub(crate) source_family: String,
+    /// `source.key` and `source.value`, where `for_each` made the source.
+    pub(crate) element: Option<Element>,
     /// `build.name`: the name of the build block; empty where it has none.
     pub(crate) build_name: String,
 }
@@ -52,10 +57,16 @@ pub(crate) struct Place {
 impl Place {
     /// `source`.
     pub(crate) fn source_value(&self) -> Value {
-        Value::object([
-            ("name", Value::string(self.source_name.as_str())),
-            ("type", Value::string(self.source_kind.as_str())),
-        ])
+        let names =
+            [("name", Value::string(self.source_name.as_str())), ("type", Value::string(self.source_kind.as_str()))];
+        let element = self.element.iter();
+        let element = element.flat_map(|element| [("key", element.key.clone()), ("value", element.value.clone())]);
+        Value::object(names.into_iter().chain(element))
+    }
+
+    /// `source` alone.
+    pub(crate) fn source_bindings(&self) -> Bindings {
+        Bindings::default().with_iterator("source", self.source_value())
     }
 
     /// `source` and `build` before the machine runs: of `build`, the name and, of an unknown value each, what `found`
@@ -154,7 +165,13 @@ impl HclComponent {
             merged.blocks.extend(body.blocks);
         }
         if let Some((expression, own)) = &self.overrides {
-            evaluation.apply_override(expression, &bindings.under(own), &self.place.source_name, schema, &mut merged);
+            let bindings = bindings.under(own);
+            // What is said of the one source goes over what is said of all its family.
+            let names = [&self.place.source_family, &self.place.source_name];
+            let distinct = if names[0] == names[1] { &names[1..] } else { &names[..] };
+            for name in distinct {
+                evaluation.apply_override(expression, &bindings, name, schema, &mut merged);
+            }
         }
         for (name, attribute) in &merged.attributes {
             if let Some(field) = schema.field(name).filter(|field| field.deferred) {

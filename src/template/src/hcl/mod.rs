@@ -23,6 +23,7 @@ mod run;
 mod scope;
 mod select;
 mod settings;
+mod sources;
 mod steps;
 mod text;
 mod to_config;

@@ -267,6 +267,11 @@ impl Variables for Bound<'_> {
             return self.below.missing_attribute(root, name);
         };
         let known: Vec<&str> = value.as_entries()?.keys().map(String::as_str).collect();
+        if root == "source" && matches!(name.text.as_str(), "key" | "value") {
+            let title = format!("this source has no `source.{}`: it was not made by `for_each`", name.text);
+            let help = format!("where only some sources have it, write `try(source.{}, ...)`", name.text);
+            return Some(Diagnostic::error("unknown-attribute", name.span, title).help(help));
+        }
         let title = match root {
             "build" => format!("this machine has no value `build.{}`", name.text),
             _ => format!("`{root}` has no attribute `{}`", name.text),

@@ -1,15 +1,20 @@
 //! `-only` and `-except`: which builds and post-processors run.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 
 use globset::{GlobBuilder, GlobMatcher};
-use kiln_core::{Diagnostic, Diagnostics, Severity, suggest};
+use kiln_core::{Diagnostic, Diagnostics, Severity, Span, suggest};
+
+/// How many places a message shows beside the first.
+const SHOWN_PLACES: usize = 4;
 
 /// The patterns of a run. `*` also crosses dots, as in Packer.
 #[derive(Debug)]
 pub(crate) struct Selection {
     only: Vec<Pattern>,
     except: Vec<Pattern>,
+    /// Where `enabled` or an empty `for_each` leaves out builds that would run otherwise.
+    left_out: RefCell<Vec<Span>>,
 }
 
 #[derive(Debug)]
@@ -30,24 +35,43 @@ impl Pattern {
 impl Selection {
     /// Reads the patterns; one that is no pattern is an error.
     pub(crate) fn new(only: &[String], except: &[String], diagnostics: &mut Diagnostics) -> Selection {
-        Selection { only: patterns("-only", only, diagnostics), except: patterns("-except", except, diagnostics) }
+        Selection {
+            only: patterns("-only", only, diagnostics),
+            except: patterns("-except", except, diagnostics),
+            left_out: RefCell::default(),
+        }
     }
 
     /// Whether everything runs.
     pub(crate) fn is_empty(&self) -> bool {
-        self.only.is_empty() && self.except.is_empty()
+        self.only.is_empty() && self.except.is_empty() && self.left_out.borrow().is_empty()
     }
 
-    /// Whether a build of this name runs. Every pattern is tried, so that it is known which ones match nothing.
-    pub(crate) fn takes_build(&self, name: &str) -> bool {
-        let wanted = matches_any(&self.only, name) || self.only.is_empty();
-        let refused = matches_any(&self.except, name);
+    /// Whether a build runs that goes by any of these names: its own, and those of the families it belongs to. Every
+    /// pattern is tried, so that it is known which ones match nothing.
+    pub(crate) fn takes_build(&self, names: &[String]) -> bool {
+        let count = |patterns: &[Pattern]| names.iter().filter(|name| matches_any(patterns, name)).count();
+        let wanted = count(&self.only) > 0 || self.only.is_empty();
+        let refused = count(&self.except) > 0;
         wanted && !refused
+    }
+
+    /// Notes that something which would run is left out by the template itself.
+    pub(crate) fn leave_out(&self, place: Span) {
+        let mut left_out = self.left_out.borrow_mut();
+        if !left_out.contains(&place) {
+            left_out.push(place);
+        }
     }
 
     /// Whether a post-processor of this name (or type, where it has none) is left out, and with it the rest of its chain.
     pub(crate) fn drops_post_processor(&self, name: &str) -> bool {
         matches_any(&self.except, name)
+    }
+
+    /// Forgets what [`Selection::leave_out`] noted.
+    pub(crate) fn forget_left_out(&self) {
+        self.left_out.borrow_mut().clear();
     }
 
     /// Warns of patterns that matched nothing, and refuses a selection that left nothing of `builds`.
@@ -68,10 +92,27 @@ impl Selection {
                     .push(Diagnostic::new(Severity::Warning, "unmatched-pattern", None, title).help(known.as_str()));
             }
         }
-        if left == 0 && !builds.is_empty() && !(self.only.is_empty() && self.except.is_empty()) {
-            let title = "`-only` and `-except` leave no build to run";
-            diagnostics.push(Diagnostic::new(Severity::Error, "no-builds", None, title).help(known));
+        if left > 0 {
+            return;
         }
+        let left_out = self.left_out.borrow();
+        let is_selected = !(self.only.is_empty() && self.except.is_empty());
+        let (title, help) = if is_selected && !builds.is_empty() {
+            ("`-only` and `-except` leave no build to run", known)
+        } else if !left_out.is_empty() {
+            let help = "enable a build with its sources, or give `for_each` an element";
+            ("the template leaves out all that it could build", help.to_owned())
+        } else {
+            return;
+        };
+        let mut diagnostic = Diagnostic::new(Severity::Error, "no-builds", left_out.first().copied(), title).help(help);
+        if !left_out.is_empty() {
+            diagnostic = diagnostic.label("left out here");
+        }
+        for place in left_out.iter().skip(1).take(SHOWN_PLACES) {
+            diagnostic = diagnostic.also(*place, "and here");
+        }
+        diagnostics.push(diagnostic);
     }
 }
 
@@ -110,22 +151,22 @@ mod tests {
     #[test]
     fn a_star_crosses_dots() {
         let (selection, _) = selection(&["images.*"], &[]);
-        assert!(selection.takes_build("images.docker.worker"));
-        assert!(!selection.takes_build("docker.images"));
+        assert!(selection.takes_build(&["images.docker.worker".to_owned()]));
+        assert!(!selection.takes_build(&["docker.images".to_owned()]));
     }
 
     #[test]
     fn alternatives_and_classes_work() {
         let (selection, _) = selection(&["docker.{web,worker-[0-9]}"], &["*web"]);
-        assert!(selection.takes_build("docker.worker-1"));
-        assert!(!selection.takes_build("docker.worker-x"));
-        assert!(!selection.takes_build("docker.web"));
+        assert!(selection.takes_build(&["docker.worker-1".to_owned()]));
+        assert!(!selection.takes_build(&["docker.worker-x".to_owned()]));
+        assert!(!selection.takes_build(&["docker.web".to_owned()]));
     }
 
     #[test]
     fn an_unmatched_pattern_and_an_empty_selection_are_told() {
         let (selection, mut diagnostics) = selection(&["dcoker.*"], &[]);
-        assert!(!selection.takes_build("docker.web"));
+        assert!(!selection.takes_build(&["docker.web".to_owned()]));
         selection.finish(&["docker.web".to_owned()], 0, &mut diagnostics);
         let titles: Vec<&str> = diagnostics.items.iter().map(|item| item.title.as_str()).collect();
         assert_eq!(titles, ["`-only=dcoker.*` matches nothing", "`-only` and `-except` leave no build to run"]);

@@ -10,29 +10,73 @@ use kiln_language::value::{Type, Value};
 
 use super::component::{HclComponent, Layer, Place, Shared};
 use super::dynamic::ExpandedBlock;
+use super::repetition::{self, Purpose, Repetition, refers_to_each};
 use super::scope::{Bindings, Overlay, Values};
 use super::to_config::literal_elements;
 
 /// Arguments of a provisioner that are the template's.
-pub(crate) const STEP_ARGUMENTS: [&str; 8] =
-    ["name", "only", "except", "pause_before", "max_retries", "timeout", "override", "continue_on_error"];
+pub(crate) const STEP_ARGUMENTS: [&str; 10] = [
+    "name",
+    "only",
+    "except",
+    "pause_before",
+    "max_retries",
+    "timeout",
+    "override",
+    "continue_on_error",
+    "for_each",
+    "enabled",
+];
 
 /// Arguments of a post-processor that are the template's.
-pub(crate) const POST_PROCESSOR_ARGUMENTS: [&str; 4] = ["name", "only", "except", "keep_input_artifact"];
+pub(crate) const POST_PROCESSOR_ARGUMENTS: [&str; 6] =
+    ["name", "only", "except", "keep_input_artifact", "for_each", "enabled"];
+
+/// The names that steps of a build may use for its sources.
+#[derive(Debug, Default)]
+pub(crate) struct Known {
+    /// `type.name`: what `only` and `except` may name.
+    pub(crate) sources: Vec<String>,
+    /// Local names of the same, for `override`.
+    pub(crate) names: Vec<String>,
+    /// What the full names of further sources may begin with.
+    pub(crate) open: Vec<String>,
+}
+
+impl Known {
+    /// Adds a source.
+    pub(crate) fn add(&mut self, kind: &str, name: &str) {
+        let full = format!("{kind}.{name}");
+        if !self.sources.contains(&full) {
+            self.sources.push(full);
+        }
+        if !self.names.iter().any(|known| known == name) {
+            self.names.push(name.to_owned());
+        }
+    }
+
+    fn has_source(&self, full: &str) -> bool {
+        self.sources.iter().any(|known| known == full) || self.open.iter().any(|open| full.starts_with(open))
+    }
+
+    fn has_name(&self, name: &str) -> bool {
+        let may_have = |open: &String| open.split_once('.').is_some_and(|(_, open)| name.starts_with(open));
+        self.names.iter().any(|known| known == name) || self.open.iter().any(may_have)
+    }
+}
 
 /// The build whose steps are read.
 pub(crate) struct BuildContext<'a> {
     pub(crate) shared: &'a Arc<Shared>,
     pub(crate) place: &'a Place,
-    /// `type.name` of every source of the build block: what `only` and `except` may name.
-    pub(crate) known_sources: &'a [String],
-    /// Local names of the same, for `override`.
-    pub(crate) local_names: &'a [String],
+    /// All sources of the build block.
+    pub(crate) known: &'a Known,
 }
 
 impl BuildContext<'_> {
-    fn source_name(&self) -> String {
-        format!("{}.{}", self.place.source_kind, self.place.source_name)
+    /// What `only` and `except` may call the source.
+    fn source_names(&self) -> [String; 2] {
+        [&self.place.source_name, &self.place.source_family].map(|name| format!("{}.{name}", self.place.source_kind))
     }
 
     fn component(&self, block: &ExpandedBlock<'_>, kind: Name, skip: &'static [&'static str]) -> ComponentSpec {
@@ -85,6 +129,39 @@ pub(crate) fn kind_label(block: &ExpandedBlock<'_>, diagnostics: &mut Diagnostic
     }
 }
 
+/// A step as often as its `for_each` says, and not at all where its `enabled` is false. Neither is looked at where the step
+/// does not run for this source.
+pub(crate) fn repeat_step<'a>(
+    block: ExpandedBlock<'a>,
+    context: &BuildContext<'_>,
+    diagnostics: &mut Diagnostics,
+) -> Vec<ExpandedBlock<'a>> {
+    let values = &context.shared.values;
+    let argument = |name: &str| block.body.attribute(name);
+    let Some(first) = argument("for_each").or(argument("enabled")) else { return vec![block] };
+    let tells_elements = ["only", "except"].iter().filter_map(|name| argument(name));
+    let is_common = !tells_elements.into_iter().any(|attribute| refers_to_each(&attribute.value));
+    if is_common && !Arguments::new(&block, values, diagnostics).runs_for(context) {
+        return Vec::new();
+    }
+    if block.kind.text == "error-cleanup-provisioner" && first.name.text == "for_each" {
+        let title = "an `error-cleanup-provisioner` cannot be repeated: a build has only one";
+        diagnostics.push(
+            Diagnostic::error("unknown-argument", first.name.span, title).help("`enabled` switches it on and off"),
+        );
+        return vec![block];
+    }
+    let scope = Overlay { values, bindings: &block.bindings };
+    match repetition::read(block.body, &scope, Purpose::Steps, diagnostics) {
+        Repetition::Once => vec![block],
+        Repetition::Never(_) => Vec::new(),
+        Repetition::Each { elements, .. } => {
+            let repeated = elements.iter();
+            repeated.map(|element| ExpandedBlock { bindings: element.bind(&block.bindings), ..block.clone() }).collect()
+        }
+    }
+}
+
 /// Reads a provisioner; `None` where it does not run for this source, or with an error told.
 pub(crate) fn read_step(
     block: &ExpandedBlock<'_>,
@@ -99,7 +176,7 @@ pub(crate) fn read_step(
     let timeout = arguments.duration("timeout").filter(|timeout| !timeout.is_zero());
     let max_retries = arguments.count("max_retries").unwrap_or_default();
     let continue_on_error = arguments.truth("continue_on_error").unwrap_or_default();
-    arguments.check_override(context.local_names);
+    arguments.check_override(context.known);
     let component = context.component(block, kind, &STEP_ARGUMENTS);
     if runs {
         context.shared.note(block.body);
@@ -214,7 +291,7 @@ impl<'a> Arguments<'a> {
 
     /// `only` and `except`: exact names of sources, `type.name`.
     fn runs_for(&mut self, context: &BuildContext<'_>) -> bool {
-        let own = context.source_name();
+        let own = context.source_names();
         let (only, except) = (self.texts("only"), self.texts("except"));
         if let (Some(_), Some(except)) = (self.block.body.attribute("only"), self.block.body.attribute("except")) {
             let only = self.block.body.attribute("only").map_or(self.block.header, |only| only.name.span);
@@ -226,29 +303,29 @@ impl<'a> Arguments<'a> {
         }
         let mut is_wrong = false;
         for (name, span) in only.iter().chain(&except).flatten() {
-            if !context.known_sources.contains(name) {
+            if !context.known.has_source(name) {
                 is_wrong = true;
-                self.diagnostics.push(unknown_source(name, *span, context.known_sources));
+                self.diagnostics.push(unknown_source(name, *span, &context.known.sources));
             }
         }
         if is_wrong {
             // So that its body is checked all the same.
             return true;
         }
-        let has = |list: &[(String, Span)]| list.iter().any(|(name, _)| *name == own);
+        let has = |list: &[(String, Span)]| list.iter().any(|(name, _)| own.contains(name));
         only.is_none_or(|only| only.is_empty() || has(&only)) && except.is_none_or(|except| !has(&except))
     }
 
     /// Warns of a source in `override` that the build does not have. Packer passes over it in silence.
-    fn check_override(&mut self, local_names: &[String]) {
+    fn check_override(&mut self, sources: &Known) {
         use kiln_language::syntax::ExpressionKind::{Object, String as Text};
         let Some(attribute) = self.block.body.attribute("override") else { return };
         let Object(entries) = &attribute.value.kind else { return };
         for (key, _) in entries {
             if let Text(name) = &key.kind
-                && !local_names.contains(name)
+                && !sources.has_name(name)
             {
-                let known = local_names.iter().map(String::as_str);
+                let known = sources.names.iter().map(String::as_str);
                 let title = format!("`override` is for a source `{name}`, which this build does not have");
                 self.diagnostics
                     .push(Diagnostic::warning("unknown-source", key.span, title).did_you_mean(key.span, name, known));
@@ -261,9 +338,9 @@ impl<'a> Arguments<'a> {
 fn unknown_source(name: &str, span: Span, known: &[String]) -> Diagnostic {
     let diagnostic = Diagnostic::error("unknown-source", span, format!("this build has no source `{name}`"));
     let short = name.strip_prefix("source.").unwrap_or(name);
-    let mut same = known.iter().filter(|known| {
-        known.as_str() == short || known.split_once('.').is_some_and(|(_, name)| name == short)
-    });
+    let mut same = known
+        .iter()
+        .filter(|known| known.as_str() == short || known.split_once('.').is_some_and(|(_, name)| name == short));
     match (same.next(), same.next()) {
         (Some(full), None) => diagnostic.rename(span, full.as_str(), format!("did you mean `{full}`?")),
         _ => diagnostic.did_you_mean_quoted(span, name, known.iter().map(String::as_str)),

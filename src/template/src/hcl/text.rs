@@ -76,8 +76,7 @@ impl TextRenderer<'_> {
         for field in missing {
             let exact = self.exact(field.range, text, span);
             let title = format!("`{}` has no value here", field.path);
-            let warning =
-                Diagnostic::warning("no-value", exact.unwrap_or(span), title).label("becomes `<no value>`");
+            let warning = Diagnostic::warning("no-value", exact.unwrap_or(span), title).label("becomes `<no value>`");
             diagnostics.push(match (field.suggestion, exact) {
                 (Some(name), Some(exact)) if self.sources.text(exact) == field.path => {
                     warning.fix(exact, name.as_str(), format!("did you mean `{name}`?"))

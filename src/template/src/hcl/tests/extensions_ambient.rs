@@ -7,6 +7,7 @@ use super::{Fixture, plan};
 use crate::Host;
 
 /// Whether `git` is there; a test that needs it is skipped otherwise, unless `KILN_TEST_REQUIRE=1`.
+#[allow(clippy::print_stderr)]
 fn has_git() -> bool {
     let is_there = Command::new("git").arg("--version").output().is_ok();
     if !is_there {

@@ -3,7 +3,9 @@
 mod components;
 mod data;
 mod dynamic;
+mod extensions;
 mod extensions_ambient;
+mod extensions_mistakes;
 mod mistakes;
 mod oracle;
 mod plans;
