@@ -36,7 +36,7 @@ pub(crate) fn expand<'a>(
         match item {
             Item::Attribute(attribute) => items.push(Expanded::Attribute(attribute)),
             Item::Block(block) => {
-                items.extend(expand_with(block, &[], values, bindings, diagnostics).into_iter().map(Expanded::Block));
+                items.extend(expand_with(block, None, values, bindings, diagnostics).into_iter().map(Expanded::Block));
             }
         }
     }
@@ -53,13 +53,13 @@ pub(crate) fn expand_block<'a>(
     bindings: &Bindings,
     diagnostics: &mut Diagnostics,
 ) -> Vec<ExpandedBlock<'a>> {
-    expand_with(block, &LABELLED, values, bindings, diagnostics)
+    expand_with(block, Some(&LABELLED), values, bindings, diagnostics)
 }
 
-/// As [`expand_block`] where the blocks of the types in `labelled` have one label, and others none.
+/// As [`expand_block`] where the blocks of the types in `labelled` have one label, and others none; `None`: not checked.
 fn expand_with<'a>(
     block: &'a Block,
-    labelled: &[&str],
+    labelled: Option<&[&str]>,
     values: &Values,
     bindings: &Bindings,
     diagnostics: &mut Diagnostics,
@@ -91,7 +91,8 @@ fn expand_with<'a>(
         }
     }
     let (Some(content), Some(for_each)) = (content, for_each) else { return Vec::new() };
-    if !check_labels(block, &kind, labelled.contains(&kind.text.as_str()), diagnostics) {
+    let has_label = labelled.map(|labelled| labelled.contains(&kind.text.as_str()));
+    if has_label.is_some_and(|has_label| !check_labels(block, &kind, has_label, diagnostics)) {
         return Vec::new();
     }
     let iterator = iterator_name(block, &kind, diagnostics);
