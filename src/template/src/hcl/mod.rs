@@ -13,6 +13,7 @@ mod builds;
 mod component;
 mod data;
 mod dynamic;
+mod extensions;
 mod graph;
 mod json_syntax;
 mod locals;
@@ -141,6 +142,7 @@ fn evaluate(
         diagnostics.push(Diagnostic::new(Severity::Error, "no-builds", None, title));
     }
     plan.outline = outline::outline(declarations, &shared.values);
+    plan.extensions = extensions::used(declarations, sources);
     plan.description = builds.description;
     plan.builds = builds.specs;
     Outcome {
