@@ -246,11 +246,18 @@ fn converts_by(from: &Type, to: &Type, inner: fn(&Type, &Type) -> bool) -> bool 
 /// The type that values of all these types can become without fail; `None` where there is none. `any` (the type of a
 /// bare `null`) fits everything. Objects of different attributes become a map, tuples of different lengths a list.
 pub fn unify(kinds: &[Type]) -> Option<Type> {
-    let kinds: Vec<&Type> = kinds.iter().filter(|kind| **kind != Type::Any).collect();
-    let Some((first, rest)) = kinds.split_first() else { return Some(Type::Any) };
-    if rest.iter().all(|kind| kind == first) {
-        return Some((*first).clone());
+    // Of thousands of elements most have the same type.
+    let mut distinct: Vec<&Type> = Vec::new();
+    for kind in kinds {
+        if *kind != Type::Any && !distinct.contains(&kind) {
+            distinct.push(kind);
+        }
     }
+    let kinds = match distinct.as_slice() {
+        [] => return Some(Type::Any),
+        [only] => return Some((*only).clone()),
+        _ => distinct,
+    };
     if let Some(objects) = kinds.iter().map(|kind| object_fields(kind)).collect::<Option<Vec<_>>>() {
         return unify_objects(&objects);
     }

@@ -3,14 +3,16 @@
 use super::{Function, FunctionContext, Outcome, define, fail, string_argument, text};
 use crate::value::{Type, Value};
 
+const AWS_PROGRAM: &str = "aws secretsmanager get-secret-value --secret-id NAME --query SecretString --output text";
+
 pub(super) fn functions() -> Vec<Function> {
     vec![
         define(
             "aws_secretsmanager",
             vec![text("secret")],
             Type::String,
-            "A key of a secret in AWS Secrets Manager. Not available in this build.",
-            |_, _| unavailable("aws_secretsmanager"),
+            "A key of a secret in AWS Secrets Manager. Not available: kiln has no client for it.",
+            |_, _| unavailable("AWS Secrets Manager", AWS_PROGRAM),
         )
         .variadic(text("key"))
         .example(r#"can(aws_secretsmanager("web", "password"))"#, "false"),
@@ -18,16 +20,16 @@ pub(super) fn functions() -> Vec<Function> {
             "aws_secretsmanager_raw",
             vec![text("secret")],
             Type::String,
-            "A secret of AWS Secrets Manager as it is. Not available in this build.",
-            |_, _| unavailable("aws_secretsmanager_raw"),
+            "A secret of AWS Secrets Manager as it is. Not available: kiln has no client for it.",
+            |_, _| unavailable("AWS Secrets Manager", AWS_PROGRAM),
         )
         .example(r#"can(aws_secretsmanager_raw("web"))"#, "false"),
         define(
             "consul_key",
             vec![text("key")],
             Type::String,
-            "A value of Consul's key-value store. Not available in this build.",
-            |_, _| unavailable("consul_key"),
+            "A value of Consul's key-value store. Not available: kiln has no client for it.",
+            |_, _| unavailable("Consul", "consul kv get KEY"),
         )
         .example(r#"can(consul_key("web"))"#, "false"),
         define(
@@ -42,16 +44,18 @@ pub(super) fn functions() -> Vec<Function> {
             "vault",
             vec![text("path"), text("key")],
             Type::String,
-            "A secret of HashiCorp Vault. Not available in this build.",
-            |_, _| unavailable("vault"),
+            "A secret of HashiCorp Vault. Not available: kiln has no client for it.",
+            |_, _| unavailable("Vault", "vault kv get -field=KEY PATH"),
         )
         .example(r#"can(vault("secret/web", "password"))"#, "false"),
     ]
 }
 
-fn unavailable(name: &str) -> Outcome {
+/// Says how to get the same value otherwise; `program` prints it.
+fn unavailable(service: &str, program: &str) -> Outcome {
     fail(format!(
-        "`{name}` is not available in this build of kiln; pass the value in with `-var` or an environment variable"
+        "kiln does not speak to {service}; declare a variable with `sensitive = true` and give it the value, for example \
+         by `PKR_VAR_name=$({program})`"
     ))
 }
 

@@ -35,8 +35,10 @@ fn encodings() {
         ("bcrypt", r#"["a", 99]"#, Some(1), "up to 31"),
         ("bcrypt", r#"["a", 4, 5]"#, None, "one or two"),
         ("uuidv5", r#"["foo", "a"]"#, Some(0), "namespace"),
-        ("rsadecrypt", r#"["", ""]"#, None, "not available in this build"),
-        ("vault", r#"["a", "b"]"#, None, "not available in this build"),
+        ("vault", r#"["a", "b"]"#, None, "vault kv get"),
+        ("aws_secretsmanager", r#"["a", "b"]"#, None, "get-secret-value"),
+        ("aws_secretsmanager_raw", r#"["a"]"#, None, "get-secret-value"),
+        ("consul_key", r#"["a"]"#, None, "consul kv get"),
     ]);
     let hash = call("bcrypt", r#"["a", 4]"#).unwrap();
     let hash = hash.as_str().unwrap();
@@ -225,4 +227,22 @@ fn env_is_for_defaults_only() {
     let elsewhere = FunctionContext { allow_env: false, ..context() };
     let error = call_in("env", &[Value::string("HOME")], &elsewhere).unwrap_err();
     assert!(error.message.contains("only allowed in the default of a variable"), "{}", error.message);
+}
+
+#[test]
+fn rsa() {
+    let encrypted = Value::string(include_str!("keys/kiln.encrypted"));
+    let keys = [include_str!("keys/pkcs1.pem"), include_str!("keys/pkcs8.pem")];
+    for key in keys {
+        let clear = call_in("rsadecrypt", &[encrypted.clone(), Value::string(key)], &context());
+        assert_eq!(clear, Ok(Value::string("kiln")));
+    }
+    let failure = |text: &str, key: &str, argument: usize, part: &str| {
+        let error = call_in("rsadecrypt", &[Value::string(text), Value::string(key)], &context()).unwrap_err();
+        assert_eq!(error.argument, Some(argument), "{}", error.message);
+        assert!(error.message.contains(part), "{}", error.message);
+    };
+    failure("?", keys[0], 0, "not valid base64");
+    failure("a2lsbg==", keys[0], 0, "cannot be decrypted");
+    failure("a2lsbg==", "-----BEGIN OPENSSH PRIVATE KEY-----", 1, "no RSA key");
 }
