@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
+use std::sync::Arc;
 
 use crate::source::Span;
 use crate::suggest;
@@ -70,6 +71,9 @@ pub struct Diagnostic {
     pub help: Option<String>,
     /// The edit that would mend it.
     pub fix: Option<Fix>,
+    /// Name and text of files that no source map has, since they were read on the way (`templatefile`); places in them bear
+    /// the ids from [`OWN`](crate::SourceId::OWN) on.
+    pub texts: Vec<(String, Arc<str>)>,
 }
 
 impl Diagnostic {
@@ -94,6 +98,7 @@ impl Diagnostic {
             notes: Vec::new(),
             help: None,
             fix: None,
+            texts: Vec::new(),
         }
     }
 
@@ -159,6 +164,14 @@ impl Diagnostic {
 
     fn fixed_by(mut self, span: Span, replacement: String, text: String, edit: Edit) -> Diagnostic {
         self.fix = Some(Fix { span, replacement, text, edit });
+        self
+    }
+
+    /// A text that places of this finding lie in and that is no source of its own; the first is
+    /// [`OWN`](crate::SourceId::OWN).
+    #[must_use]
+    pub fn text(mut self, name: impl Into<String>, text: impl Into<Arc<str>>) -> Diagnostic {
+        self.texts.push((name.into(), text.into()));
         self
     }
 

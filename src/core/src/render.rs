@@ -1,5 +1,6 @@
 //! Diagnostics as text: file, line, column, the source line, a caret, and the suggested edit.
 
+use std::borrow::Cow;
 use std::ops::Range;
 
 use annotate_snippets::{AnnotationKind, Group, Level, Patch, Renderer, Snippet};
@@ -12,6 +13,7 @@ const WIDTH: usize = 120;
 
 /// One diagnostic as several lines without a trailing newline. `coloured` adds ANSI colours.
 pub fn render(diagnostic: &Diagnostic, sources: &SourceMap, coloured: bool) -> String {
+    let sources = &*all_sources(diagnostic, sources);
     let renderer = if coloured { Renderer::styled() } else { Renderer::plain() };
     let level = match diagnostic.severity {
         Severity::Error => Level::ERROR,
@@ -71,16 +73,41 @@ fn window(file: &SourceFile, ranges: impl IntoIterator<Item = Range<usize>>) -> 
     (start, file.line(start), &text[start..end])
 }
 
+/// `file:line` of a diagnostic.
+pub fn file_and_line(diagnostic: &Diagnostic, sources: &SourceMap) -> Option<String> {
+    let sources = all_sources(diagnostic, sources);
+    let span = diagnostic.primary.as_ref()?.span;
+    let name = sources.get(span.source).map_or("<unknown>", |file| file.name.as_str());
+    Some(format!("{name}:{}", sources.line_column(span).0))
+}
+
+/// The sources with the texts that the diagnostic brings along.
+fn all_sources<'a>(diagnostic: &Diagnostic, sources: &'a SourceMap) -> Cow<'a, SourceMap> {
+    match diagnostic.texts.is_empty() {
+        true => Cow::Borrowed(sources),
+        false => Cow::Owned(sources.with_own(&diagnostic.texts)),
+    }
+}
+
 /// The diagnostic's edit, where it can be made in the text as it stands.
 fn edit<'a>(diagnostic: &'a Diagnostic, sources: &SourceMap) -> Option<&'a Fix> {
     diagnostic.fix.as_ref().filter(|fix| {
         let text = sources.text(fix.span);
         let is_literal = || {
-            let is_quoted = text.len() > 1 && text.starts_with('"') && text.ends_with('"') && !text.contains("${") && !text.contains("{{");
+            let is_quoted = text.len() > 1
+                && text.starts_with('"')
+                && text.ends_with('"')
+                && !text.contains("${")
+                && !text.contains("{{");
             let is_plain = |c: char| c.is_ascii_digit() || matches!(c, '.' | '-');
             is_quoted || matches!(text, "true" | "false") || (!text.is_empty() && text.chars().all(is_plain))
         };
+        // A value of the command line or the environment is no text that somebody edits.
+        let is_given = sources.get(fix.span.source).is_some_and(|file| {
+            file.path.is_none() && (file.name.starts_with("<-var ") || file.name.starts_with("<environment "))
+        });
         match fix.edit {
+            _ if is_given => false,
             Edit::Exact | Edit::Name => true,
             Edit::Value => is_literal(),
             // The end of a heredoc stands alone on its line.
@@ -110,6 +137,7 @@ fn replacement(fix: &Fix, sources: &SourceMap) -> String {
 /// One diagnostic as JSON: `severity`, `code`, `title`, `place`, `labels`, `notes`, `help`, `fix`. A place has `file`, `line`
 /// and `column` of its first character, `end_line` and `end_column` behind its last one; all count from 1.
 pub fn to_json(diagnostic: &Diagnostic, sources: &SourceMap) -> serde_json::Value {
+    let sources = &*all_sources(diagnostic, sources);
     let labelled = |label: &Label| {
         let mut place = place(label.span, sources);
         place.insert("text".to_owned(), label.text.as_str().into());
@@ -151,7 +179,7 @@ fn place(span: Span, sources: &SourceMap) -> serde_json::Map<String, serde_json:
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::source::Span;
+    use crate::source::{SourceId, Span};
 
     #[test]
     fn shows_place_line_caret_and_edit() {
@@ -206,6 +234,20 @@ mod tests {
         assert_eq!(to_json(&at(4..8), &sources)["fix"]["with"], "\"24h\"");
         let elsewhere = to_json(&at(13..21), &sources);
         assert_eq!((&elsewhere["fix"], &elsewhere["help"]), (&serde_json::Value::Null, &"write `24h`".into()));
+    }
+
+    #[test]
+    fn a_finding_brings_its_own_text_along() {
+        let mut sources = SourceMap::new();
+        let id = sources.add("worker.pkr.hcl", None, "a = templatefile(\"motd.tpl\", {})");
+        let diagnostic =
+            Diagnostic::error("unknown-name", Span::new(SourceId::OWN, 4..7), "nothing is called `nam` here")
+                .also(Span::new(id, 4..32), "`motd.tpl` is rendered here")
+                .text("motd.tpl", "x\n${nam}");
+        let shown = render(&diagnostic, &sources, false);
+        assert!(shown.contains("motd.tpl:2:3") && shown.contains("worker.pkr.hcl:1:5"), "{shown}");
+        assert_eq!(to_json(&diagnostic, &sources)["place"]["file"], "motd.tpl");
+        assert_eq!(file_and_line(&diagnostic, &sources), Some("motd.tpl:2".to_owned()));
     }
 
     #[test]

@@ -59,12 +59,7 @@ pub struct SourceFile {
 
 impl SourceFile {
     fn new(name: impl Into<String>, path: Option<&Path>, text: impl Into<Arc<str>>) -> SourceFile {
-        SourceFile {
-            name: name.into(),
-            path: path.map(Path::to_path_buf),
-            text: text.into(),
-            lines: OnceLock::new(),
-        }
+        SourceFile { name: name.into(), path: path.map(Path::to_path_buf), text: text.into(), lines: OnceLock::new() }
     }
 
     fn lines(&self) -> &[usize] {
@@ -79,21 +74,20 @@ impl SourceFile {
 }
 
 /// All texts of a run; diagnostics point into it.
-///
-/// Texts that are read while expressions are evaluated (`templatefile`) are added by whoever holds a clone: all clones see
-/// them.
 #[derive(Debug, Clone, Default)]
 pub struct SourceMap {
     files: Vec<SourceFile>,
-    late: Arc<LateFile>,
+    /// Texts of one finding.
+    own: Vec<SourceFile>,
 }
 
-/// A list that grows while it is read.
-#[derive(Debug, Default)]
-struct LateFile(OnceLock<(SourceFile, Box<LateFile>)>);
+impl SourceId {
+    /// The first of the texts that a finding brings with it: see [`crate::Diagnostic::text`].
+    pub const OWN: SourceId = SourceId(OWN);
+}
 
-/// Ids of late texts begin here.
-const LATE: u32 = 1 << 31;
+/// Ids of texts that a finding brings with it begin here.
+const OWN: u32 = 1 << 31;
 
 impl SourceMap {
     /// An empty map.
@@ -108,30 +102,17 @@ impl SourceMap {
         id
     }
 
-    /// Adds a text that all clones of this map see; one that was added already keeps its id.
-    pub fn add_late(&self, name: &str, path: Option<&Path>, text: &str) -> SourceId {
-        let mut place = &*self.late;
-        let mut id = LATE;
-        loop {
-            let new = || (SourceFile::new(name, path, text), Box::default());
-            let (file, next) = place.0.get_or_init(new);
-            if file.name == name && *file.text == *text {
-                return SourceId(id);
-            }
-            (place, id) = (next, id.saturating_add(1));
-        }
+    /// These texts and those of one finding, as `name` and `text`.
+    pub(crate) fn with_own<'a>(&self, own: impl IntoIterator<Item = &'a (String, Arc<str>)>) -> SourceMap {
+        let own = own.into_iter().map(|(name, text)| SourceFile::new(name.as_str(), None, Arc::clone(text)));
+        SourceMap { files: self.files.clone(), own: own.collect() }
     }
 
     /// The text behind an id; `None` for an id of another map.
     pub fn get(&self, id: SourceId) -> Option<&SourceFile> {
-        let Some(mut left) = id.0.checked_sub(LATE) else { return self.files.get(id.0 as usize) };
-        let mut place = &*self.late;
-        loop {
-            let (file, next) = place.0.get()?;
-            if left == 0 {
-                return Some(file);
-            }
-            (place, left) = (next, left - 1);
+        match id.0.checked_sub(OWN) {
+            Some(index) => self.own.get(index as usize),
+            None => self.files.get(id.0 as usize),
         }
     }
 
@@ -186,17 +167,6 @@ mod tests {
         let mut sources = SourceMap::new();
         let id = sources.add("a.hcl", None, "x\nüy = 1");
         assert_eq!(sources.place(Span::new(id, 4..5)), "a.hcl:2:2");
-    }
-
-    #[test]
-    fn a_late_text_is_seen_by_all_and_added_once() {
-        let sources = SourceMap::new();
-        let clone = sources.clone();
-        let one = clone.add_late("a.tpl", None, "x");
-        let other = clone.add_late("a.tpl", None, "y");
-        assert_eq!(sources.add_late("a.tpl", None, "x"), one);
-        assert_eq!((sources.text(Span::new(one, 0..1)), sources.text(Span::new(other, 0..1))), ("x", "y"));
-        assert!(sources.get(SourceId(other.0 + 1)).is_none());
     }
 
     #[test]

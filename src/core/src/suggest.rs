@@ -1,6 +1,7 @@
 //! The nearest known name to a misspelt one.
 
 use std::borrow::Cow;
+use std::path::Path;
 
 /// The candidate closest to `name`, if it is close enough to be what was meant: at most a third of the longer name
 /// differs (counting a swap of neighbours as one change), or one is the other with `-` and `_` exchanged.
@@ -22,6 +23,17 @@ pub fn nearest<'a>(name: &str, candidates: impl IntoIterator<Item = &'a str>) ->
         }
     }
     best.map(|(_, candidate)| candidate)
+}
+
+/// The file beside a missing one whose name is nearest, written as the missing one was: relative to `base` where that is.
+pub fn nearest_file(base: &Path, written: &str) -> Option<String> {
+    let path = Path::new(written);
+    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
+    let wanted = path.file_name()?.to_str()?;
+    let entries = std::fs::read_dir(base.join(parent.unwrap_or(Path::new("")))).ok()?;
+    let names: Vec<String> = entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok()).collect();
+    let nearest = nearest(wanted, names.iter().map(String::as_str))?;
+    Some(parent.map_or_else(|| nearest.to_owned(), |parent| parent.join(nearest).display().to_string()))
 }
 
 /// A name as it is compared: without regard to case, and `-` is `_`.

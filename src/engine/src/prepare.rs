@@ -1,5 +1,6 @@
 //! Binds a plan to the kinds that kiln has: evaluates every body, checks it against its schema, prepares the component.
 
+use std::path::Path;
 use std::sync::Arc;
 
 use kiln_core::{
@@ -114,6 +115,9 @@ pub fn prepare(plan: &Plan, kinds: &Kinds, options: &PrepareOptions) -> (Option<
     };
     let builds: Vec<Option<PreparedBuild>> = plan.builds.iter().map(|build| preparing.build(build)).collect();
     let Preparing { mut diagnostics, mut secrets, .. } = preparing;
+    for item in &mut diagnostics.items {
+        beside_template(item, &plan.text_scope, &options.sources);
+    }
     secrets.append(&mut diagnostics.secrets);
     diagnostics.sort();
     if diagnostics.has_errors() {
@@ -261,6 +265,21 @@ impl Preparing<'_> {
     }
 }
 
+/// A file that is not there, but beside the template: paths of arguments start at the working directory.
+fn beside_template(item: &mut Diagnostic, scope: &TextScope, sources: &SourceMap) {
+    let (Some(label), "missing-file") = (&item.primary, item.code) else { return };
+    let text = sources.text(label.span);
+    let Some(path) = text.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')) else { return };
+    let is_plain = !path.is_empty() && Path::new(path).is_relative() && !path.contains(['$', '{', '\\']);
+    let there = scope.working_dir.join(&scope.template_dir).join(path);
+    if item.fix.is_some() || !is_plain || !there.exists() {
+        return;
+    }
+    let root = if scope.user_variables.is_some() { "{{template_dir}}" } else { "${path.root}" };
+    let (span, written) = (label.span, format!("\"{root}/{path}\""));
+    *item = item.clone().value(span, written, "it lies beside the template: write");
+}
+
 fn silent_refusal(spec: &ComponentSpec) -> Diagnostic {
     let title = format!("`{}` refuses these arguments without saying why; this is a mistake in kiln", spec.kind);
     Diagnostic::error("internal-prepare", spec.span, title)
@@ -342,8 +361,8 @@ impl Binding<'_> {
         if ready.is_none() && !diagnostics.has_errors() {
             diagnostics.push(silent_refusal(spec));
         }
-        let told = |item: &Diagnostic| match &item.primary {
-            Some(label) => format!("{}: {}", place(self.sources, label.span), item.title),
+        let told = |item: &Diagnostic| match kiln_core::render::file_and_line(item, self.sources) {
+            Some(place) => format!("{place}: {}", item.title),
             None => item.title.clone(),
         };
         match ready {

@@ -27,8 +27,11 @@ pub(crate) fn run(arguments: &ValidateArgs, settings: &Settings) -> Result<u8, C
     };
     let redactor = load::redactor(&loaded);
     if let (Some(plan), false) = (loaded.plan.as_ref().or(loaded.partial.as_ref()), arguments.syntax_only) {
-        let options =
-            PrepareOptions { allow_unknown_kinds: arguments.allow_unknown_kinds, ..PrepareOptions::default() };
+        let options = PrepareOptions {
+            allow_unknown_kinds: arguments.allow_unknown_kinds,
+            sources: std::sync::Arc::new(loaded.sources.clone()),
+            ..PrepareOptions::default()
+        };
         let (_, findings) = prepare(plan, &kinds::offline(settings)?, &options);
         loaded.diagnostics.extend(findings);
         loaded.diagnostics.sort();

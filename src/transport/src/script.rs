@@ -2,7 +2,7 @@
 //! give them, how both are written into an `execute_command`, and what a wrong exit status is told as.
 
 use std::borrow::Cow;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use kiln_core::{BuildContext, Decoded, Diagnostic, Diagnostics, ExitStatus, Failure, Redactor, suggest};
@@ -138,7 +138,7 @@ pub fn unreadable(span: kiln_core::Span, place: &str, path: &str, error: &std::i
     } else {
         Diagnostic::error("unreadable-file", span, format!("`{place}`: cannot read `{path}`: {error}"))
     };
-    if let Some(nearest) = nearest_file(Path::new(path)) {
+    if let Some(nearest) = kiln_core::suggest::nearest_file(Path::new("."), path) {
         return diagnostic.value(span, format!("\"{nearest}\""), format!("did you mean `{nearest}`?"));
     }
     match std::env::current_dir() {
@@ -147,16 +147,6 @@ pub fn unreadable(span: kiln_core::Span, place: &str, path: &str, error: &std::i
         }
         _ => diagnostic,
     }
-}
-
-fn nearest_file(path: &Path) -> Option<String> {
-    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
-    let wanted = path.file_name()?.to_str()?;
-    let entries = std::fs::read_dir(parent.unwrap_or(Path::new("."))).ok()?;
-    let names: BTreeSet<String> =
-        entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok()).filter(|name| name != wanted).collect();
-    let nearest = suggest::nearest(wanted, names.iter().map(String::as_str))?;
-    Some(parent.map_or_else(|| nearest.to_owned(), |parent| parent.join(nearest).display().to_string()))
 }
 
 /// The script of inline commands: its shebang line and one line each. Commands that begin with a `#!` of their own keep

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use kiln_core::{Diagnostic, Diagnostics, SourceMap, Span};
+use kiln_core::{Diagnostic, Diagnostics, SourceId, Span};
 
 use super::{Evaluator, Scope, Variables, failed};
 use crate::convert::convert;
@@ -54,7 +54,7 @@ impl Evaluator<'_> {
         let mut diagnostic =
             Diagnostic::error("unknown-function", name.span, format!("there is no function `{}`", name.text));
         if let Some(nearest) = kiln_core::suggest::nearest(&name.text, known) {
-            diagnostic = diagnostic.fix(name.span, nearest, format!("did you mean `{nearest}`?"));
+            diagnostic = diagnostic.rename(name.span, nearest, format!("did you mean `{nearest}`?"));
         }
         self.report(diagnostic)
     }
@@ -194,10 +194,22 @@ impl Evaluator<'_> {
         let text = match std::fs::read_to_string(&file) {
             Ok(text) => text,
             Err(error) => {
-                let title = format!("cannot read the template file `{}`: {error}", file.display());
-                let diagnostic = Diagnostic::error("unreadable-file", *path_span, title)
-                    .note("the path is relative to the template's directory");
-                return self.report(diagnostic);
+                let is_missing = error.kind() == std::io::ErrorKind::NotFound;
+                let title = match is_missing {
+                    true => format!("there is no template file `{path}`"),
+                    false => format!("cannot read the template file `{path}`: {error}"),
+                };
+                let diagnostic = Diagnostic::error("unreadable-file", *path_span, title);
+                let nearest = kiln_core::suggest::nearest_file(&self.scope.functions.template_dir, path);
+                return self.report(match nearest.filter(|_| is_missing) {
+                    Some(nearest) => {
+                        diagnostic.value(*path_span, format!("\"{nearest}\""), format!("did you mean `{nearest}`?"))
+                    }
+                    None => diagnostic.note(format!(
+                        "the path is relative to the template's directory, `{}`",
+                        self.scope.functions.template_dir.display()
+                    )),
+                });
             }
         };
         let variables = FileVariables(entries);
@@ -205,10 +217,8 @@ impl Evaluator<'_> {
     }
 
     fn template_file(&mut self, path: &str, text: &str, variables: &FileVariables<'_>, span: Span) -> Value {
-        let mut sources = SourceMap::new();
-        let source = sources.add(path, None, text);
         let mut mistakes = Diagnostics::new();
-        let value = match parse_template(source, text, &mut mistakes) {
+        let value = match parse_template(SourceId::OWN, text, &mut mistakes) {
             Some(expression) if !mistakes.has_errors() => {
                 let scope = Scope { variables, functions: self.scope.functions };
                 let mut inner =
@@ -217,7 +227,8 @@ impl Evaluator<'_> {
             }
             _ => failed(),
         };
-        self.diagnostics.extend(mistakes.into_iter().map(|mistake| at_call(mistake, &sources, path, span)));
+        let at_call = |mistake: Diagnostic| mistake.also(span, format!("`{path}` is rendered here")).text(path, text);
+        self.diagnostics.extend(mistakes.into_iter().map(at_call));
         value
     }
 }
@@ -233,24 +244,6 @@ impl Variables for FileVariables<'_> {
     fn root_names(&self) -> Vec<&str> {
         self.0.keys().map(String::as_str).collect()
     }
-}
-
-/// A mistake in a template file, told at the call: the file is no source of its own.
-fn at_call(mistake: Diagnostic, sources: &SourceMap, path: &str, call: Span) -> Diagnostic {
-    let mut outer = Diagnostic::new(mistake.severity, mistake.code, Some(call), mistake.title);
-    outer = outer.label(format!("`{path}` is rendered here"));
-    if let Some(label) = &mistake.primary {
-        let place = sources.place(label.span);
-        let number = sources.line_column(label.span).0;
-        let line = sources.get(label.span.source).and_then(|file| file.text.lines().nth(number.saturating_sub(1)));
-        outer = outer.note(format!("{place}: {}", line.unwrap_or_default().trim()));
-        if !label.text.is_empty() {
-            outer = outer.note(label.text.clone());
-        }
-    }
-    outer.notes.extend(mistake.notes);
-    outer.help = mistake.help.or(mistake.fix.map(|fix| fix.text));
-    outer
 }
 
 fn wrong_count(function: &Function, arguments: &[Argument], span: Span) -> Diagnostic {

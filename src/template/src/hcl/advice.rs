@@ -1,6 +1,8 @@
 //! What to do about a mistake, where the text around it tells more than the rule that found it knew: habits of other
 //! languages, names of another root, texts for the shell.
 
+use std::path::PathBuf;
+
 use kiln_core::{Diagnostic, Diagnostics, SourceMap, Span, suggest};
 
 use super::scope::Values;
@@ -10,12 +12,15 @@ use super::scope::Values;
 pub(crate) struct Names {
     variables: Vec<String>,
     locals: Vec<String>,
+    /// Where `file` looks.
+    template_dir: PathBuf,
 }
 
 impl Names {
     pub(crate) fn of(values: &Values) -> Names {
         let names = |root| values.names(root).into_iter().map(str::to_owned).collect();
-        Names { variables: names("var"), locals: names("local") }
+        let template_dir = values.functions.working_dir.join(&values.functions.template_dir);
+        Names { variables: names("var"), locals: names("local"), template_dir }
     }
 
     /// `var.x` or `local.x`, where one is declared.
@@ -71,12 +76,14 @@ impl Advice<'_> {
             "unknown-variable" | "unknown-local" if item.fix.is_none() => self.other_root(item),
             "go-template" if item.title.starts_with("`user` exists in legacy") => self.user_function(item),
             "unknown-function" => self.function(item),
+            "function-failed" if item.title.starts_with("`file` failed: there is no file") => self.file(item),
             "unknown-block" if item.title.starts_with("a template has no block") => self.top_level_block(item),
             "unknown-argument" | "unknown-block" if item.fix.is_none() => self.argument(item),
             "unknown-escape" if item.fix.is_none() && self.place.text.starts_with('\\') => {
                 put(item, self.span, format!("\\{}", self.place.text), "for a backslash write two");
             }
-            "syntax" if item.fix.is_none() => self.syntax(item),
+            "syntax" if item.title == "an argument's name is not quoted here" => self.map_as_block(item),
+            "syntax" | "unexpected-character" if item.fix.is_none() => self.syntax(item),
             _ => {}
         }
     }
@@ -84,6 +91,9 @@ impl Advice<'_> {
     /// A word that is no name: another language's value, a reference without its root, a text, a variable of the shell.
     fn unknown_name(&self, item: &mut Diagnostic) {
         let word = self.place.text;
+        if word.is_empty() || word.contains(|c: char| !c.is_alphanumeric() && c != '_' && c != '-') {
+            return;
+        }
         let is_head = self.place.behind.starts_with(['.', '[', '(']);
         let is_alone = self.place.before.ends_with("${") && self.place.behind.starts_with('}');
         if let Some(reference) = self.names.reference(word) {
@@ -156,6 +166,14 @@ impl Advice<'_> {
         }
     }
 
+    /// A file that is not there, and one that is.
+    fn file(&self, item: &mut Diagnostic) {
+        let Some(path) = self.place.text.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')) else { return };
+        if let Some(nearest) = suggest::nearest_file(&self.names.template_dir, path) {
+            put(item, self.span, format!("\"{nearest}\""), format!("did you mean `{nearest}`?"));
+        }
+    }
+
     /// Functions of Terraform, and of legacy JSON templates.
     fn function(&self, item: &mut Diagnostic) {
         let advice = match self.place.text {
@@ -219,6 +237,26 @@ impl Advice<'_> {
         item.help = Some(advice.to_owned());
     }
 
+    /// Keys in quotes: what looks like a block is a map without its `=`.
+    fn map_as_block(&self, item: &mut Diagnostic) {
+        let Some(open) = unclosed_brace(self.place.before) else { return };
+        let header = self.place.before[..open].rsplit('\n').next().unwrap_or_default();
+        let name = header.trim();
+        let is_name = !name.is_empty() && name.chars().all(|c| c.is_alphanumeric() || c == '_' || c == '-');
+        if !is_name || matches!(name, "build" | "locals" | "variables" | "packer") {
+            return;
+        }
+        let key = self.place.text.trim_matches('"');
+        let is_argument = !key.is_empty() && key.chars().all(|c| c.is_alphanumeric() || c == '_' || c == '-');
+        let text = format!("write `{name} = {{ ... }}` for a map");
+        if is_argument {
+            item.help = Some(text);
+            return;
+        }
+        let end = open - (header.len() - header.trim_end().len());
+        put(item, Span::new(self.span.source, end..end), " =", text);
+    }
+
     fn syntax(&self, item: &mut Diagnostic) {
         if self.place.text == ";" {
             return put(item, self.span, "", "remove it");
@@ -248,6 +286,20 @@ fn is_of_the_shell(text: &str) -> bool {
     }
     let end = text.find(|c: char| !c.is_ascii_alphanumeric() && c != '_').unwrap_or(text.len());
     end > 0 && text[end..].starts_with(['%', '#', ':', '/', '^', ',', '+', '-', '=', '?', '@', '[', '}'])
+}
+
+/// The last `{` that is open at the end of a text; quotes are not looked at.
+fn unclosed_brace(text: &str) -> Option<usize> {
+    let mut closed = 0_usize;
+    for (position, character) in text.char_indices().rev() {
+        match character {
+            '}' => closed += 1,
+            '{' if closed == 0 => return Some(position),
+            '{' => closed -= 1,
+            _ => {}
+        }
+    }
+    None
 }
 
 /// The value that a word of another language stands for, or a misspelt one.
@@ -283,7 +335,7 @@ mod tests {
         let mut diagnostics = Diagnostics::new();
         diagnostics.push(Diagnostic::error(code, Span::new(source, start..start + word.len()), ""));
         let owned = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect();
-        let names = Names { variables: owned(&["release", "image"]), locals: owned(&["suffix"]) };
+        let names = Names { variables: owned(&["release", "image"]), locals: owned(&["suffix"]), ..Names::default() };
         refine(&mut diagnostics, &sources, &names);
         let fix = diagnostics.items[0].fix.clone()?;
         Some(format!("{} -> {}", sources.text(fix.span), fix.replacement))

@@ -15,6 +15,7 @@ mod data;
 mod dynamic;
 mod extensions;
 mod graph;
+mod habits;
 mod json_syntax;
 mod locals;
 mod order;
@@ -28,6 +29,7 @@ mod sources;
 mod steps;
 mod text;
 mod to_config;
+mod validation;
 mod var_files;
 mod variables;
 
@@ -128,6 +130,9 @@ fn evaluate(
         DataWorld { options: options.data.clone(), sources: sources.clone(), text_scope: Arc::clone(&plan.text_scope) };
     values.set_late(Late::new(Graph::new(&declarations.locals, &declarations.data), world));
     let shared = Arc::new(Shared { values, sources: sources.clone(), text_scope: Arc::clone(&plan.text_scope) });
+    if !options.allow_unset {
+        habits::check(declarations, &shared.values, diagnostics);
+    }
     let selection = Selection::new(&options.only, &options.except, diagnostics);
     let builds = builds::read(declarations, &shared, &selection, diagnostics);
     selection.finish(&builds.names, builds.specs.len(), diagnostics);
@@ -137,7 +142,9 @@ fn evaluate(
     resolved.secrets.append(&mut settled.secrets);
     resolved.secrets.append(&mut settled.diagnostics.secrets);
     diagnostics.extend(settled.diagnostics);
-    if declarations.builds.is_empty() && !options.allow_unset {
+    // A block that is called otherwise may be the one that is missing.
+    let is_misspelt = diagnostics.items.iter().any(|item| item.code == "unknown-block");
+    if declarations.builds.is_empty() && !options.allow_unset && !is_misspelt {
         let title = "the template has no `build` block, so there is nothing to build";
         diagnostics.push(Diagnostic::new(Severity::Error, "no-builds", None, title));
     }

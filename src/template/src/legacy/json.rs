@@ -84,6 +84,10 @@ pub(crate) fn parse(
     duplicates: Duplicates,
     diagnostics: &mut Diagnostics,
 ) -> Option<JsonNode> {
+    if let Some(diagnostic) = syntax::other_language(text, source) {
+        diagnostics.push(diagnostic);
+        return None;
+    }
     let unclosed = match syntax::check_text(text, source) {
         Ok(unclosed) => unclosed,
         Err(diagnostic) => {
@@ -206,7 +210,7 @@ impl Converter<'_> {
 }
 
 /// The place of a range of a decoded string in the text that its literal stands in. `literal` includes the quotes.
-pub(super) fn inside(text: &str, literal: Span, decoded: Range<usize>) -> Span {
+pub(crate) fn inside(text: &str, literal: Span, decoded: Range<usize>) -> Span {
     let Some(inner) = text.get(literal.start as usize + 1..(literal.end as usize).saturating_sub(1)) else {
         return literal;
     };

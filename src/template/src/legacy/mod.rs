@@ -91,6 +91,7 @@ pub fn load(
     let used: BTreeSet<String> = uses.iter().map(|place| place.name.clone()).collect();
     let mut variables = variables::load(root, template, &used, options, sources, diagnostics);
     check_uses(&uses, &variables, diagnostics);
+    check_hcl_references(root, template, &variables, diagnostics);
     // Told once; a text that uses one is simply unknown from here on.
     variables.unresolved.extend(used.into_iter().filter(|name| !variables.values.contains_key(name)));
     let plan = plan(root, root_node.span, template, &variables, options, diagnostics);
@@ -243,6 +244,45 @@ fn collect_uses(node: &JsonNode, template: &TemplateText, is_in_variable: bool, 
             }
         }
         JsonValue::Null | JsonValue::Bool(_) | JsonValue::Number(_) => {}
+    }
+}
+
+/// `${var.x}` of a declared variable: HCL2's way, which a legacy template takes for text.
+fn check_hcl_references(
+    root: &JsonObject,
+    template: &TemplateText,
+    variables: &Variables,
+    diagnostics: &mut Diagnostics,
+) {
+    const OPEN: &str = "${var.";
+    let mut nodes: Vec<&JsonNode> = root
+        .iter()
+        .filter(|(key, _)| !key.starts_with('_') && !PLAIN_KEYS.contains(&key.as_str()))
+        .map(|(_, member)| &member.node)
+        .collect();
+    while let Some(node) = nodes.pop() {
+        match &node.value {
+            JsonValue::Array(items) => nodes.extend(items),
+            JsonValue::Object(members) => nodes.extend(members.values().map(|member| &member.node)),
+            JsonValue::String(text) => {
+                for (start, _) in text.match_indices(OPEN) {
+                    let Some((name, _)) = text[start + OPEN.len()..].split_once('}') else { continue };
+                    if !variables.is_known(name) {
+                        continue;
+                    }
+                    let range = start..start + OPEN.len() + name.len() + 1;
+                    let span = json::inside(&template.text, node.span, range);
+                    let title = format!("`${{var.{name}}}` is text in a legacy JSON template");
+                    let written = format!("{{{{user `{name}`}}}}");
+                    diagnostics.push(Diagnostic::warning("hcl-reference", span, title).fix(
+                        span,
+                        written,
+                        "for the variable write",
+                    ));
+                }
+            }
+            _ => {}
+        }
     }
 }
 

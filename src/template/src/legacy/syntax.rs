@@ -44,6 +44,39 @@ pub(super) fn check_text(text: &str, source: SourceId) -> Result<Option<Unclosed
     Ok(string_start.map(|start| (start, Box::new(unclosed(text, source, start, text.len())))))
 }
 
+/// A text that is not even meant to be JSON: HCL2 or YAML, by how it begins.
+pub(super) fn other_language(text: &str, source: SourceId) -> Option<Diagnostic> {
+    let mut rest = text;
+    // Comments before the first word; JSON has none of them.
+    loop {
+        rest = rest.trim_start();
+        rest = match (rest.starts_with('#') || rest.starts_with("//"), rest.strip_prefix("/*")) {
+            (true, _) => rest.split_once('\n')?.1,
+            (false, Some(comment)) => comment.split_once("*/")?.1,
+            (false, None) => break,
+        };
+    }
+    let word_end = rest.find(|c: char| !c.is_alphanumeric() && !matches!(c, '_' | '-')).unwrap_or(rest.len());
+    let (word, behind) = rest.split_at(word_end);
+    let behind = behind.trim_start_matches([' ', '\t']);
+    let at = text.len() - rest.len();
+    let span = |length: usize| Span::new(source, at..at + length);
+    if word == "---" || (!word.is_empty() && behind.starts_with(':')) {
+        let end = if word == "---" { 3 } else { word.len() + 1 };
+        let title = "this is YAML, and the file is read as a legacy JSON template";
+        return Some(
+            Diagnostic::error("wrong-language", span(end), title).help("templates are written in HCL2 or JSON"),
+        );
+    }
+    let is_hcl = word.starts_with(|c: char| c.is_alphabetic())
+        && !matches!(word, "true" | "false" | "null")
+        && (behind.starts_with(['"', '{']) || (behind.starts_with('=') && !behind.starts_with("==")));
+    is_hcl.then(|| {
+        Diagnostic::error("wrong-language", span(word.len()), "this is HCL2, and the file is read as legacy JSON")
+            .help("name HCL2 templates `*.pkr.hcl`, and files of values `*.pkrvars.hcl`; `-config-type=hcl2` reads a template as HCL2 whatever its name")
+    })
+}
+
 fn unclosed(text: &str, source: SourceId, start: usize, line_end: usize) -> Diagnostic {
     let line = &text[start..line_end];
     let content = line.trim_end_matches([' ', '\t', ',', '}', ']']);
@@ -92,7 +125,11 @@ pub(super) fn diagnose(text: &str, source: SourceId, error: &ParseError) -> Diag
         ParseErrorKind::SingleQuotedStringsNotAllowed => place.single_quoted(),
         ParseErrorKind::ExpectedStringObjectProperty | ParseErrorKind::UnexpectedWord => place.word(error.kind()),
         ParseErrorKind::ExpectedColonAfterObjectKey => {
-            place.error("a key must be followed by `:` and a value").label("expected `:`")
+            let diagnostic = place.error("a key must be followed by `:` and a value").label("expected `:`");
+            match text[start..].starts_with('=') {
+                true => diagnostic.fix(Span::new(source, start..start + 1), ":", "write `:`"),
+                false => diagnostic,
+            }
         }
         ParseErrorKind::ExpectedObjectValue => place.error("the value of this key is missing"),
         ParseErrorKind::UnterminatedObject => place.unterminated("object", '}'),
@@ -112,6 +149,10 @@ pub(super) fn diagnose(text: &str, source: SourceId, error: &ParseError) -> Diag
         }
         ParseErrorKind::NestingDepthExceeded => place.error("more than 512 nested levels"),
         ParseErrorKind::String(kind) => place.string(kind),
+        ParseErrorKind::UnexpectedToken if text[start..].starts_with('=') => {
+            let equals = Span::new(source, start..start + 1);
+            place.error("a key is followed by `:` in JSON, not by `=`").fix(equals, ":", "write `:`")
+        }
         ParseErrorKind::UnexpectedToken if text[start..].starts_with('#') => place
             .error("JSON has no comments")
             .help("at the root, a key that starts with `_` holds a comment: `\"_comment\": \"...\"`"),

@@ -261,7 +261,7 @@ impl Collector<'_> {
             Diagnostic::warning("undeclared-variable", span, format!("the template declares no variable `{name}`"))
                 .note("the value is not used");
         if let Some(nearest) = suggest::nearest(name, self.declared.keys().map(String::as_str)) {
-            warning = warning.help(format!("did you mean `{nearest}`?"));
+            warning = warning.rename(span, nearest, format!("did you mean `{nearest}`?"));
         }
         self.diagnostics.push(warning);
     }

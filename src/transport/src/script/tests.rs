@@ -58,7 +58,7 @@ fn a_missing_script_points_at_its_item_and_names_the_nearest_file() {
     let (_, diagnostics) = source(&arguments);
     let [missing, is_directory] = diagnostics.items.as_slice() else { panic!("{diagnostics:?}") };
     assert_eq!(missing.title, format!("`scripts[1]`: there is no file `{}`", path("setpu.sh")));
-    assert_eq!(missing.help, Some(format!("did you mean `{}`?", path("setup.sh"))));
+    assert_eq!(missing.fix.as_ref().map(|fix| fix.replacement.clone()), Some(format!("{:?}", path("setup.sh"))));
     assert_eq!(arguments.text_at(missing.primary.as_ref().unwrap().span), format!("{:?}", path("setpu.sh")));
     assert!(is_directory.title.contains("is a directory"));
 }

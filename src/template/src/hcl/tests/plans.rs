@@ -176,7 +176,7 @@ fn files_of_a_directory_are_one_template() {
     assert_eq!(names(&fixture.load()), ["docker.x"]);
     let sources = fixture.load().sources;
     let read: Vec<&str> = sources.files().map(|(_, file)| file.name.as_str()).collect();
-    assert_eq!(read, ["./a.kiln.hcl", "./b.pkr.hcl", "./c.pkr.hcl"]);
+    assert_eq!(read, ["a.kiln.hcl", "b.pkr.hcl", "c.pkr.hcl"]);
 }
 
 #[test]
