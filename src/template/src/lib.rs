@@ -20,8 +20,10 @@
 //! }
 //! ```
 
+pub mod fix;
 pub mod hcl;
 pub mod legacy;
 pub mod load;
+pub mod upgrade;
 
 pub use load::{ConfigType, DataOptions, Host, LoadOptions, Loaded, Outcome, TemplateText, UnknownKinds, load};

@@ -52,7 +52,7 @@ pub fn fixers() -> impl Iterator<Item = (&'static str, &'static str)> {
 pub fn fix(options: &LoadOptions) -> Fixed {
     let mut fixed =
         Fixed { sources: SourceMap::new(), diagnostics: Diagnostics::new(), text: None, changes: Vec::new() };
-    if let Some(refused) = refuse_hcl(options, "there is nothing to mend in them") {
+    if let Some(refused) = refuse_hcl(options) {
         fixed.diagnostics.push(refused);
         return fixed;
     }
@@ -79,15 +79,14 @@ pub fn fix(options: &LoadOptions) -> Fixed {
     fixed
 }
 
-/// The mistake of giving HCL2 to a command that takes legacy JSON; `why` follows "HCL2 templates are ...".
-pub(crate) fn refuse_hcl(options: &LoadOptions, why: &str) -> Option<Diagnostic> {
+/// The mistake of giving HCL2 to a command that takes legacy JSON.
+pub(crate) fn refuse_hcl(options: &LoadOptions) -> Option<Diagnostic> {
     if options.form() == ConfigType::Json {
         return None;
     }
     let what = if options.is_directory() { "a directory" } else { "an HCL2 template" };
     let title = format!("`{}` is {what}, and this command takes a legacy JSON template", options.template.display());
-    let note = format!("HCL2 templates are up to date by their form: {why}");
-    Some(Diagnostic::new(Severity::Error, "not-legacy-json", None, title).note(note))
+    Some(Diagnostic::new(Severity::Error, "not-legacy-json", None, title))
 }
 
 /// The work: what was found and changed.

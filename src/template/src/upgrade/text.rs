@@ -1,0 +1,416 @@
+//! A string of legacy JSON as an expression of HCL2.
+//!
+//! Strings of HCL2 are rendered as Go templates too, after their interpolations. So only those actions are rewritten that
+//! HCL2 does not have (`user`, `env`, ...); the others stay as they are and mean the same.
+
+use std::ops::Range;
+
+use kiln_gotemplate::action_ranges;
+
+use super::action::{self, Expression, Token};
+use super::names::is_identifier;
+
+/// Where a string stands, which decides what it may use.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Place {
+    /// A variable's default: constant but for `env`.
+    Default,
+    /// A local.
+    Local,
+    /// A source: no machine runs yet.
+    Source,
+    /// A provisioner or post-processor.
+    Step,
+}
+
+/// A user variable, as HCL2 calls it.
+#[derive(Debug, Clone)]
+pub(super) struct Variable {
+    /// `var.x` or `local.x`.
+    pub(super) code: String,
+    /// Its default, where that is a plain text.
+    pub(super) default: Option<String>,
+    /// Whether its value still holds Go template actions.
+    pub(super) has_actions: bool,
+}
+
+/// Finds user variables.
+pub(super) trait Lookup {
+    /// The variable of a name of the JSON template. Undeclared ones are declared by being used.
+    fn user(&mut self, name: &str) -> Variable;
+
+    /// A variable that holds a variable of the environment, for places where `env` cannot be called.
+    fn environment(&mut self, name: &str) -> Variable;
+}
+
+/// A piece of an HCL2 string.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Piece {
+    Literal(String),
+    /// An expression.
+    Code(String),
+}
+
+/// A converted string.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Converted {
+    pub(super) pieces: Vec<Piece>,
+    /// Whether Go template actions are left, here or in the variables used.
+    pub(super) has_actions: bool,
+    /// What may not be the same, with its bytes in the string.
+    pub(super) notes: Vec<(Range<usize>, String)>,
+    /// The default of the one variable that the string is.
+    pub(super) default: Option<String>,
+}
+
+impl Converted {
+    fn push(&mut self, text: &str) {
+        if let Some(Piece::Literal(last)) = self.pieces.last_mut() {
+            last.push_str(text);
+        } else if !text.is_empty() {
+            self.pieces.push(Piece::Literal(text.to_owned()));
+        }
+    }
+
+    /// The expression: bare where it is one piece of code.
+    pub(super) fn expression(&self) -> String {
+        match self.pieces.as_slice() {
+            [Piece::Code(code)] => code.clone(),
+            pieces => quoted(pieces),
+        }
+    }
+
+    /// The text, where nothing in it is code.
+    pub(super) fn literal(&self) -> Option<&str> {
+        match self.pieces.as_slice() {
+            [] => Some(""),
+            [Piece::Literal(text)] => Some(text),
+            _ => None,
+        }
+    }
+}
+
+/// Pieces as a quoted template.
+pub(super) fn quoted(pieces: &[Piece]) -> String {
+    let mut text = String::from("\"");
+    for (index, piece) in pieces.iter().enumerate() {
+        match piece {
+            Piece::Literal(literal) => escape(literal, index + 1 < pieces.len(), &mut text),
+            Piece::Code(code) => {
+                text.push_str("${");
+                text.push_str(code);
+                text.push('}');
+            }
+        }
+    }
+    text.push('"');
+    text
+}
+
+/// A text as an HCL2 literal.
+pub(super) fn literal(text: &str) -> String {
+    quoted(&[Piece::Literal(text.to_owned())])
+}
+
+fn escape(literal: &str, is_before_code: bool, text: &mut String) {
+    let mut rest = literal.char_indices().peekable();
+    while let Some((position, character)) = rest.next() {
+        let behind = &literal[position + character.len_utf8()..];
+        match character {
+            '"' => text.push_str("\\\""),
+            '\\' => text.push_str("\\\\"),
+            '\n' => text.push_str("\\n"),
+            '\r' => text.push_str("\\r"),
+            '\t' => text.push_str("\\t"),
+            '$' | '%' if behind.starts_with('{') => {
+                text.push(character);
+                text.push(character);
+            }
+            // Two of them before a brace would be an escape.
+            '$' | '%' if behind.starts_with(&format!("{character}{{")) => {
+                text.push_str(&format!("${{\"{character}\"}}"));
+            }
+            '$' if behind.is_empty() && is_before_code => text.push_str("${\"$\"}"),
+            other if other.is_control() => text.push_str(&format!("\\u{:04x}", u32::from(other))),
+            other => text.push(other),
+        }
+    }
+}
+
+/// Converts a string.
+pub(super) fn convert(text: &str, place: Place, lookup: &mut dyn Lookup) -> Converted {
+    let mut converted = Converted::default();
+    let mut offset = 0;
+    for range in action_ranges(text) {
+        converted.push(&text[offset..range.start]);
+        offset = range.end;
+        Conversion { text, place, lookup, converted: &mut converted }.action(range);
+    }
+    converted.push(&text[offset..]);
+    converted
+}
+
+/// Functions that HCL2 strings do not have.
+const REWRITTEN: [&str; 8] =
+    ["user", "env", "build", "template_dir", "vault", "consul_key", "aws_secretsmanager", "aws_secretsmanager_raw"];
+
+struct Conversion<'a> {
+    text: &'a str,
+    place: Place,
+    lookup: &'a mut dyn Lookup,
+    converted: &'a mut Converted,
+}
+
+/// Why an expression cannot be written in HCL2.
+struct Stays;
+
+impl Conversion<'_> {
+    fn action(&mut self, range: Range<usize>) {
+        let tokens = action::tokens(self.text, range.clone());
+        let is_rewritten = |token: &Token| match token {
+            // Each use of a local has the same value; each use of the action another one.
+            Token::Word(word) if word == "uuid" => matches!(self.place, Place::Local),
+            Token::Word(word) if word == "build" => self.place == Place::Step,
+            Token::Word(word) => REWRITTEN.contains(&word.as_str()),
+            _ => false,
+        };
+        let is_closed = self.text[range.clone()].ends_with("}}");
+        if is_closed && tokens.iter().any(|(token, _)| is_rewritten(token)) {
+            if let Some(expression) = action::parse(&tokens)
+                && let Ok(code) = self.code(&expression, true)
+            {
+                if let Expression::Call { name, arguments } = &expression
+                    && let ("user", [Expression::Text(name)]) = (name.as_str(), arguments.as_slice())
+                {
+                    let variable = self.lookup.user(name);
+                    self.converted.has_actions |= variable.has_actions;
+                    self.converted.default = variable.default;
+                }
+                self.converted.pieces.push(Piece::Code(code));
+                return;
+            }
+            return self.substitute(&tokens, range);
+        }
+        self.converted.has_actions = true;
+        self.converted.push(&self.text[range]);
+    }
+
+    /// The expression in HCL2. A variable that still holds actions can stand alone only: functions would see those.
+    fn code(&mut self, expression: &Expression, is_alone: bool) -> Result<String, Stays> {
+        let (name, arguments) = match expression {
+            Expression::Text(text) => return Ok(literal(text)),
+            Expression::Number(digits) => return Ok(digits.clone()),
+            Expression::Call { name, arguments } => (name.as_str(), arguments.as_slice()),
+        };
+        match (name, arguments) {
+            ("user", [Expression::Text(name)]) => {
+                let variable = self.lookup.user(name);
+                if variable.has_actions && !is_alone { Err(Stays) } else { Ok(variable.code) }
+            }
+            ("env", [Expression::Text(name)]) => match self.place {
+                Place::Default => Ok(format!("env({})", literal(name))),
+                Place::Local => Ok(self.lookup.environment(name).code),
+                Place::Source | Place::Step => Err(Stays),
+            },
+            ("build", [Expression::Text(name)]) if self.place == Place::Step && is_identifier(name) => {
+                Ok(format!("build.{name}"))
+            }
+            ("template_dir", []) if self.place != Place::Default => Ok("abspath(path.root)".to_owned()),
+            ("pwd", []) if self.place != Place::Default => Ok("abspath(path.cwd)".to_owned()),
+            ("uuid", []) => Ok("uuidv4()".to_owned()),
+            ("build_name", []) if self.place == Place::Step => Ok("source.name".to_owned()),
+            ("build_type", []) if self.place == Place::Step => Ok("source.type".to_owned()),
+            ("isotime", []) => Ok("legacy_isotime(\"2006-01-02T15:04:05Z07:00\")".to_owned()),
+            ("isotime", [_]) => self.call("legacy_isotime", arguments),
+            ("strftime", [_]) => self.call("legacy_strftime", arguments),
+            ("upper" | "lower", [_]) => self.call(name, arguments),
+            ("vault", [_, _]) | ("consul_key" | "aws_secretsmanager_raw", [_]) => self.call(name, arguments),
+            ("aws_secretsmanager", [_] | [_, _]) => self.call(name, arguments),
+            ("replace_all", [old, new, source]) => self.replace(old, new, source),
+            ("replace", [old, new, Expression::Number(count), source]) if count.starts_with('-') => {
+                self.replace(old, new, source)
+            }
+            ("split", [source, separator, Expression::Number(index)]) if !index.starts_with('-') => {
+                let (source, separator) = (self.code(source, false)?, self.code(separator, false)?);
+                Ok(format!("split({separator}, {source})[{index}]"))
+            }
+            _ => Err(Stays),
+        }
+    }
+
+    fn call(&mut self, name: &str, arguments: &[Expression]) -> Result<String, Stays> {
+        let codes: Result<Vec<String>, Stays> = arguments.iter().map(|argument| self.code(argument, false)).collect();
+        Ok(format!("{name}({})", codes?.join(", ")))
+    }
+
+    /// Between slashes, HCL2 takes what is to be replaced for a regular expression.
+    fn replace(&mut self, old: &Expression, new: &Expression, source: &Expression) -> Result<String, Stays> {
+        let Expression::Text(plain) = old else { return Err(Stays) };
+        if plain.len() > 1 && plain.starts_with('/') && plain.ends_with('/') {
+            return Err(Stays);
+        }
+        let (new, source) = (self.code(new, false)?, self.code(source, false)?);
+        Ok(format!("replace({source}, {}, {new})", literal(plain)))
+    }
+
+    /// The action as it is, with the values of user variables put into it as texts.
+    fn substitute(&mut self, tokens: &[(Token, Range<usize>)], range: Range<usize>) {
+        self.converted.has_actions = true;
+        let is_call = |token: Option<&(Token, Range<usize>)>, name: &str| matches!(token, Some((Token::Word(word), _)) if word == name);
+        let mut offset = range.start;
+        let mut index = 0;
+        while let Some((token, place)) = tokens.get(index) {
+            let (text, end, used) = match (token, tokens.get(index + 1)) {
+                (Token::Word(word), Some((Token::Text(Some(name)), end))) if word == "user" => (name, end.end, 2),
+                (Token::Text(Some(name)), Some((Token::Pipe, _))) if is_call(tokens.get(index + 2), "user") => {
+                    (name, tokens[index + 2].1.end, 3)
+                }
+                (Token::Word(word), _) if REWRITTEN.contains(&word.as_str()) && self.note(word, place.clone()) => {
+                    index += 1;
+                    continue;
+                }
+                _ => {
+                    index += 1;
+                    continue;
+                }
+            };
+            let variable = self.lookup.user(text);
+            if variable.has_actions {
+                let title =
+                    format!("`{text}` holds template actions itself, which are not rendered inside of another one");
+                self.converted.notes.push((place.start..end, title));
+            }
+            self.converted.push(&self.text[offset..place.start]);
+            let has_quote = variable.default.as_ref().is_some_and(|default| default.contains('`'));
+            if has_quote {
+                self.converted.pieces.push(Piece::Code(format!("jsonencode({})", variable.code)));
+            } else {
+                self.converted.push("`");
+                self.converted.pieces.push(Piece::Code(variable.code));
+                self.converted.push("`");
+            }
+            offset = end;
+            index += used;
+        }
+        self.converted.push(&self.text[offset..range.end]);
+    }
+
+    /// Notes a function that HCL2 strings do not have. Always true, for use in a guard.
+    fn note(&mut self, word: &str, place: Range<usize>) -> bool {
+        let title = match word {
+            "build" => return true,
+            "user" => "the name of the variable is computed, and HCL2 has no `user`: name the variable as `var.NAME`"
+                .to_owned(),
+            "env" => "HCL2 has `env` in the defaults of variables only: declare a variable with it".to_owned(),
+            other => format!("HCL2 strings have no `{other}`: write it as a function of HCL2 in a local"),
+        };
+        self.converted.notes.push((place, title));
+        true
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    struct Fake;
+
+    impl Lookup for Fake {
+        fn user(&mut self, name: &str) -> Variable {
+            Variable {
+                code: format!("var.{name}"),
+                default: Some("a`b".repeat(usize::from(name == "q"))),
+                has_actions: name == "t",
+            }
+        }
+
+        fn environment(&mut self, name: &str) -> Variable {
+            Variable { code: format!("var.env_{name}"), default: None, has_actions: false }
+        }
+    }
+
+    #[track_caller]
+    fn check(place: Place, rows: &[(&str, &str)]) {
+        for (text, expected) in rows {
+            let converted = convert(text, place, &mut Fake);
+            assert_eq!(converted.expression(), *expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn plain_texts_are_escaped() {
+        check(
+            Place::Step,
+            &[
+                ("a", r#""a""#),
+                ("", r#""""#),
+                ("a\"b\\c\n\r\t\u{1}é", r#""a\"b\\c\n\r\t\u0001é""#),
+                ("${x} %{y} $x %y $$ %%", r#""$${x} %%{y} $x %y $$ %%""#),
+                ("$${x}%%{y}", r#""${"$"}$${x}${"%"}%%{y}""#),
+                ("${{user `x`}}", r#""${"$"}${var.x}""#),
+                ("%{{user `x`}}", r#""%${var.x}""#),
+                ("{ {{", r#""{ {{""#),
+                ("{{user `x", r#""{{user `x""#),
+            ],
+        );
+    }
+
+    #[test]
+    fn actions_that_hcl2_lacks_are_rewritten_and_the_others_stay() {
+        check(
+            Place::Step,
+            &[
+                ("{{user `x`}}", "var.x"),
+                ("{{ user \"x\" }}-{{build `ID`}}", r#""${var.x}-${build.ID}""#),
+                ("{{user `x` | upper}}", "upper(var.x)"),
+                ("{{replace_all `.` `-` (user `x`)}}", r#"replace(var.x, ".", "-")"#),
+                ("{{user `x` | replace `.` `-` -1}}", r#"replace(var.x, ".", "-")"#),
+                ("{{split (user `x`) `.` 1}}", r#"split(".", var.x)[1]"#),
+                ("{{template_dir}}/x", r#""${abspath(path.root)}/x""#),
+                (
+                    "{{timestamp}} {{isotime \"2006\"}} {{.Path}} {{uuid}}",
+                    r#""{{timestamp}} {{isotime \"2006\"}} {{.Path}} {{uuid}}""#,
+                ),
+                ("{{build_name}}", r#""{{build_name}}""#),
+            ],
+        );
+        check(Place::Source, &[("{{build `ID`}}", r#""{{build `ID`}}""#)]);
+        check(Place::Default, &[("{{env `A`}}", r#"env("A")"#), ("x{{env `A`}}", r#""x${env("A")}""#)]);
+        check(
+            Place::Local,
+            &[
+                ("{{env `A` | upper}}", "upper(var.env_A)"),
+                ("{{uuid}}", "uuidv4()"),
+                ("{{vault `a` `b`}}", r#"vault("a", "b")"#),
+            ],
+        );
+    }
+
+    #[test]
+    fn what_hcl2_cannot_say_keeps_its_action_around_the_value() {
+        check(
+            Place::Step,
+            &[
+                ("{{user `x` | clean_resource_name}}", r#""{{`${var.x}` | clean_resource_name}}""#),
+                ("{{if eq (user `x`) `y`}}a{{end}}", r#""{{if eq (`${var.x}`) `y`}}a{{end}}""#),
+                ("{{- user `x` -}}", r#""{{- `${var.x}` -}}""#),
+                ("{{`x` | user | printf \"%s\"}}", r#""{{`${var.x}` | printf \"%s\"}}""#),
+                ("{{replace_all `/a/` `-` (user `x`)}}", r#""{{replace_all `/a/` `-` (`${var.x}`)}}""#),
+                ("{{user `q` | clean_resource_name}}", r#""{{${jsonencode(var.q)} | clean_resource_name}}""#),
+            ],
+        );
+    }
+
+    #[test]
+    fn what_may_differ_is_noted() {
+        for (text, place, count) in [
+            ("{{env `A`}}", Place::Step, 1),
+            ("{{user (printf `x`)}}", Place::Step, 1),
+            ("{{user `t` | upper}}", Place::Step, 1),
+            ("{{user `t`}}", Place::Step, 0),
+            ("{{vault `a`}}", Place::Step, 1),
+        ] {
+            assert_eq!(convert(text, place, &mut Fake).notes.len(), count, "{text}");
+        }
+    }
+}
