@@ -1,7 +1,7 @@
 //! What the blocks of a template declare, for `inspect`. Mistakes are not told here: reading the builds tells them.
 
-use kiln_core::Diagnostics;
 use kiln_core::outline::{BuildOutline, ComponentOutline, DataOutline, Outline};
+use kiln_core::{Diagnostics, Span};
 use kiln_language::convert::convert;
 use kiln_language::print::UNKNOWN;
 use kiln_language::syntax::{Attribute, Block, Body};
@@ -9,7 +9,9 @@ use kiln_language::value::{Type, Value};
 
 use super::blocks::Declarations;
 use super::dynamic::{Expanded, ExpandedBlock, expand};
+use super::repetition::{self, Element, Purpose, Repetition, refers_to_each};
 use super::scope::{Bindings, Overlay, Values};
+use super::sources::{Instance, Sources};
 
 /// The outline of all `build` and `data` blocks.
 pub(crate) fn outline(declarations: &Declarations, values: &Values) -> Outline {
@@ -19,7 +21,8 @@ pub(crate) fn outline(declarations: &Declarations, values: &Values) -> Outline {
         .map(|data| DataOutline { name: format!("data.{}.{}", data.kind.text, data.name.text), span: data.header })
         .collect();
     data_sources.sort_by(|left, right| left.name.cmp(&right.name));
-    let builds = declarations.builds.iter().map(|block| Reader::new(values).build(block)).collect();
+    let mut reader = Reader::new(declarations, values);
+    let builds = declarations.builds.iter().flat_map(|block| reader.builds(block)).collect();
     Outline { builds, data_sources, legacy: None }
 }
 
@@ -27,40 +30,85 @@ struct Reader<'a> {
     values: &'a Values,
     /// `source` and `build`, which no build gives a value here.
     around: Bindings,
+    sources: Sources<'a>,
     ignored: Diagnostics,
 }
 
 impl<'a> Reader<'a> {
-    fn new(values: &'a Values) -> Reader<'a> {
+    fn new(declarations: &'a Declarations, values: &'a Values) -> Reader<'a> {
         let unknown = || Value::unknown(Type::Any);
-        Reader { values, around: Bindings::of_build(unknown(), unknown()), ignored: Diagnostics::new() }
+        Reader {
+            values,
+            around: Bindings::of_build(unknown(), unknown()),
+            sources: Sources::new(declarations, values),
+            ignored: Diagnostics::new(),
+        }
     }
 
-    fn build(mut self, block: &Block) -> BuildOutline {
-        let around = self.around.clone();
+    /// A build, as often as `for_each` and `enabled` say.
+    fn builds(&mut self, block: &Block) -> Vec<BuildOutline> {
+        let scope = Overlay { values: self.values, bindings: &self.around };
+        match repetition::read(&block.body, &scope, Purpose::Names, &mut self.ignored) {
+            Repetition::Once => vec![self.build(block, None)],
+            Repetition::Never(_) => Vec::new(),
+            Repetition::Each { elements, .. } => {
+                elements.iter().map(|element| self.build(block, Some(element))).collect()
+            }
+        }
+    }
+
+    fn build(&mut self, block: &Block, element: Option<&Element>) -> BuildOutline {
+        let around = element.map_or_else(|| self.around.clone(), |element| element.bind(&self.around));
+        let name = block.body.attribute("name");
+        let written = self.text(name, &around).unwrap_or_default();
+        let is_complete = name.is_some_and(|name| refers_to_each(&name.value));
+        let name = match element {
+            Some(element) if !is_complete => element.name_after(&written),
+            _ => written,
+        };
         let mut build = BuildOutline {
-            name: self.text(block.body.attribute("name"), &around).filter(|name| !name.is_empty()),
+            name: Some(name).filter(|name| !name.is_empty()),
             description: self.text(block.body.attribute("description"), &around).filter(|text| !text.is_empty()),
             span: block.header,
-            sources: self.listed_sources(&block.body),
+            sources: self.listed_sources(&block.body, &around),
             steps: Vec::new(),
             error_cleanup: None,
             post_processors: Vec::new(),
         };
-        for block in self.blocks(&block.body, &around) {
+        for block in self.repeated_blocks(&block.body, &around) {
             match block.kind.text.as_str() {
-                "source" => build.sources.extend(block.labels.first().and_then(|label| source_name(&label.text))),
+                "source" => {
+                    let label = block.labels.first().map(|label| label.text.clone());
+                    build.sources.extend(label.into_iter().flat_map(|label| self.source_names(&label, block.header)));
+                }
                 "provisioner" => build.steps.extend(self.component(&block)),
                 "error-cleanup-provisioner" => build.error_cleanup = self.component(&block),
                 "post-processor" => build.post_processors.extend(self.component(&block).map(|link| vec![link])),
                 "post-processors" => {
-                    let links = self.blocks(block.body, &block.bindings);
+                    let links = self.repeated_blocks(block.body, &block.bindings);
                     build.post_processors.push(links.iter().filter_map(|link| self.component(link)).collect());
                 }
                 _ => {}
             }
         }
         build
+    }
+
+    /// The blocks of a body, as often as they are meant.
+    fn repeated_blocks<'b>(&mut self, body: &'b Body, bindings: &Bindings) -> Vec<ExpandedBlock<'b>> {
+        let mut repeated = Vec::new();
+        for block in self.blocks(body, bindings) {
+            let scope = Overlay { values: self.values, bindings: &block.bindings };
+            match repetition::read(block.body, &scope, Purpose::Steps, &mut self.ignored) {
+                Repetition::Once => repeated.push(block),
+                Repetition::Never(_) => {}
+                Repetition::Each { elements, .. } => {
+                    let each = |element: &Element| element.bind(&block.bindings);
+                    repeated.extend(elements.iter().map(|it| ExpandedBlock { bindings: each(it), ..block.clone() }));
+                }
+            }
+        }
+        repeated
     }
 
     /// The blocks of a body, `dynamic` ones expanded.
@@ -73,11 +121,21 @@ impl<'a> Reader<'a> {
         items.into_iter().filter_map(block).collect()
     }
 
-    fn listed_sources(&mut self, body: &Body) -> Vec<String> {
+    fn listed_sources(&mut self, body: &Body, bindings: &Bindings) -> Vec<String> {
         let Some(listed) = body.attribute("sources") else { return Vec::new() };
-        let value = Overlay { values: self.values, bindings: &self.around }.evaluate(&listed.value, &mut self.ignored);
+        let value = Overlay { values: self.values, bindings }.evaluate(&listed.value, &mut self.ignored);
         let elements = value.as_elements().unwrap_or_default();
-        elements.iter().filter_map(|element| source_name(element.as_str().unwrap_or(UNKNOWN))).collect()
+        let references = elements.iter().map(|element| element.as_str().unwrap_or(UNKNOWN));
+        references.flat_map(|reference| self.source_names(reference, listed.value.span)).collect()
+    }
+
+    /// `type.name` of what a reference means: all of a family, none where it is left out, and what it says where it is not
+    /// declared.
+    fn source_names(&mut self, reference: &str, span: Span) -> Vec<String> {
+        match self.sources.find(reference, span, &mut self.ignored) {
+            Some(found) if !found.is_guess => found.instances.iter().map(Instance::full_name).collect(),
+            _ => source_name(reference).into_iter().collect(),
+        }
     }
 
     fn component(&mut self, block: &ExpandedBlock<'_>) -> Option<ComponentOutline> {

@@ -569,3 +569,45 @@ fn files_of_kiln_stand_beside_those_of_packer() {
     alone.options.template = "more.kiln.hcl".into();
     assert!(alone.report().contains("the variable `image` is not declared"), "{}", alone.report());
 }
+
+#[test]
+fn an_outline_shows_what_is_repeated() {
+    let text = r#"
+source "docker" "x" {
+  for_each = ["a", "b"]
+}
+source "docker" "off" {
+  enabled = false
+}
+build {
+  for_each = ["1", "2"]
+  name     = "n"
+  sources  = ["docker.x", "docker.off", "docker.nowhere"]
+  provisioner "shell" {
+    for_each = ["p", "q"]
+    name     = each.key
+  }
+  provisioner "shell" {
+    enabled = source.name == "x-a"
+  }
+  provisioner "file" {
+    enabled = false
+  }
+}
+build {
+  enabled = false
+  sources = ["docker.x-b"]
+}
+build {
+  source "docker.x-b" {}
+}
+"#;
+    let loaded = Fixture::file(text).load();
+    let outline = &loaded.partial.as_ref().unwrap().outline;
+    let names: Vec<_> = outline.builds.iter().map(|build| build.name.as_deref()).collect();
+    assert_eq!(names, [Some("n-1"), Some("n-2"), None]);
+    assert_eq!(outline.builds[1].sources, ["docker.x-a", "docker.x-b", "docker.nowhere"]);
+    assert_eq!(outline.builds[2].sources, ["docker.x-b"]);
+    let steps: Vec<_> = outline.builds[0].steps.iter().map(|step| (&*step.kind, step.name.as_deref())).collect();
+    assert_eq!(steps, [("shell", Some("p")), ("shell", Some("q")), ("shell", None)]);
+}
