@@ -14,9 +14,11 @@ mod support;
 
 mod build_docker;
 mod cli;
+mod console;
 mod examples;
 mod faults;
 mod fmt;
+mod inspect;
 mod kill;
 mod push;
 mod readme;

@@ -181,6 +181,18 @@ pub(crate) fn available(what: &str, is_there: bool) -> bool {
     is_there
 }
 
+/// Packer 1.6.6, to check records of it with: only where `KILN_TEST_PACKER=1` asks for it, and then it must be there.
+pub(crate) fn packer() -> Option<PathBuf> {
+    if std::env::var_os("KILN_TEST_PACKER").is_none_or(|value| value != "1") {
+        eprintln!("SKIPPED: the records of Packer 1.6.6; set KILN_TEST_PACKER=1 to check them against it");
+        return None;
+    }
+    let version = Command::new("packer").arg("version").env("CHECKPOINT_DISABLE", "1").output();
+    let is_oracle = version.is_ok_and(|output| String::from_utf8_lossy(&output.stdout).contains("v1.6.6"));
+    assert!(is_oracle, "KILN_TEST_PACKER=1, and there is no Packer 1.6.6");
+    Some(PathBuf::from("packer"))
+}
+
 /// Replaces what differs from run to run, for snapshots.
 pub(crate) fn stable(text: &str, world: &World) -> String {
     let patterns = [

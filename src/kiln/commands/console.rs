@@ -6,7 +6,7 @@ mod session;
 
 use std::io::{BufRead, IsTerminal, Write};
 
-use kiln_core::{Failure, FailureClass, Severity};
+use kiln_core::{Diagnostic, Failure, FailureClass, Severity};
 use kiln_template::{ConfigType, Loaded};
 
 use super::load::{self, Wanted};
@@ -34,10 +34,13 @@ pub(crate) fn run(arguments: &ConsoleArgs, settings: &Settings) -> Result<u8, Cl
         options.stdin = Some(if language == ConfigType::Json { "{}" } else { "" }.to_owned());
     }
     let mut loaded = kiln_template::load(&options);
-    if arguments.template.is_none() {
-        // Nothing is to be built.
-        loaded.diagnostics.items.retain(|item| item.code != "no-builders");
-    }
+    // Nothing is to be built, and what is given may be for the lines to use.
+    let is_beside_the_point = |item: &Diagnostic| match item.code {
+        "no-builders" => arguments.template.is_none(),
+        "undeclared-variable" => !item.is_error(),
+        _ => false,
+    };
+    loaded.diagnostics.items.retain(|item| !is_beside_the_point(item));
     let mut session = begin(loaded, arguments.template.is_some(), settings)?;
     if std::io::stdin().is_terminal() && std::io::stdout().is_terminal() {
         editor::run(&mut session, settings)?;

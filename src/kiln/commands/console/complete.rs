@@ -28,7 +28,7 @@ impl Names {
     /// Functions, values, and sources by name.
     pub(super) fn of_hcl(values: &hcl::Values, outline: &Outline) -> Names {
         let mut names: Vec<String> = function_names().into_iter().map(|name| format!("{name}(")).collect();
-        names.extend(["try(", "can(", "convert(", "templatefile("].map(str::to_owned));
+        names.extend(["try(", "can(", "convert(", "templatefile(", "templatestring("].map(str::to_owned));
         names.extend(COMMANDS.map(str::to_owned));
         for (root, value) in &values.roots {
             paths(root, value, DEPTH, &mut names);

@@ -137,23 +137,27 @@ fn complete_values(values: &mut hcl::Values, has_template: bool) {
 const HELP_HCL: &str = "\
 Type an HCL2 expression and press Enter to see its value: upper(var.name)
 
-Known are the template's variables (var.name), locals (local.name) and path.root, path.cwd, packer.version; \
-values of builds (source, build) are not. Functions are those of templates, but env.
+Known are the template's variables (var.name), its locals (local.name), path.root,
+path.cwd and packer.version; what only a build knows (source, build) is <unknown>.
+All functions of templates work, but env.
 
   variables  shows all variables and locals
   help       shows this
   exit       ends the console, as Ctrl-D does
 
-Texts of legacy JSON templates ({{timestamp}}) are not rendered here: start with a JSON template, or -config-type=json.";
+Texts of legacy JSON templates ({{timestamp}}) are not rendered here: start the
+console with such a template, or with -config-type=json.";
 
 const HELP_JSON: &str = "\
-Type a text of a legacy JSON template and press Enter to see what it becomes: web-{{timestamp}}
+Type a text of a legacy JSON template and press Enter to see what it becomes:
+web-{{timestamp}}
 
-Known are the template's variables ({{user `name`}}) and the functions of such texts, but env; values of builds \
-({{build_name}}) are not.
+Known are the template's variables ({{user `name`}}) and the functions of such
+texts, but env; what only a build knows ({{build_name}}) is not.
 
   variables  shows all variables
   help       shows this
   exit       ends the console, as Ctrl-D does
 
-For HCL2 expressions start with an HCL2 template, or with -config-type=hcl2.";
+For HCL2 expressions start the console with an HCL2 template, or with
+-config-type=hcl2.";

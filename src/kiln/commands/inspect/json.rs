@@ -39,7 +39,7 @@ pub(super) fn of(plan: &Plan, sources: &SourceMap) -> Json {
     if let (Some(legacy), Some(json)) = (&plan.outline.legacy, json.as_object_mut()) {
         // What is HCL2's alone.
         for name in ["data_sources", "build_blocks", "extensions"] {
-            json.remove(name);
+            json.shift_remove(name);
         }
         json.insert(
             "builders".to_owned(),

@@ -8,7 +8,7 @@ use kiln_language::syntax::{Attribute, Block, Body};
 use kiln_language::value::{Type, Value};
 
 use super::blocks::Declarations;
-use super::dynamic::{Expanded, ExpandedBlock, expand};
+use super::dynamic::{ExpandedBlock, expand_block};
 use super::repetition::{self, Element, Purpose, Repetition, refers_to_each};
 use super::scope::{Bindings, Overlay, Values};
 use super::sources::{Instance, Sources};
@@ -113,12 +113,7 @@ impl<'a> Reader<'a> {
 
     /// The blocks of a body, `dynamic` ones expanded.
     fn blocks<'b>(&mut self, body: &'b Body, bindings: &Bindings) -> Vec<ExpandedBlock<'b>> {
-        let items = expand(body, self.values, bindings, &mut self.ignored);
-        let block = |item| match item {
-            Expanded::Block(block) => Some(block),
-            Expanded::Attribute(_) => None,
-        };
-        items.into_iter().filter_map(block).collect()
+        body.blocks().flat_map(|block| expand_block(block, self.values, bindings, &mut self.ignored)).collect()
     }
 
     fn listed_sources(&mut self, body: &Body, bindings: &Bindings) -> Vec<String> {
