@@ -9,7 +9,7 @@ mod template;
 mod types;
 
 use kiln_core::{Diagnostic, Diagnostics, Span};
-pub use references::references;
+pub use references::{calls, references};
 
 use crate::convert::{ConvertError, convert, unify};
 use crate::functions::FunctionContext;

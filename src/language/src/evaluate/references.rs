@@ -7,14 +7,23 @@ use crate::syntax::{Expression, ExpressionKind, Name, SplatStep, TemplatePart};
 
 /// All references in an expression, names bound by `for` left out.
 pub fn references(expression: &Expression) -> Vec<Reference> {
-    let mut walk = Walk { bound: Vec::new(), found: Vec::new() };
+    let mut walk = Walk::default();
     walk.expression(expression);
     walk.found
 }
 
+/// The names of all functions that an expression calls.
+pub fn calls(expression: &Expression) -> Vec<&Name> {
+    let mut walk = Walk::default();
+    walk.expression(expression);
+    walk.calls
+}
+
+#[derive(Default)]
 struct Walk<'a> {
     bound: Vec<&'a str>,
     found: Vec<Reference>,
+    calls: Vec<&'a Name>,
 }
 
 impl<'a> Walk<'a> {
@@ -33,9 +42,13 @@ impl<'a> Walk<'a> {
             }
             // The second argument of `convert` is a type: its words are no references.
             ExpressionKind::Call { name, arguments, .. } if name.text == "convert" => {
+                self.calls.push(name);
                 arguments.iter().take(1).for_each(|argument| self.expression(argument));
             }
-            ExpressionKind::Call { arguments, .. } => arguments.iter().for_each(|argument| self.expression(argument)),
+            ExpressionKind::Call { name, arguments, .. } => {
+                self.calls.push(name);
+                arguments.iter().for_each(|argument| self.expression(argument));
+            }
             ExpressionKind::Unary(_, inner) | ExpressionKind::Parenthesis(inner) => self.expression(inner),
             ExpressionKind::Binary(_, left, right) => {
                 self.expression(left);

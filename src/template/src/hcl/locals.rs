@@ -8,6 +8,7 @@ use kiln_language::value::{Type, Value};
 
 use super::blocks::{check_items, labels};
 use super::scope::constant_bool;
+use super::variables::check_name;
 
 /// A line of a `locals` block, or a `local` block.
 #[derive(Debug, Clone)]
@@ -21,11 +22,16 @@ impl LocalDeclaration {
     /// Reads a `local` block.
     pub(crate) fn read(block: Block, diagnostics: &mut Diagnostics) -> Option<LocalDeclaration> {
         let [name] = labels(&block, ["its name"], diagnostics)?;
+        check_name(&name, "a local", diagnostics);
         check_items(&block.body, "a `local` block", &["expression", "sensitive"], &[], diagnostics);
         let attribute = |name: &str| block.body.attribute(name).map(|attribute| attribute.value.clone());
         let Some(value) = attribute("expression") else {
-            let title = "a `local` block needs `expression`";
-            diagnostics.push(Diagnostic::error("missing-argument", block.header, title));
+            // A misspelt one was told.
+            let names = block.body.attributes().map(|attribute| attribute.name.text.as_str());
+            if names.into_iter().all(|name| kiln_core::suggest::nearest(name, ["expression"]).is_none()) {
+                let title = "a `local` block needs `expression`";
+                diagnostics.push(Diagnostic::error("missing-argument", block.header, title));
+            }
             return None;
         };
         Some(LocalDeclaration { name, value, sensitive: attribute("sensitive") })

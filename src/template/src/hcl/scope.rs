@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use kiln_core::{Diagnostic, Diagnostics, Span, suggest};
-use kiln_language::evaluate::{Reference, Scope, Variables, evaluate, references};
+use kiln_language::evaluate::{Reference, Scope, Variables, calls, evaluate, references};
 use kiln_language::functions::FunctionContext;
 use kiln_language::syntax::{Expression, Name};
 use kiln_language::value::{Data, Value};
@@ -319,23 +319,35 @@ pub(crate) fn constant(
     (!failed).then_some(value)
 }
 
-/// A constant text.
+/// As [`constant`], for an argument that calls no functions either.
+pub(crate) fn literal(
+    expression: &Expression,
+    functions: &FunctionContext,
+    place: &str,
+    diagnostics: &mut Diagnostics,
+) -> Option<Value> {
+    if let Some(name) = calls(expression).first() {
+        let title = format!("{place} cannot call functions");
+        diagnostics.push(Diagnostic::error("not-constant", name.span, title).help("write the value itself"));
+        return None;
+    }
+    constant(expression, functions, place, diagnostics)
+}
+
+/// A text that is written as it is.
 pub(crate) fn constant_text(
     expression: &Expression,
     functions: &FunctionContext,
     place: &str,
     diagnostics: &mut Diagnostics,
 ) -> Option<String> {
-    let value = constant(expression, functions, place, diagnostics)?;
-    match value.data {
-        Data::String(text) => Some(text),
-        Data::Null(_) => None,
-        _ => {
-            let title = format!("{place} must be a string, and this is {}", value.type_of().friendly());
-            diagnostics.push(Diagnostic::error("wrong-type", expression.span, title));
-            None
-        }
+    let value = literal(expression, functions, place, diagnostics)?;
+    let text = value.to_text();
+    if text.is_none() && !value.is_null() {
+        let title = format!("{place} must be a string, and this is {}", value.type_of().friendly());
+        diagnostics.push(Diagnostic::error("wrong-type", expression.span, title));
     }
+    text
 }
 
 /// A constant truth value.
@@ -345,7 +357,7 @@ pub(crate) fn constant_bool(
     place: &str,
     diagnostics: &mut Diagnostics,
 ) -> Option<bool> {
-    let value = constant(expression, functions, place, diagnostics)?;
+    let value = literal(expression, functions, place, diagnostics)?;
     let converted = kiln_language::convert::convert(&value, &kiln_language::value::Type::Bool);
     let truth = converted.ok().and_then(|value| value.as_bool());
     if truth.is_none() {

@@ -3,16 +3,17 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use kiln_core::plan::VariableSummary;
-use kiln_core::{Diagnostic, Diagnostics, SourceMap, Span, redact, suggest};
+use kiln_core::{Diagnostic, Diagnostics, SourceId, SourceMap, Span, redact, suggest};
 use kiln_language::convert::convert;
-use kiln_language::evaluate::{Scope, references, type_of};
+use kiln_language::evaluate::{Scope, type_of};
 use kiln_language::functions::FunctionContext;
 use kiln_language::print;
 use kiln_language::syntax::{self, Block, Expression, Name};
 use kiln_language::value::{Type, Value};
 
 use super::blocks::{check_items, labels};
-use super::scope::{NoNames, Values, constant, constant_bool, constant_text};
+use super::scope::{NoNames, Values, constant, constant_bool, constant_text, literal};
+use super::validation::{Checked, Validation};
 use super::var_files::{Assigned, Assignment};
 
 const VARIABLE_ARGUMENTS: [&str; 4] = ["type", "default", "description", "sensitive"];
@@ -30,16 +31,11 @@ pub(crate) struct VariableDeclaration {
     validations: Vec<Validation>,
 }
 
-#[derive(Debug)]
-struct Validation {
-    condition: Expression,
-    message: Expression,
-}
-
 impl VariableDeclaration {
     /// Reads a `variable` block.
     pub(crate) fn read(block: Block, diagnostics: &mut Diagnostics) -> Option<VariableDeclaration> {
         let [name] = labels(&block, ["its name"], diagnostics)?;
+        check_name(&name, "a variable", diagnostics);
         let title = "a `variable` block";
         check_items(&block.body, title, &VARIABLE_ARGUMENTS, &["validation"], diagnostics);
         let attribute = |name: &str| block.body.attribute(name).map(|attribute| attribute.value.clone());
@@ -86,29 +82,26 @@ impl VariableDeclaration {
     }
 }
 
+/// Tells a label that cannot be written as a name in expressions.
+pub(crate) fn check_name(name: &Name, what: &str, diagnostics: &mut Diagnostics) {
+    let fits =
+        |index: usize, c: char| c.is_alphabetic() || c == '_' || (index > 0 && (c.is_alphanumeric() || c == '-'));
+    if !name.text.is_empty() && name.text.chars().enumerate().all(|(index, c)| fits(index, c)) {
+        return;
+    }
+    let title = format!("`{}` cannot be the name of {what}", name.text);
+    diagnostics.push(
+        Diagnostic::error("wrong-name", name.span, title)
+            .help("a name begins with a letter or `_`, and goes on with letters, digits, `_` and `-`"),
+    );
+}
+
 /// The default under a wrong name, which was told: that the variable has none would be told in vain.
 fn misspelt_default(body: &syntax::Body) -> Option<Expression> {
     let meant = |name: &str| suggest::nearest(name, VARIABLE_ARGUMENTS) == Some("default");
     let unknown = |name: &str| !VARIABLE_ARGUMENTS.contains(&name);
     let found = body.attributes().find(|attribute| unknown(&attribute.name.text) && meant(&attribute.name.text))?;
     Some(found.value.clone())
-}
-
-impl Validation {
-    fn read(block: &Block, diagnostics: &mut Diagnostics) -> Option<Validation> {
-        labels(block, [], diagnostics)?;
-        check_items(&block.body, "a `validation` block", &["condition", "error_message"], &[], diagnostics);
-        let mut attribute = |name: &str| {
-            let found = block.body.attribute(name).map(|attribute| attribute.value.clone());
-            if found.is_none() {
-                let title = format!("a `validation` block needs `{name}`");
-                diagnostics.push(Diagnostic::error("missing-argument", block.header, title));
-            }
-            found
-        };
-        let (condition, message) = (attribute("condition"), attribute("error_message"));
-        Some(Validation { condition: condition?, message: message? })
-    }
 }
 
 /// All variables with their values.
@@ -193,7 +186,7 @@ impl Resolver<'_> {
             (None, None) => Type::Any,
         };
         let value = match winner {
-            Some(winner) => self.assigned(winner, &kind, is_sensitive),
+            Some(winner) => self.assigned(winner, &kind, default.as_ref(), is_sensitive),
             None => match default {
                 Some(default) => Some((default, declaration.default.as_ref().map_or(declaration.header, |it| it.span))),
                 None => {
@@ -206,7 +199,10 @@ impl Resolver<'_> {
         };
         let Some((value, span)) = value else { return (Value::unknown(kind).marked(is_sensitive), is_sensitive) };
         let value = value.marked(is_sensitive);
-        self.validate(&value, span);
+        for validation in &declaration.validations {
+            let checked = Checked { name: &declaration.name.text, value: &value, span };
+            validation.check(&checked, self.functions, self.diagnostics);
+        }
         (value, is_sensitive)
     }
 
@@ -234,12 +230,18 @@ impl Resolver<'_> {
     }
 
     /// The value of the winning assignment, and its place.
-    fn assigned(&mut self, winner: Assignment, kind: &Type, is_sensitive: bool) -> Option<(Value, Span)> {
+    fn assigned(
+        &mut self,
+        winner: Assignment,
+        kind: &Type,
+        default: Option<&Value>,
+        is_sensitive: bool,
+    ) -> Option<(Value, Span)> {
         let (value, span) = match winner.value {
             Assigned::Text { text, origin } => self.text(&text, &origin, kind, is_sensitive)?,
             Assigned::Expression(expression) => {
                 let span = expression.span;
-                (constant(&expression, self.functions, "a value in a var file", self.diagnostics)?, span)
+                (literal(&expression, self.functions, "a value in a var file", self.diagnostics)?, span)
             }
             Assigned::Value(value, span) => (value, span),
         };
@@ -251,7 +253,10 @@ impl Resolver<'_> {
                 _ => false,
             };
         if fits_loosely {
-            return Some((value, span));
+            // Where it has the parts of the default, these say of which types they are, as in Packer.
+            let same = default.filter(|default| same_parts(default, &value));
+            let exact = same.and_then(|default| convert(&value, &default.type_of()).ok());
+            return Some((exact.unwrap_or(value), span));
         }
         match convert(&value, kind) {
             Ok(value) => Some((value, span)),
@@ -272,14 +277,16 @@ impl Resolver<'_> {
         }
     }
 
-    /// A text from the command line or the environment: as it is for texts, numbers, bools and where nothing is said,
-    /// else an HCL expression. The text gets a place of its own, masked where it is sensitive.
+    /// A text from the command line or the environment: as it is for texts, numbers and where nothing is said, else an HCL
+    /// expression. The text gets a place of its own, masked where it is sensitive.
     fn text(&mut self, text: &str, origin: &str, kind: &Type, is_sensitive: bool) -> Option<(Value, Span)> {
-        if kind.is_primitive() || *kind == Type::Any {
+        let says_nothing = self.declaration.kind.is_none() && self.declaration.default.is_none();
+        if matches!(kind, Type::String | Type::Number | Type::Bool) || says_nothing {
             let shown = if is_sensitive { redact::MASK } else { text };
             let source = self.sources.add(origin, None, shown);
-            let value = if matches!(kind, Type::Number | Type::Bool) { text.trim() } else { text };
-            return Some((Value::string(value), Span::new(source, 0..shown.len())));
+            let span = Span::new(source, 0..shown.len());
+            let read = if *kind == Type::Bool { self.quietly(text, source) } else { None };
+            return Some((read.unwrap_or_else(|| Value::string(text)), span));
         }
         // Places in the masked text stay those of the real one.
         let masked =
@@ -290,7 +297,7 @@ impl Resolver<'_> {
         let mut own = Diagnostics::new();
         let value = syntax::parse_expression(source, text, &mut own)
             .filter(|_| !own.has_errors())
-            .and_then(|expression| constant(&expression, self.functions, "a variable's value", &mut own));
+            .and_then(|expression| literal(&expression, self.functions, "a variable's value", &mut own));
         let failed = own.has_errors();
         let header = self.declaration.header;
         let note = format!(
@@ -308,6 +315,13 @@ impl Resolver<'_> {
         Some((value?, span)).filter(|_| !failed)
     }
 
+    /// The value of a text that is an HCL expression; no word about one that is not.
+    fn quietly(&self, text: &str, source: SourceId) -> Option<Value> {
+        let mut own = Diagnostics::new();
+        let expression = syntax::parse_expression(source, text, &mut own).filter(|_| !own.has_errors())?;
+        literal(&expression, self.functions, "a variable's value", &mut own)
+    }
+
     fn report_unset(&mut self, is_sensitive: bool) {
         let name = &self.declaration.name.text;
         let environment = format!("in the environment as `KILN_VAR_{name}` or `PKR_VAR_{name}`");
@@ -321,61 +335,6 @@ impl Resolver<'_> {
             Diagnostic::error("unset-variable", self.declaration.header, title).label("has no default").help(help),
         );
     }
-
-    fn validate(&mut self, value: &Value, span: Span) {
-        for validation in &self.declaration.validations {
-            let Some(message) = self.validation_message(&validation.message) else { continue };
-            let name = &self.declaration.name.text;
-            let foreign: Vec<_> = references(&validation.condition)
-                .into_iter()
-                .filter(|found| found.root != "var" || found.path.first().is_none_or(|first| first.text != *name))
-                .collect();
-            for found in &foreign {
-                let title = format!("the condition of `{name}` may refer to `var.{name}` only");
-                self.diagnostics.push(Diagnostic::error("foreign-reference", found.span, title));
-            }
-            if !foreign.is_empty() {
-                continue;
-            }
-            let mut own = Values::new(self.functions.clone(), "");
-            own.roots.clear();
-            own.set("var", name, value.clone());
-            let mut found = Diagnostics::new();
-            let verdict = kiln_language::evaluate::evaluate(&validation.condition, &own.scope(), &mut found);
-            let failed = found.has_errors();
-            self.diagnostics.extend(found);
-            if failed || verdict.is_unknown() {
-                continue;
-            }
-            match convert(&verdict, &Type::Bool).ok().and_then(|verdict| verdict.as_bool()) {
-                Some(true) => {}
-                Some(false) => self.diagnostics.push(
-                    Diagnostic::error("invalid-value", span, format!("the value of `{name}` is not valid"))
-                        .label(message)
-                        .also(validation.condition.span, "this condition does not hold"),
-                ),
-                None => self.diagnostics.push(Diagnostic::error(
-                    "wrong-type",
-                    validation.condition.span,
-                    format!("a condition must be `true` or `false`, and this is {}", verdict.type_of().friendly()),
-                )),
-            }
-        }
-    }
-
-    /// The message, which must be a sentence (Packer's rule).
-    fn validation_message(&mut self, expression: &Expression) -> Option<String> {
-        let message = constant_text(expression, self.functions, "`error_message`", self.diagnostics)?;
-        let is_sentence = message.chars().next().is_some_and(char::is_uppercase) && message.ends_with(['.', '?', '!']);
-        if !is_sentence {
-            self.diagnostics.push(
-                Diagnostic::error("not-a-sentence", expression.span, "`error_message` must be a full sentence")
-                    .help("start with a capital letter and end with `.`, `?` or `!`"),
-            );
-            return None;
-        }
-        Some(message)
-    }
 }
 
 /// The type that an untyped variable's default gives it. A tuple or object only says "a list" or "a map" of some kind:
@@ -385,6 +344,14 @@ fn shape_of(default: &Value) -> Type {
         Type::Tuple(_) => Type::list(Type::Any),
         Type::Object(_) => Type::map(Type::Any),
         kind => kind,
+    }
+}
+
+/// Whether a value has as many elements, or the same keys.
+fn same_parts(default: &Value, value: &Value) -> bool {
+    match (default.as_entries(), value.as_entries()) {
+        (Some(default), Some(entries)) => default.keys().eq(entries.keys()),
+        _ => default.as_elements().map(<[Value]>::len) == value.as_elements().map(<[Value]>::len),
     }
 }
 
