@@ -12,6 +12,7 @@
 
 mod support;
 
+mod beyond_packer;
 mod build_docker;
 mod cli;
 mod console;
