@@ -7,7 +7,7 @@ use kiln_core::{Diagnostic, Diagnostics, Span, suggest};
 use kiln_language::evaluate::{Reference, Scope, Variables, calls, evaluate, references};
 use kiln_language::functions::FunctionContext;
 use kiln_language::syntax::{Expression, Name};
-use kiln_language::value::{Data, Value};
+use kiln_language::value::Value;
 
 use super::ambient::{Git, host_value};
 use super::graph::{Late, Roots, Settled, View};

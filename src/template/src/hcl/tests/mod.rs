@@ -10,6 +10,7 @@ mod mistakes;
 mod oracle;
 mod plans;
 mod variables;
+mod verdicts;
 
 use std::fmt::Write as _;
 use std::sync::Arc;

@@ -1,5 +1,10 @@
 //! Variables and locals as Packer 1.6.6 (`packer inspect`) gives them, compared case by case. The expectations were taken
-//! from its output; the two-line head of a case names the arguments and environment it was given.
+//! from its output; the two-line head of a case names the arguments and environment it was given. With `KILN_TEST_PACKER=1`
+//! they are compared with the packer of this machine.
+
+use std::process::Command;
+
+use kiln_core::plan::VariableSummary;
 
 use super::{Fixture, plan};
 
@@ -346,32 +351,85 @@ local.b: "{\n  \"k\" = [\n    1,\n    2,\n  ]\n}""#,
     },
 ];
 
-#[test]
-fn variables_and_locals_are_those_of_packer() {
-    for case in CASES {
-        let mut fixture = Fixture::directory(case.files);
-        fixture.options.allow_unset = true;
-        for pair in case.arguments.chunks(2) {
+impl Case {
+    fn fixture(&self) -> Fixture {
+        let mut fixture = Fixture::directory(self.files);
+        for pair in self.arguments.chunks(2) {
             match pair {
                 ["-var", assignment] => {
                     let (name, value) = assignment.split_once('=').unwrap();
                     fixture = fixture.var(name, value);
                 }
                 ["-var-file", file] => fixture.options.variable_files.push((*file).into()),
-                _ => panic!("unknown argument in {}", case.name),
+                _ => panic!("unknown argument in {}", self.name),
             }
         }
-        for (name, value) in case.environment {
+        for (name, value) in self.environment {
             fixture = fixture.env(name, value);
         }
+        fixture
+    }
+}
+
+#[test]
+fn variables_and_locals_are_those_of_packer() {
+    for case in CASES {
+        let mut fixture = case.fixture();
+        fixture.options.allow_unset = true;
         let loaded = fixture.load();
         let plan = plan(&loaded);
-        // Packer shows a text without quotes of its own.
-        let shown = |value: &str| serde_json::from_str(value).unwrap_or_else(|_| value.to_owned());
-        let line = |root: &str, name: &str, value: &str| format!("{root}.{name}: {:?}", shown(value));
-        let variables = plan.variables.iter().map(|variable| line("var", &variable.name, &variable.value));
-        let locals = plan.locals.iter().map(|local| line("local", &local.name, &local.value));
+        let line = |root: &str, value: &VariableSummary| format!("{root}.{}: {:?}", value.name, value.shown);
+        let variables = plan.variables.iter().map(|variable| line("var", variable));
+        let locals = plan.locals.iter().map(|local| line("local", local));
         let found: Vec<String> = variables.chain(locals).collect();
         assert_eq!(found.join("\n"), case.expected, "{}", case.name);
+    }
+}
+
+#[test]
+fn the_expectations_are_those_of_packer() {
+    let Some(packer) = packer() else { return };
+    for case in CASES {
+        let shown = packer.run(&case.fixture(), "inspect").unwrap_or_default();
+        let values: Vec<&str> =
+            shown.lines().filter(|line| line.starts_with("var.") || line.starts_with("local.")).collect();
+        assert_eq!(values.join("\n"), case.expected, "{}", case.name);
+    }
+}
+
+/// Packer 1.6.6 on this machine.
+pub(super) struct Packer;
+
+/// Packer, where the records are to be checked against it.
+pub(super) fn packer() -> Option<Packer> {
+    if std::env::var_os("KILN_TEST_PACKER").is_none_or(|value| value != "1") {
+        eprintln!("SKIPPED: KILN_TEST_PACKER=1 compares the record with packer 1.6.6");
+        return None;
+    }
+    let version = Command::new("packer").arg("version").env("CHECKPOINT_DISABLE", "1").output();
+    let is_there = version.is_ok_and(|output| String::from_utf8_lossy(&output.stdout).contains("v1.6.6"));
+    assert!(is_there, "KILN_TEST_PACKER=1, and there is no Packer 1.6.6");
+    Some(Packer)
+}
+
+impl Packer {
+    /// The output of a command on a fixture, where it succeeds.
+    pub(super) fn run(&self, fixture: &Fixture, command: &str) -> Option<String> {
+        let options = &fixture.options;
+        let variables = options.variables.iter().flat_map(|(name, value)| ["-var".into(), format!("{name}={value}")]);
+        let files =
+            options.variable_files.iter().flat_map(|file| ["-var-file".into(), file.to_string_lossy().into_owned()]);
+        let output = Command::new("packer")
+            .arg(command)
+            .args(variables.chain(files))
+            .arg(".")
+            .current_dir(&options.working_dir)
+            .env_clear()
+            .envs([("CHECKPOINT_DISABLE", "1"), ("PACKER_NO_COLOR", "1"), ("PATH", "/usr/bin:/bin")])
+            .env("HOME", &options.working_dir)
+            .envs(&options.environment)
+            .output()
+            .unwrap();
+        output.status.success().then(|| String::from_utf8_lossy(&output.stdout).into_owned())
     }
 }
