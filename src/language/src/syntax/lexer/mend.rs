@@ -192,12 +192,16 @@ impl Lexer<'_> {
 
     /// `${name` in a heredoc whose closing tag is on the next line.
     pub(super) fn close_sequence_before_heredoc_tag(&mut self) {
+        let line = &self.text[self.position..self.line_end(self.position)];
+        // Few lines are one word, and much may be open.
+        if line.is_empty() || !line.trim().chars().all(super::continues_name) {
+            return;
+        }
         let Some(depth) = self.frames.iter().rposition(|frame| matches!(frame, Frame::Heredoc { .. })) else { return };
         if depth + 1 == self.frames.len() {
             return;
         }
         let Frame::Heredoc { tag, .. } = &self.frames[depth] else { return };
-        let line = &self.text[self.position..self.line_end(self.position)];
         if line.trim() != &self.text[tag.clone()] {
             return;
         }

@@ -4,6 +4,7 @@
 mod expression;
 mod template;
 
+use std::collections::HashMap;
 use std::ops::Range;
 
 use kiln_core::{Diagnostic, Diagnostics, SourceId, Span};
@@ -227,6 +228,7 @@ impl<'a> Parser<'a> {
     /// Attributes and blocks up to a closing brace or the end.
     fn items(&mut self) -> Vec<Item> {
         let mut items: Vec<Item> = Vec::new();
+        let mut arguments: HashMap<String, Span> = HashMap::new();
         loop {
             self.skip_newlines();
             let token = self.peek();
@@ -236,7 +238,7 @@ impl<'a> Parser<'a> {
             let start = self.position;
             match self.item() {
                 Ok(item) => {
-                    if self.is_new(&items, &item) {
+                    if self.is_new(&mut arguments, &item) {
                         items.push(item);
                     }
                     if self.item_end(items.last()).is_err() {
@@ -253,14 +255,14 @@ impl<'a> Parser<'a> {
         }
     }
 
-    fn is_new(&mut self, items: &[Item], item: &Item) -> bool {
+    /// Whether no argument of the name was set before; `arguments` holds those that were.
+    fn is_new(&mut self, arguments: &mut HashMap<String, Span>, item: &Item) -> bool {
         let Item::Attribute(attribute) = item else { return true };
         let name = &attribute.name;
-        let earlier = items.iter().find_map(|item| match item {
-            Item::Attribute(earlier) if earlier.name.text == name.text => Some(earlier.name.span),
-            _ => None,
-        });
-        let Some(earlier) = earlier else { return true };
+        let Some(earlier) = arguments.get(&name.text).copied() else {
+            arguments.insert(name.text.clone(), name.span);
+            return true;
+        };
         let diagnostic = Diagnostic::error("duplicate-argument", name.span, format!("`{}` is set twice", name.text))
             .label("again here")
             .also(earlier, "first here");
