@@ -7,7 +7,7 @@ mod replace;
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 
-use kiln_core::{Failure, FailureClass, Redactor, SourceMap};
+use kiln_core::{Diagnostics, Failure, FailureClass, Redactor, SourceMap};
 use kiln_language::{format, syntax};
 
 use crate::args::FmtArgs;
@@ -91,14 +91,19 @@ fn read(path: &Path, is_stdin: bool) -> Result<String, FmtError> {
 fn formatted(name: &str, text: &str, settings: &Settings) -> Result<String, CliError> {
     let mut sources = SourceMap::new();
     let source = sources.add(name, None, text);
-    let mut diagnostics = kiln_core::Diagnostics::new();
-    syntax::parse_body(source, text, &mut diagnostics);
+    let mut diagnostics = Diagnostics::new();
+    // Both take their time with large files, and neither needs the other.
+    let formatted = std::thread::scope(|scope| {
+        let formatting = scope.spawn(|| format::format(text));
+        syntax::parse_body(source, text, &mut diagnostics);
+        formatting.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    });
     if diagnostics.has_errors() {
         diagnostics.sort();
         ui::show_diagnostics(Format::of_messages(settings), &diagnostics, &sources, &Redactor::new(), settings);
         return Err(CliError::Reported(FailureClass::Template));
     }
-    Ok(format::format(text))
+    Ok(formatted)
 }
 
 fn failure(error: FmtError) -> CliError {

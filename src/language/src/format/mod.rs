@@ -1,4 +1,5 @@
-//! The usual layout of HCL2 texts, the same that `packer fmt` gives, byte for byte.
+//! The usual layout of HCL2 texts, the same that `packer fmt` gives, byte for byte. (Of release 1.6.6, but for `!x`, which
+//! it writes `! x`.)
 //!
 //! Only blanks between tokens change: lines are neither added nor removed, and what stands in texts, heredocs and
 //! comments stays. Four things are done, in this order:
@@ -163,7 +164,7 @@ impl<'a> Layout<'a> {
                 }
                 _ => token.range(),
             };
-            out.extend(std::iter::repeat_n(' ', self.blanks[index]));
+            push_blanks(&mut out, self.blanks[index]);
             end = range.end;
             out.push_str(&self.text[range]);
         }
@@ -211,6 +212,14 @@ fn bracket(kind: TokenKind) -> i32 {
         BraceOpen | BracketOpen | ParenthesisOpen | InterpolationOpen | DirectiveOpen => 1,
         BraceClose | BracketClose | ParenthesisClose | TemplateClose => -1,
         _ => 0,
+    }
+}
+
+fn push_blanks(out: &mut String, count: usize) {
+    const BLANKS: &str = "                                ";
+    match BLANKS.get(..count) {
+        Some(blanks) => out.push_str(blanks),
+        None => out.extend(std::iter::repeat_n(' ', count)),
     }
 }
 

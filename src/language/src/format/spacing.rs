@@ -6,7 +6,7 @@ use crate::syntax::lexer::{Token, TokenKind};
 /// `left`, where there is one.
 pub(super) fn is_apart(text: &str, before: Option<Token>, left: Token, right: Token) -> bool {
     use TokenKind::{
-        Arrow, BraceClose, BraceOpen, BracketClose, BracketOpen, Comma, Comment, DirectiveOpen, Dot, Ellipsis,
+        Arrow, Bang, BraceClose, BraceOpen, BracketClose, BracketOpen, Comma, Comment, DirectiveOpen, Dot, Ellipsis,
         HeredocClose, HeredocOpen, Identifier, InterpolationOpen, Literal, Minus, Number, ParenthesisClose,
         ParenthesisOpen, QuoteClose, QuoteOpen, TemplateClose,
     };
@@ -20,6 +20,8 @@ pub(super) fn is_apart(text: &str, before: Option<Token>, left: Token, right: To
         (QuoteOpen | HeredocOpen | Literal | InterpolationOpen | DirectiveOpen | TemplateClose, _)
         | (_, QuoteClose | HeredocClose | Literal | InterpolationOpen | DirectiveOpen | TemplateClose)
         | (ParenthesisOpen | BracketOpen, _) => false,
+        // Packer 1.6.6 wrote `! x`, newer releases do not.
+        (Bang, _) => false,
         // Also before what closes: `[1, ]`.
         (Comma, _) => true,
         (_, ParenthesisClose | BracketClose) | (BraceOpen, BraceClose) => false,
