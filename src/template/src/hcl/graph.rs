@@ -30,7 +30,7 @@ pub(crate) type Roots = BTreeMap<String, Value>;
 #[derive(Debug)]
 pub(crate) enum Node {
     /// A local.
-    Local(LocalDeclaration),
+    Local(Box<LocalDeclaration>),
     /// A data source.
     Data(Box<DataDeclaration>),
 }
@@ -65,7 +65,7 @@ impl Graph {
     /// Of declarations; of those with one name the first counts.
     pub(crate) fn new(locals: &[LocalDeclaration], data: &[DataDeclaration]) -> Graph {
         let mut graph = Graph::default();
-        let locals = locals.iter().map(|local| Node::Local(local.clone()));
+        let locals = locals.iter().map(|local| Node::Local(Box::new(local.clone())));
         for node in locals.chain(data.iter().map(|data| Node::Data(Box::new(data.clone())))) {
             let index = graph.nodes.len();
             if let std::collections::btree_map::Entry::Vacant(entry) = graph.by_label.entry(node.label()) {
@@ -153,6 +153,8 @@ impl std::fmt::Debug for Late {
 
 struct State {
     is_done: Vec<bool>,
+    /// What has no value for a mistake in it or in what it refers to.
+    failed: BTreeSet<usize>,
     /// What will be needed.
     noted: BTreeSet<usize>,
     roots: Arc<Roots>,
@@ -162,7 +164,7 @@ struct State {
 /// What evaluating everything gave, beside the values.
 #[derive(Default)]
 pub(crate) struct Settled {
-    /// Locals for `inspect`, by name.
+    /// Locals for `inspect`, by name; without those that failed, as in Packer.
     pub(crate) locals: Vec<VariableSummary>,
     /// Texts of sensitive values.
     pub(crate) secrets: Vec<String>,
@@ -180,6 +182,7 @@ impl Late {
         }
         let state = State {
             is_done: vec![false; graph.nodes.len()],
+            failed: BTreeSet::new(),
             noted: BTreeSet::new(),
             roots: Arc::new(roots),
             gains: Settled::default(),
@@ -225,7 +228,7 @@ impl Late {
         } else {
             for index in rest {
                 if !state.is_done[index] {
-                    state.keep(&self.graph.nodes[index], Value::unknown(Type::Any));
+                    state.keep(index, &self.graph.nodes[index], Value::unknown(Type::Any));
                 }
             }
         }
@@ -267,7 +270,11 @@ pub(crate) trait Keep {
     /// The mistakes so far.
     fn diagnostics(&mut self) -> &mut Diagnostics;
     /// A node has its value.
-    fn keep(&mut self, node: &Node, value: Value);
+    fn keep(&mut self, index: usize, node: &Node, value: Value);
+    /// A node is wrong: its value is not shown.
+    fn fail(&mut self, index: usize);
+    /// Whether a node is wrong.
+    fn has_failed(&self, index: usize) -> bool;
 }
 
 impl Keep for State {
@@ -279,20 +286,30 @@ impl Keep for State {
         &mut self.gains.diagnostics
     }
 
-    fn keep(&mut self, node: &Node, value: Value) {
+    fn fail(&mut self, index: usize) {
+        self.failed.insert(index);
+    }
+
+    fn has_failed(&self, index: usize) -> bool {
+        self.failed.contains(&index)
+    }
+
+    fn keep(&mut self, index: usize, node: &Node, value: Value) {
         collect_secrets(&value, false, &mut self.gains.secrets);
         let roots = Arc::make_mut(&mut self.roots);
         match node {
             Node::Local(local) => {
-                self.gains.locals.push(VariableSummary {
-                    name: local.name.text.clone(),
-                    value: print::written(&value),
-                    shown: print::to_hcl(&value),
-                    description: None,
-                    sensitive: value.sensitive,
-                    required: false,
-                    unset: false,
-                });
+                if !self.failed.contains(&index) {
+                    self.gains.locals.push(VariableSummary {
+                        name: local.name.text.clone(),
+                        value: print::written(&value),
+                        shown: print::to_hcl(&value),
+                        description: None,
+                        sensitive: value.sensitive,
+                        required: false,
+                        unset: false,
+                    });
+                }
                 set_in(roots, &["local"], &local.name.text, value);
             }
             Node::Data(data) => set_in(roots, &["data", &data.kind.text], &data.name.text, value),

@@ -77,8 +77,11 @@ impl Run<'_> {
             while in_flight.len() < MOST_READINGS
                 && let Some(position) = schedule.ready.pop_first()
             {
-                let node = &self.graph.nodes[self.order.nodes[position]];
-                let value = if self.order.in_circle.contains(&self.order.nodes[position]) {
+                let index = self.order.nodes[position];
+                let node = &self.graph.nodes[index];
+                let told = state.diagnostics().items.len();
+                let is_in_circle = self.order.in_circle.contains(&index);
+                let value = if is_in_circle {
                     Some(self.of_circle(node, state))
                 } else {
                     match node {
@@ -96,8 +99,12 @@ impl Run<'_> {
                         },
                     }
                 };
+                let is_wrong = state.diagnostics().items.iter().skip(told).any(Diagnostic::is_error);
+                if is_in_circle || is_wrong || self.graph.edges[index].iter().any(|(to, _)| state.has_failed(*to)) {
+                    state.fail(index);
+                }
                 if let Some(value) = value {
-                    state.keep(node, value);
+                    state.keep(index, node, value);
                     schedule.done(position);
                 }
             }
@@ -107,7 +114,8 @@ impl Run<'_> {
             // The sender in this function keeps the channel open.
             let Ok((position, answer)) = receiver.recv() else { return };
             let Some(prepared) = in_flight.remove(&position) else { continue };
-            let node = &self.graph.nodes[self.order.nodes[position]];
+            let index = self.order.nodes[position];
+            let node = &self.graph.nodes[index];
             let value = match (node, answer) {
                 (Node::Data(data), Some(Err(failure))) => {
                     state.diagnostics().push(failed(data, &failure));
@@ -125,7 +133,7 @@ impl Run<'_> {
                     prepared.unknown()
                 }
             };
-            state.keep(node, value);
+            state.keep(index, node, value);
             schedule.done(position);
         }
     }
