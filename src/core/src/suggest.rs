@@ -8,7 +8,7 @@ use std::path::Path;
 pub fn nearest<'a>(name: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let wanted = Plain::of(name);
     let mut best: Option<(usize, &str)> = None;
-    for candidate in candidates.into_iter().filter(|candidate| *candidate != name) {
+    for candidate in candidates.into_iter().filter(|candidate| *candidate != name).take(COMPARED) {
         let other = Plain::of(candidate);
         let longer = wanted.length.max(other.length);
         let shorter = wanted.length.min(other.length);
@@ -17,8 +17,9 @@ pub fn nearest<'a>(name: &str, candidates: impl IntoIterator<Item = &'a str>) ->
         if longer - shorter > limit || wanted.unlike(&other) > limit {
             continue;
         }
-        let distance = strsim::osa_distance(&wanted.text, &other.text);
-        if distance <= limit && distance < longer && best.is_none_or(|best| (distance, candidate) < best) {
+        if let Some(distance) = wanted.distance(&other, limit).filter(|distance| *distance < longer)
+            && best.is_none_or(|best| (distance, candidate) < best)
+        {
             best = Some((distance, candidate));
         }
     }
@@ -35,6 +36,12 @@ pub fn nearest_file(base: &Path, written: &str) -> Option<String> {
     let nearest = nearest(wanted, names.iter().map(String::as_str))?;
     Some(parent.map_or_else(|| nearest.to_owned(), |parent| parent.join(nearest).display().to_string()))
 }
+
+/// So many names are looked at: thousands of mistakes among thousands of names must not be compared each with each.
+const COMPARED: usize = 2000;
+
+/// Longer names are compared without haste.
+const ROW: usize = 32;
 
 /// A name as it is compared: without regard to case, and `-` is `_`.
 struct Plain<'a> {
@@ -53,6 +60,41 @@ impl Plain<'_> {
         };
         let letters = text.bytes().fold(0, |letters, byte| letters | 1 << (byte & 63));
         Plain { length: text.chars().count(), letters, text }
+    }
+
+    /// How many characters are changed, added, taken away or swapped with their neighbour; `None` where more than `limit`.
+    fn distance(&self, other: &Plain<'_>, limit: usize) -> Option<usize> {
+        let (one, two) = (self.text.as_bytes(), other.text.as_bytes());
+        if !self.text.is_ascii() || !other.text.is_ascii() || two.len() >= ROW {
+            return Some(strsim::osa_distance(&self.text, &other.text)).filter(|distance| *distance <= limit);
+        }
+        // The usual table, row by row, and of each row only what may stay within the limit.
+        let mut rows = [[usize::MAX / 2; ROW]; 3];
+        (0..=two.len()).for_each(|column| rows[0][column] = column);
+        for (index, letter) in one.iter().enumerate() {
+            let row = index + 1;
+            let (first, last) = (row.saturating_sub(limit).max(1), (row + limit).min(two.len()));
+            let [before, previous, current] = [(row + 1) % 3, (row + 2) % 3, row % 3];
+            rows[current] = [usize::MAX / 2; ROW];
+            rows[current][0] = row;
+            let mut least = if first == 1 { row } else { usize::MAX };
+            for column in first..=last {
+                let is_same = *letter == two[column - 1];
+                let mut cost = (rows[previous][column - 1] + usize::from(!is_same))
+                    .min(rows[previous][column] + 1)
+                    .min(rows[current][column - 1] + 1);
+                if index > 0 && column > 1 && *letter == two[column - 2] && one[index - 1] == two[column - 1] {
+                    cost = cost.min(rows[before][column - 2] + 1);
+                }
+                rows[current][column] = cost;
+                least = least.min(cost);
+            }
+            // A swap reaches back two rows, and costs no less than the row between them.
+            if least > limit {
+                return None;
+            }
+        }
+        Some(rows[one.len() % 3][two.len()]).filter(|distance| *distance <= limit)
     }
 
     /// At least so many changes lie between two names: a change takes away one letter and brings one.
@@ -96,6 +138,25 @@ mod tests {
         assert_eq!(nearest("größe", ["grösse", "größen"]), Some("größen"));
         assert_eq!(nearest("ab", ["ba"]), Some("ba"));
         assert_eq!(nearest("COMMIT", ["commit"]), Some("commit"));
+    }
+
+    #[test]
+    fn the_distance_is_the_usual_one() {
+        // All words of up to four letters out of three against each other.
+        let mut words = vec![String::new()];
+        for start in 0..40 {
+            let word = words[start].clone();
+            words.extend(["a", "b", "c"].map(|letter| format!("{word}{letter}")));
+        }
+        for one in &words {
+            for two in &words {
+                let exact = strsim::osa_distance(one, two);
+                for limit in 0..4 {
+                    let expected = (exact <= limit).then_some(exact);
+                    assert_eq!(Plain::of(one).distance(&Plain::of(two), limit), expected, "{one} {two} {limit}");
+                }
+            }
+        }
     }
 
     #[test]

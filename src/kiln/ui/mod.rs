@@ -24,6 +24,9 @@ pub(crate) use queue::QueuedReporter;
 pub(crate) use screen::Screen;
 pub(crate) use summary::{FailureText, TableRow, failures, table};
 
+/// Findings of a severity that are shown as text; nobody reads more.
+const SHOWN: usize = 100;
+
 /// Bytes that are written at once while events come faster than they are written.
 const BUFFER: usize = 64 * 1024;
 
@@ -77,11 +80,19 @@ pub(crate) fn diagnostics_text(
     settings: &Settings,
 ) -> String {
     let mut text = String::new();
-    for item in warnings_first(diagnostics) {
-        text.push_str(&render::render(item, sources, settings.color));
-        text.push_str("\n\n");
+    let items = warnings_first(diagnostics);
+    let errors = items.iter().filter(|item| item.is_error()).count();
+    let (warnings, mistakes) = items.split_at(items.len() - errors);
+    for (items, what) in [(warnings, "warning"), (mistakes, "error")] {
+        for item in items.iter().take(SHOWN) {
+            text.push_str(&render::render(item, sources, settings.color));
+            text.push_str("\n\n");
+        }
+        if let Some(more @ 1..) = items.len().checked_sub(SHOWN) {
+            let plural = if more == 1 { "" } else { "s" };
+            text.push_str(&format!("and {more} more {what}{plural}; `kiln validate -json` lists all\n\n"));
+        }
     }
-    let errors = diagnostics.items.iter().filter(|item| item.is_error()).count();
     if errors > 0 {
         let plural = if errors == 1 { "" } else { "s" };
         text.push_str(&format!("{errors} error{plural} in the template\n"));

@@ -42,6 +42,21 @@ impl Names {
 
 /// Adds to the findings what the template's text tells.
 pub(crate) fn refine(diagnostics: &mut Diagnostics, sources: &SourceMap, names: &Names) {
+    // A heredoc that is not closed takes the brackets behind it along.
+    let swallowing: Vec<Span> = diagnostics
+        .items
+        .iter()
+        .filter(|item| item.code == "unclosed-heredoc")
+        .filter_map(|item| item.primary.as_ref().map(|label| label.span))
+        .collect();
+    diagnostics.items.retain(|item| {
+        let is_before = |heredoc: &Span| {
+            item.primary
+                .as_ref()
+                .is_some_and(|label| label.span.source == heredoc.source && label.span.start < heredoc.start)
+        };
+        item.code != "unclosed-bracket" || !swallowing.iter().any(is_before)
+    });
     for item in &mut diagnostics.items {
         let Some(label) = &item.primary else { continue };
         let Some(file) = sources.get(label.span.source) else { continue };
