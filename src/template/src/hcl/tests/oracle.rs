@@ -401,6 +401,7 @@ fn the_expectations_are_those_of_packer() {
 pub(super) struct Packer;
 
 /// Packer, where the records are to be checked against it.
+#[allow(clippy::print_stderr, reason = "a test says what it skips")]
 pub(super) fn packer() -> Option<Packer> {
     if std::env::var_os("KILN_TEST_PACKER").is_none_or(|value| value != "1") {
         eprintln!("SKIPPED: KILN_TEST_PACKER=1 compares the record with packer 1.6.6");
