@@ -179,6 +179,13 @@ fn the_rest_has_its_values_whatever_is_wrong_in_locals_and_builds() {
     let outcome = piped(&world, &["a.pkr.hcl"], "local.b + 1\n");
     assert_eq!((outcome.code, outcome.stdout.as_str()), (0, "6\n"));
     assert!(outcome.stderr.contains("warning: the variable `nothing` is not declared"), "{}", outcome.stderr);
+    assert_eq!(
+        piped(&world, &["a.pkr.hcl"], "[local, try(local.a, 1)]\n").stdout,
+        "[\n  {\n    \"b\" = 5\n  },\n  1,\n]\n"
+    );
+    let outcome = piped(&world, &["a.pkr.hcl"], "local.a\n");
+    assert_eq!(outcome.code, 1);
+    assert!(outcome.stderr.contains("error: the local `a` has no value"), "{}", outcome.stderr);
     // What is wrong with the files themselves is not passed over.
     world.write("b.pkr.hcl", "locals {\n  a = \n}\n");
     assert_eq!(piped(&world, &["b.pkr.hcl"], "1\n").code, 3);

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use kiln_core::{Diagnostics, Plan, Redactor, SourceMap, render};
+use kiln_core::{Diagnostic, Diagnostics, Plan, Redactor, SourceMap, render};
 use kiln_language::evaluate::evaluate;
 use kiln_language::print;
 use kiln_language::syntax::parse_expression;
@@ -31,6 +31,8 @@ pub(super) struct Session {
     plan: Plan,
     /// HCL2's values; `None` for texts of legacy JSON.
     values: Option<Arc<hcl::Values>>,
+    /// Locals that have no value for a mistake; `local` does without them.
+    wrong_locals: Vec<String>,
     redactor: Redactor,
     color: bool,
 }
@@ -39,11 +41,18 @@ impl Session {
     /// Takes what loading a template gave.
     pub(super) fn new(loaded: Loaded, has_template: bool, redactor: Redactor, settings: &Settings) -> Session {
         let mut values = loaded.values;
-        if let Some(values) = &mut values {
-            complete_values(Arc::make_mut(values), has_template);
-        }
         let plan = loaded.plan.or(loaded.partial).unwrap_or_default();
-        Session { sources: loaded.sources, plan, values, redactor, color: settings.color }
+        let mut wrong_locals = Vec::new();
+        if let Some(values) = &mut values {
+            let values = Arc::make_mut(values);
+            complete_values(values, has_template);
+            if let Some(Data::Object(locals)) = values.roots.get_mut("local").map(|value| &mut value.data) {
+                let is_right = |name: &str| plan.locals.iter().any(|local| local.name == name);
+                wrong_locals = locals.keys().filter(|name| !is_right(name)).cloned().collect();
+                locals.retain(|name, _| is_right(name));
+            }
+        }
+        Session { sources: loaded.sources, plan, values, wrong_locals, redactor, color: settings.color }
     }
 
     /// Whether lines are HCL2 expressions, not texts of legacy JSON.
@@ -72,6 +81,7 @@ impl Session {
             Some(values) => parse_expression(source, line, &mut diagnostics)
                 .map(|expression| print::to_hcl(&evaluate(&expression, &values.scope(), &mut diagnostics))),
         };
+        self.tell_wrong_locals(&sources, &mut diagnostics);
         for secret in diagnostics.secrets.drain(..) {
             self.redactor.add(&secret);
         }
@@ -84,6 +94,18 @@ impl Session {
         match text.filter(|_| !diagnostics.has_errors()) {
             Some(text) => Answer::Value { text: self.redactor.redact(&text).into_owned(), remarks },
             None => Answer::Mistakes(remarks),
+        }
+    }
+
+    /// A local without a value is declared: what is wrong with it was told at the start.
+    fn tell_wrong_locals(&self, sources: &SourceMap, diagnostics: &mut Diagnostics) {
+        for item in &mut diagnostics.items {
+            let Some(span) = item.primary.as_ref().map(|label| label.span) else { continue };
+            let name = sources.text(span);
+            if item.code == "unknown-local" && self.wrong_locals.iter().any(|wrong| wrong == name) {
+                let title = format!("the local `{name}` has no value, for a mistake in it or in what it refers to");
+                *item = Diagnostic::error("local-without-value", span, title);
+            }
         }
     }
 
