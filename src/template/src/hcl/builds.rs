@@ -169,6 +169,7 @@ impl<'a> BuildReader<'a, '_> {
         }
         // An undeclared one was told where the build names it, and need not be told again in `only`.
         self.known.sources.extend(self.sources.undeclared.iter().cloned());
+        self.known.declared = self.sources.names();
         for (kind, source, family) in std::mem::take(&mut self.left_out) {
             // So that a pattern meant for it is not said to match nothing.
             self.selection.takes_build(&self.all_names(&name, &kind, &source, &family));

@@ -3,14 +3,17 @@
 use std::collections::BTreeMap;
 
 use kiln_core::{Extension, SourceMap, Span};
-use kiln_language::syntax::{Block, Body};
+use kiln_language::evaluate::{calls, references};
+use kiln_language::syntax::{Block, Body, Expression, Item};
 
 use super::blocks::Declarations;
-use super::component::collect_references;
 use super::repetition;
 
 /// The roots that Packer does not know.
 const ROOTS: [&str; 2] = ["git", "host"];
+
+/// The functions that Packer does not have.
+const FUNCTIONS: [&str; 1] = ["templatestring"];
 
 /// Everything of the kind, each once by its first place, in the order of the text.
 pub(crate) fn used(declarations: &Declarations, sources: &SourceMap) -> Vec<Extension> {
@@ -21,10 +24,10 @@ pub(crate) fn used(declarations: &Declarations, sources: &SourceMap) -> Vec<Exte
         }
     }
     for local in &declarations.locals {
-        uses.references(local.references());
+        uses.expression(local.expression());
     }
     for data in &declarations.data {
-        uses.references(data.references());
+        uses.body(&data.body);
     }
     for source in declarations.sources.values() {
         uses.repetition("source", &source.body);
@@ -53,16 +56,23 @@ impl Uses {
         }
     }
 
+    /// All that is in a body, in depth.
     fn body(&mut self, body: &Body) {
-        let mut found = Vec::new();
-        collect_references(body, &mut found);
-        self.references(found);
+        for item in &body.items {
+            match item {
+                Item::Attribute(attribute) => self.expression(&attribute.value),
+                Item::Block(block) => self.body(&block.body),
+            }
+        }
     }
 
-    fn references(&mut self, found: Vec<kiln_language::evaluate::Reference>) {
-        for reference in found.into_iter().filter(|found| ROOTS.contains(&found.root.as_str())) {
+    fn expression(&mut self, expression: &Expression) {
+        for reference in references(expression).iter().filter(|found| ROOTS.contains(&found.root.as_str())) {
             let attribute = reference.path.first().map(|name| format!(".{}", name.text)).unwrap_or_default();
             self.add(format!("`{}{attribute}`", reference.root), reference.span);
+        }
+        for name in calls(expression).into_iter().filter(|name| FUNCTIONS.contains(&name.text.as_str())) {
+            self.add(format!("the function `{}`", name.text), name.span);
         }
     }
 

@@ -59,6 +59,11 @@ impl LocalDeclaration {
             .collect()
     }
 
+    /// How its value is written.
+    pub(crate) fn expression(&self) -> &Expression {
+        &self.value
+    }
+
     /// What its value refers to.
     pub(crate) fn references(&self) -> Vec<Reference> {
         references(&self.value)

@@ -43,7 +43,7 @@ use kiln_core::{Diagnostic, Diagnostics, Plan, Severity, SourceMap, TextScope};
 use kiln_language::functions::FunctionContext;
 use kiln_language::syntax::{self, Body};
 
-use crate::load::{LoadOptions, Outcome, read_template};
+use crate::load::{LoadOptions, Outcome, UnknownKinds, read_template};
 use component::Shared;
 use data::DataWorld;
 use graph::{Graph, Late};
@@ -105,7 +105,7 @@ fn evaluate(
     let assignments = var_files::collect(options, auto_files, &declarations.variables, sources, diagnostics);
     let mut values = Values::new(functions, &options.template_dir().to_string_lossy());
     values.set_host(&options.host);
-    values.lenient = options.allow_unset;
+    values.lenient = options.allow_unset || options.data.unknown_kinds == UnknownKinds::Accept;
     let mut resolved = variables::resolve(
         &declarations.variables,
         assignments,

@@ -203,6 +203,11 @@ impl Bindings {
         Bindings(self.0.iter().filter(|binding| binding.is_iterator).cloned().collect())
     }
 
+    /// Whether there are none.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
     /// These below others.
     pub(crate) fn under(&self, above: &Bindings) -> Bindings {
         Bindings(self.0.iter().chain(&above.0).cloned().collect())

@@ -75,10 +75,14 @@ impl<'a> Sources<'a> {
         Sources { declarations, values, families: BTreeMap::new(), made: BTreeMap::new(), undeclared: Vec::new() }
     }
 
-    /// The sources that `type.name` or `source.type.name` means; of three parts, Packer passes over the first. `None` where
-    /// the mistake is told and nothing near is declared.
+    /// The sources that `type.name` or `source.type.name` means. `None` where the mistake is told and nothing near is
+    /// declared. As in Packer, of three parts the first is passed over, and so is what stands behind the third.
     pub(crate) fn find(&mut self, reference: &str, span: Span, diagnostics: &mut Diagnostics) -> Option<Found> {
         let meanings = meanings(reference);
+        if meanings.is_empty() {
+            diagnostics.push(self.malformed(reference, span));
+            return None;
+        }
         for (kind, name) in &meanings {
             if let Some(found) = self.declared(kind, name, diagnostics) {
                 return Some(found);
@@ -89,16 +93,19 @@ impl<'a> Sources<'a> {
                 return Some(found);
             }
         }
-        let of_family = meanings.iter().find(|(kind, name)| !self.families_of(kind, name).is_empty());
-        // More parts make sense only where a key has dots.
-        let is_plain = |name: &str| !name.contains('.') || reference.starts_with("source.");
-        match of_family.or(meanings.first().filter(|(_, name)| is_plain(name))) {
-            Some((kind, name)) => self.undeclared(reference, kind, name, span, diagnostics),
-            None => {
-                diagnostics.push(self.malformed(reference, span));
-                None
-            }
+        let (kind, name) = &meanings[0];
+        let parts = reference.split('.').count();
+        if parts > 3
+            && let Some(found) = self.declared(kind, shortened(name), diagnostics)
+        {
+            let title =
+                format!("this means the source `{kind}.{}`; what stands behind is passed over", shortened(name));
+            diagnostics.push(Diagnostic::warning("long-reference", span, title));
+            return Some(found);
         }
+        let of_family = meanings.iter().find(|(kind, name)| !self.families_of(kind, name).is_empty());
+        let (kind, name) = of_family.unwrap_or(&meanings[0]).clone();
+        self.undeclared(reference, &kind, &name, span, diagnostics)
     }
 
     /// A source, or all of a family.
@@ -198,6 +205,12 @@ impl<'a> Sources<'a> {
         false
     }
 
+    /// `type.name` of all sources, of families as far as they were looked at.
+    pub(crate) fn names(&self) -> Vec<String> {
+        let made = self.made.keys().map(|(kind, name)| format!("{kind}.{name}"));
+        self.declarations.source_names().into_iter().chain(made).collect()
+    }
+
     fn malformed(&self, reference: &str, span: Span) -> Diagnostic {
         let title = format!("`{reference}` does not name a source");
         let diagnostic = Diagnostic::error("wrong-reference", span, title);
@@ -221,9 +234,7 @@ impl<'a> Sources<'a> {
     ) -> Option<Found> {
         let prefix = reference.strip_suffix(&format!("{kind}.{name}")).unwrap_or_default();
         let full = format!("{kind}.{name}");
-        let declared = self.declarations.source_names();
-        let made = self.made.keys().map(|(kind, name)| format!("{kind}.{name}"));
-        let names: Vec<String> = declared.into_iter().chain(made).map(|name| format!("{prefix}{name}")).collect();
+        let names: Vec<String> = self.names().into_iter().map(|name| format!("{prefix}{name}")).collect();
         let diagnostic = Diagnostic::error("unknown-source", span, format!("the source `{full}` is not declared"));
         let diagnostic = diagnostic.did_you_mean_quoted(span, reference, names.iter().map(String::as_str));
         let has_advice = diagnostic.fix.is_some() || diagnostic.help.is_some();
@@ -239,6 +250,11 @@ impl<'a> Sources<'a> {
         });
         found.map(|found| Found { is_guess: true, ..found })
     }
+}
+
+/// A name up to its first dot.
+fn shortened(name: &str) -> &str {
+    name.split('.').next().unwrap_or(name)
 }
 
 /// What a reference may mean, as kind and name: what Packer takes it for first, then names with dots in them.

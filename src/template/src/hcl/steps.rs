@@ -3,9 +3,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use kiln_core::{ComponentSpec, Diagnostic, Diagnostics, PostProcessorSpec, Span, StepSpec, duration};
+use kiln_core::{ComponentSpec, Diagnostic, Diagnostics, PostProcessorSpec, Severity, Span, StepSpec, duration};
 use kiln_language::convert::convert;
-use kiln_language::syntax::{Attribute, Name};
+use kiln_language::syntax::{Attribute, ExpressionKind, Name};
 use kiln_language::value::{Type, Value};
 
 use super::component::{HclComponent, Layer, Place, Shared};
@@ -41,6 +41,8 @@ pub(crate) struct Known {
     pub(crate) names: Vec<String>,
     /// What the full names of further sources may begin with.
     pub(crate) open: Vec<String>,
+    /// `type.name` of all sources of the template.
+    pub(crate) declared: Vec<String>,
 }
 
 impl Known {
@@ -301,19 +303,37 @@ impl<'a> Arguments<'a> {
             );
             return true;
         }
-        let mut is_wrong = false;
-        for (name, span) in only.iter().chain(&except).flatten() {
-            if !context.known.has_source(name) {
-                is_wrong = true;
-                self.diagnostics.push(unknown_source(name, *span, &context.known.sources));
+        let is_known = |(name, _): &(String, Span)| context.known.has_source(name);
+        let unknown: Vec<(String, Span)> =
+            only.iter().chain(&except).flatten().filter(|item| !is_known(item)).cloned().collect();
+        if self.is_computed(&unknown) {
+            // One of several that are made alike, of which others run; but not where nothing at all has such a name.
+            let may_fit = |item: &(String, Span)| is_known(item) || context.known.declared.contains(&item.0);
+            let is_pointless = only.as_ref().is_some_and(|only| !only.is_empty() && !only.iter().any(may_fit));
+            if is_pointless && let Some((name, span)) = unknown.first() {
+                let mut warning = unknown_source(name, *span, &context.known.sources);
+                warning.severity = Severity::Warning;
+                self.diagnostics.push(warning.label("so this does not run here"));
             }
-        }
-        if is_wrong {
+        } else if !unknown.is_empty() {
+            let told = unknown.iter().map(|(name, span)| unknown_source(name, *span, &context.known.sources));
+            self.diagnostics.extend(told);
             // So that its body is checked all the same.
             return true;
         }
         let has = |list: &[(String, Span)]| list.iter().any(|(name, _)| own.contains(name));
         only.is_none_or(|only| only.is_empty() || has(&only)) && except.is_none_or(|except| !has(&except))
+    }
+
+    /// Whether names of sources are not all written as they are, once and for good: then some of them may fit elsewhere.
+    fn is_computed(&self, names: &[(String, Span)]) -> bool {
+        let arguments = ["only", "except"].into_iter().filter_map(|name| self.block.body.attribute(name));
+        let written: Vec<Span> = arguments
+            .flat_map(|attribute| literal_elements(Some(&attribute.value)).unwrap_or_default())
+            .filter(|element| matches!(element.kind, ExpressionKind::String(_)))
+            .map(|element| element.span)
+            .collect();
+        !self.bindings.iterators().is_empty() || !names.iter().all(|(_, span)| written.contains(span))
     }
 
     /// Warns of a source in `override` that the build does not have. Packer passes over it in silence.

@@ -484,6 +484,11 @@ build {
     let mut fixture = Fixture::file(text);
     fixture.options.allow_unset = true;
     assert_eq!(outline(&fixture.load()), ["docker.x: ? | shell "]);
+    // Nor is what a data source gives that kiln does not have, where those are accepted.
+    let text = text.replace("variable \"keys\" {\n  type = list(string)\n}", "data \"nowhere\" \"x\" {\n}");
+    let mut fixture = Fixture::file(&text.replace("var.keys", "data.nowhere.x.keys"));
+    fixture.options.data.unknown_kinds = crate::UnknownKinds::Accept;
+    assert_eq!(outline(&fixture.load()), ["docker.x: ? | shell "]);
 }
 
 /// What a template uses beyond Packer, with file and line.
@@ -506,7 +511,7 @@ locals {
 }
 source "docker" "x" {
   for_each = ["a"]
-  message  = "${host.uid} ${try(git.tag, 0)} ${host.arch}"
+  message  = "${host.uid} ${try(git.tag, 0)} ${host.arch} ${try(templatestring("", {}), "")}"
 }
 build {
   sources = ["docker.x"]
@@ -540,6 +545,7 @@ build {
             "b.pkr.hcl:3 `host.arch`",
             "b.pkr.hcl:7 `for_each` of a `source`",
             "b.pkr.hcl:8 `host.uid`",
+            "b.pkr.hcl:8 the function `templatestring`",
             "b.pkr.hcl:12 `enabled` of a `build`",
             "b.pkr.hcl:14 `enabled` of a `provisioner`",
             "b.pkr.hcl:23 `for_each` of a `provisioner`",
@@ -610,4 +616,45 @@ build {
     assert_eq!(outline.builds[2].sources, ["docker.x-b"]);
     let steps: Vec<_> = outline.builds[0].steps.iter().map(|step| (&*step.kind, step.name.as_deref())).collect();
     assert_eq!(steps, [("shell", Some("p")), ("shell", Some("q")), ("shell", None)]);
+}
+
+#[test]
+fn names_that_are_made_need_not_all_fit() {
+    let text = r#"
+source "docker" "a" {}
+source "docker" "b" {}
+build {
+  for_each = { one = "docker.a", two = "docker.b" }
+  name     = each.key
+  sources  = [each.value]
+  provisioner "shell" {
+    only    = ["docker.b"]
+    message = "b"
+  }
+}
+build {
+  sources = ["docker.a"]
+  dynamic "post-processor" {
+    for_each = ["null", "docker"]
+    labels   = ["manifest"]
+    content {
+      only = ["${post-processor.value}.a", "other.a"]
+    }
+  }
+  provisioner "file" {
+    except = ["docker.${lower("B")}"]
+  }
+}
+"#;
+    let loaded = Fixture::file(text).load();
+    assert_eq!(outline(&loaded), ["one.docker.a:  | ", "two.docker.b:  | shell b", "docker.a:  | file  -> manifest "]);
+    insta::assert_snapshot!("made_names_that_fit_nothing", super::report(&loaded, &loaded.diagnostics));
+}
+
+#[test]
+fn what_stands_behind_a_reference_is_passed_over() {
+    let text = "source \"docker\" \"a\" {\n}\nbuild {\n  sources = [\"source.docker.a.arm64\"]\n}\n";
+    let loaded = Fixture::file(text).load();
+    assert_eq!(outline(&loaded), ["docker.a:  | "]);
+    insta::assert_snapshot!("long_reference", super::report(&loaded, &loaded.diagnostics));
 }
