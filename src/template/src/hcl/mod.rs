@@ -29,6 +29,7 @@ mod sources;
 mod steps;
 mod text;
 mod to_config;
+mod uses;
 mod validation;
 mod var_files;
 mod variables;

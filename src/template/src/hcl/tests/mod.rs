@@ -5,6 +5,7 @@ mod data;
 mod dynamic;
 mod extensions;
 mod extensions_ambient;
+mod extensions_listing;
 mod extensions_mistakes;
 mod mistakes;
 mod oracle;
