@@ -1,14 +1,22 @@
-//! Expressions and their results, as tables: `expressions/packer.txt` holds what Packer 1.6.6's console prints,
-//! `expressions/kiln.txt` where kiln differs on purpose or follows newer releases.
+//! Expressions and their results, as tables: all but `expressions/kiln.txt` hold what Packer 1.6.6's console prints, and
+//! that one where kiln differs on purpose or follows newer releases. With `KILN_TEST_PACKER=1` the tables are checked
+//! against Packer itself.
 //!
 //! A row is `> expression`, then its printed value as lines that begin with `= `, or `! ` and the codes of the mistakes.
 //! `expressions/values.pkr.hcl` holds the variables and locals that the expressions refer to.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a failed test is meant to panic")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::print_stderr,
+    reason = "a failed test is meant to panic, and a skipped one to say so"
+)]
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
+use std::io::Write as _;
 use std::path::Path;
+use std::process::{Command, Stdio};
 use std::time::SystemTime;
 
 use kiln_core::{Diagnostics, SourceMap};
@@ -123,12 +131,61 @@ fn check(table: &str, least: usize) {
     assert!(failures.is_empty(), "{failures}");
 }
 
+/// What Packer prints, and how many rows each table has at least.
+const PACKER_TABLES: [(&str, &str, usize); 3] = [
+    ("packer.txt", include_str!("expressions/packer.txt"), 360),
+    ("language.txt", include_str!("expressions/language.txt"), 450),
+    ("functions.txt", include_str!("expressions/functions.txt"), 650),
+];
+
 #[test]
 fn expressions_yield_what_packer_prints() {
-    check(include_str!("expressions/packer.txt"), 320);
+    for (_, table, least) in PACKER_TABLES {
+        check(table, least);
+    }
 }
 
 #[test]
 fn expressions_yield_what_kiln_prints_on_purpose() {
-    check(include_str!("expressions/kiln.txt"), 20);
+    check(include_str!("expressions/kiln.txt"), 90);
+}
+
+/// Packer's answer to a line: what it prints, or that it fails.
+fn packer(expression: &str) -> Option<String> {
+    let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/expressions");
+    let mut child = Command::new("packer")
+        .args(["console", "."])
+        .current_dir(directory)
+        .env("CHECKPOINT_DISABLE", "1")
+        .env("PACKER_NO_COLOR", "1")
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .expect("packer starts");
+    writeln!(child.stdin.take().expect("a pipe"), "{expression}").expect("packer reads");
+    let output = child.wait_with_output().expect("packer ends");
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    output.status.success().then(|| text.strip_suffix('\n').unwrap_or(&text).to_owned())
+}
+
+#[test]
+fn the_tables_are_what_packer_prints() {
+    if std::env::var_os("KILN_TEST_PACKER").is_none_or(|value| value != "1") {
+        eprintln!("SKIPPED: KILN_TEST_PACKER=1 compares the tables with packer 1.6.6");
+        return;
+    }
+    let mut failures = String::new();
+    for (name, table, _) in PACKER_TABLES {
+        for row in table.split("\n> ").skip(1) {
+            let (expression, expected) = row.split_once('\n').expect("a result");
+            let values: Vec<&str> = expected.lines().filter_map(|line| line.strip_prefix("= ")).collect();
+            let expected = (!values.is_empty()).then(|| values.join("\n"));
+            let found = packer(expression);
+            if found != expected {
+                writeln!(failures, "{name}: {expression}\nrecorded {expected:?}\nprinted  {found:?}").unwrap();
+            }
+        }
+    }
+    assert!(failures.is_empty(), "{failures}");
 }

@@ -25,6 +25,9 @@ impl Evaluator<'_> {
         if name.text == "templatefile" {
             return self.call_template_file(&arguments, span).marked(sensitive);
         }
+        if name.text == "templatestring" {
+            return self.call_template_string(&arguments, span).marked(sensitive);
+        }
         let Some(function) = function(&name.text) else { return self.unknown_function(name) };
         let Some(values) = self.check_arguments(function, &arguments, span) else { return failed() };
         if !values.iter().all(Value::is_wholly_known) {
@@ -214,6 +217,39 @@ impl Evaluator<'_> {
         };
         let variables = FileVariables(entries);
         self.template_file(path, &text, &variables, span)
+    }
+
+    /// `templatestring(text, variables)`: as `templatefile`, from a text.
+    fn call_template_string(&mut self, arguments: &[Argument], span: Span) -> Value {
+        let [(text, text_span), (variables, variables_span)] = arguments else {
+            let diagnostic = Diagnostic::error("wrong-count", span, "`templatestring` takes a text and variables")
+                .help("for example: `templatestring(file(\"motd.tpl\"), { name = var.name })`");
+            return self.report(diagnostic);
+        };
+        if self.in_template_file {
+            let title = "a template cannot call `templatestring`";
+            return self.report(Diagnostic::error("function-failed", span, title));
+        }
+        if text.is_unknown() || variables.is_unknown() {
+            return Value::unknown(Type::Any);
+        }
+        let Some(template) = text.as_str() else {
+            let title = format!("the template is {}, not a text", text.data.kind_name());
+            return self.report(Diagnostic::error("wrong-type", *text_span, title));
+        };
+        let Some(entries) = variables.as_entries() else {
+            let title = format!("the variables are {}, not an object", variables.data.kind_name());
+            return self.report(Diagnostic::error("wrong-type", *variables_span, title));
+        };
+        let before = self.diagnostics.items.len();
+        let value = self.template_file("templatestring", template, &FileVariables(entries), span);
+        if text.sensitive && self.diagnostics.items.len() > before {
+            // What is told of a mistake shows the text.
+            self.diagnostics.items.truncate(before);
+            let title = "the template has a mistake; it is not shown, as the text is sensitive";
+            return self.report(Diagnostic::error("function-failed", *text_span, title));
+        }
+        value
     }
 
     fn template_file(&mut self, path: &str, text: &str, variables: &FileVariables<'_>, span: Span) -> Value {

@@ -74,15 +74,14 @@ fn entries(arguments: &[Value], index: usize) -> Result<&BTreeMap<String, Value>
 }
 
 fn lookup(arguments: &[Value], _: &FunctionContext) -> Outcome {
-    if let Some(value) = entries(arguments, 0)?.get(string_argument(arguments, 1)) {
-        return Ok(value.clone());
-    }
-    match &arguments[0].data {
-        // A map's default is of the type of its elements.
+    let entries = entries(arguments, 0)?;
+    // A map's default is of the type of its elements, whether it is needed or not.
+    let default = match &arguments[0].data {
         Data::Map(kind, _) => convert(&arguments[2], kind)
-            .or_else(|error| fail_at(2, format!("the default does not fit the map: {error}"))),
-        _ => Ok(arguments[2].clone()),
-    }
+            .or_else(|error| fail_at(2, format!("the default does not fit the map: {error}")))?,
+        _ => arguments[2].clone(),
+    };
+    Ok(entries.get(string_argument(arguments, 1)).cloned().unwrap_or(default))
 }
 
 fn merge(arguments: &[Value], _: &FunctionContext) -> Outcome {
@@ -110,13 +109,16 @@ fn merge(arguments: &[Value], _: &FunctionContext) -> Outcome {
 }
 
 fn zipmap(arguments: &[Value], _: &FunctionContext) -> Outcome {
+    if matches!(arguments[1].data, Data::Set(..)) {
+        return fail_at(1, "the elements of a set have no positions; sort it into a list first");
+    }
     let (keys, values) = (texts_argument(arguments, 0)?, elements_argument(arguments, 1)?);
     if keys.len() != values.len() {
         return fail(format!("there are {} keys and {} values; both must be as many", keys.len(), values.len()));
     }
     let entries = keys.into_iter().zip(values.iter().cloned());
     Ok(match &arguments[1].data {
-        Data::List(kind, _) | Data::Set(kind, _) => Value::map(kind.clone(), entries),
+        Data::List(kind, _) => Value::map(kind.clone(), entries),
         _ => Value::object(entries),
     })
 }

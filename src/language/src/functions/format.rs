@@ -9,7 +9,7 @@ use super::{
     string_argument, text,
 };
 use crate::convert::convert;
-use crate::value::{Data, Type, Value};
+use crate::value::{Data, Type, Value, shown};
 
 /// Bound on widths and precisions: a typing mistake must not fill the memory.
 const MAX_WIDTH: usize = 10_000;
@@ -204,7 +204,7 @@ fn any_value(verb: &Verb, value: &Value) -> Result<String, String> {
         // The flags for signs and the precision do not count here.
         Data::Number(number) if !verb.sharp => {
             let sign = if number.is_negative() { "-" } else { "" };
-            format!("{sign}{}", general(&number.abs(), None))
+            format!("{sign}{}", general(&shown(&number.abs()), None))
         }
         _ => json::encode(value)?,
     };

@@ -1,4 +1,4 @@
-//! The functions of the language. `try`, `can`, `convert` and `templatefile` are the evaluator's: they take expressions
+//! The functions of the language. `try`, `can`, `convert`, `templatefile` and `templatestring` are the evaluator's: they take expressions
 //! or evaluate.
 
 mod collections;
@@ -93,7 +93,7 @@ pub type Call = fn(&[Value], &FunctionContext) -> Outcome;
 type Outcome = Result<Value, FunctionError>;
 
 /// What the evaluator does itself.
-const EVALUATOR_FUNCTIONS: [&str; 4] = ["can", "convert", "templatefile", "try"];
+const EVALUATOR_FUNCTIONS: [&str; 5] = ["can", "convert", "templatefile", "templatestring", "try"];
 
 /// How deep values that are read from a text may be nested.
 const MAX_NESTING: usize = 256;
