@@ -32,7 +32,7 @@ pub struct Values {
 }
 
 impl Values {
-    /// No values yet but `packer.version`, `path.root`, `path.cwd` and `git`.
+    /// No values yet but `packer.*`, `path.root`, `path.cwd` and `git`.
     pub(crate) fn new(functions: FunctionContext, root: &str) -> Values {
         let cwd = functions.working_dir.display().to_string();
         let empty = || Value::object(Vec::<(String, Value)>::new());
@@ -40,7 +40,15 @@ impl Values {
             ("var", empty()),
             ("local", empty()),
             ("path", Value::object([("root", Value::string(root)), ("cwd", Value::string(cwd))])),
-            ("packer", Value::object([("version", Value::string(kiln_core::PACKER_VERSION))])),
+            // Nothing is published to HCP Packer, so that there is nothing by which it knows a version.
+            (
+                "packer",
+                Value::object([
+                    ("version", Value::string(kiln_core::PACKER_VERSION)),
+                    ("versionFingerprint", Value::string("")),
+                    ("iterationID", Value::string("")),
+                ]),
+            ),
         ];
         let roots = roots.into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
         let git = Arc::new(Git::new(functions.template_dir.clone(), functions.environment.clone()));

@@ -228,3 +228,12 @@ build {
 "#;
     assert_eq!(names(&Fixture::file(text).load()), ["docker.web", "docker.worker"]);
 }
+
+/// Templates for HCP Packer put them into a manifest.
+#[test]
+fn names_of_versions_at_hcp_packer_are_empty() {
+    let text = "locals {\n  a = \"<${packer.versionFingerprint}${packer.iterationID}>\"\n}\n\
+                source \"docker\" \"a\" {\n}\nbuild {\n  sources = [\"docker.a\"]\n}\n";
+    let loaded = Fixture::file(text).load();
+    assert_eq!(plan(&loaded).locals[0].value, "\"<>\"");
+}
