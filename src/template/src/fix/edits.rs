@@ -16,7 +16,7 @@ pub(super) fn rename(fixing: &mut Fixing<'_>, object: &mut JsonObject, from: &st
     let text = match (object.get(to), wins) {
         (None, _) => format!("`{from}` is now `{to}`"),
         (Some(_), Wins::Old) => format!("`{from}` is now `{to}`, in place of the `{to}` that was set too"),
-        (Some(_), Wins::New) => format!("`{from}` is left out: `{to}` is set too"),
+        (Some(_), Wins::New | Wins::NewWhateverTheOld) => format!("`{from}` is left out: `{to}` is set too"),
     };
     if wins == Wins::Old || !object.contains_key(to) {
         object.insert(to.to_owned(), old);
@@ -223,8 +223,14 @@ pub(super) fn docker_tags(fixing: &mut Fixing<'_>, post_processor: &mut JsonObje
     }
 }
 
-/// Backquotes once had to be written for PowerShell; it does that itself now.
+/// Backquotes once had to be written for PowerShell; it does that itself now. Where the environment is no list of texts,
+/// Packer leaves the whole component alone.
 pub(super) fn powershell_escapes(fixing: &mut Fixing<'_>, provisioner: &mut JsonObject) {
+    let is_text = |node: &JsonNode| matches!(node.value, JsonValue::String(_));
+    let is_list = |value: &JsonValue| matches!(value, JsonValue::Array(items) if items.iter().all(is_text));
+    if provisioner.get("environment_vars").is_some_and(|member| !is_list(&member.node.value)) {
+        return;
+    }
     let mut unescape = |node: &mut JsonNode, name: &str| {
         let JsonValue::String(text) = &mut node.value else { return };
         let plain = unescaped(text);
@@ -238,9 +244,8 @@ pub(super) fn powershell_escapes(fixing: &mut Fixing<'_>, provisioner: &mut Json
             unescape(&mut argument.node, name);
         }
     }
-    let variables = provisioner.get_mut("environment_vars").map(|member| &mut member.node.value);
-    if let Some(JsonValue::Array(variables)) = variables
-        && variables.iter().all(|variable| matches!(variable.value, JsonValue::String(_)))
+    if let Some(JsonValue::Array(variables)) =
+        provisioner.get_mut("environment_vars").map(|member| &mut member.node.value)
     {
         for variable in variables {
             unescape(variable, "environment_vars");

@@ -53,6 +53,8 @@ impl Takes {
 pub(super) enum Wins {
     Old,
     New,
+    /// The new one, also where the old one is of a type that is not moved.
+    NewWhateverTheOld,
 }
 
 /// One edit of a component.
@@ -66,7 +68,8 @@ impl Action {
     pub(super) fn apply(&self, fixing: &mut Fixing<'_>, component: &mut JsonObject) {
         match *self {
             Action::Rename { from, to, takes, wins } => {
-                if component.get(from).is_some_and(|member| takes.include(&member.node.value)) {
+                let is_beaten = wins == Wins::NewWhateverTheOld && component.contains_key(to);
+                if component.get(from).is_some_and(|member| is_beaten || takes.include(&member.node.value)) {
                     edits::rename(fixing, component, from, to, wins);
                 }
             }
@@ -266,7 +269,7 @@ pub(super) const FIXERS: &[Fixer] = &[
         "galaxy-command",
         "`galaxycommand` becomes `galaxy_command`",
         Kinds::These(&["ansible-local"]),
-        &[rename("galaxycommand", "galaxy_command", Takes::Strings, Wins::New)],
+        &[rename("galaxycommand", "galaxy_command", Takes::Strings, Wins::NewWhateverTheOld)],
     ),
     builders(
         "comm-config",
@@ -275,14 +278,14 @@ pub(super) const FIXERS: &[Fixer] = &[
         &[
             rename("ssh_host_port_min", "host_port_min", Takes::Anything, Wins::New),
             rename("ssh_host_port_max", "host_port_max", Takes::Anything, Wins::New),
-            rename("ssh_skip_nat_mapping", "skip_nat_mapping", Takes::Bools, Wins::New),
+            rename("ssh_skip_nat_mapping", "skip_nat_mapping", Takes::Bools, Wins::NewWhateverTheOld),
         ],
     ),
     builders(
         "ssh-wait-timeout",
         "`ssh_wait_timeout` becomes `ssh_timeout`",
         Kinds::All,
-        &[rename("ssh_wait_timeout", "ssh_timeout", Takes::Strings, Wins::New)],
+        &[rename("ssh_wait_timeout", "ssh_timeout", Takes::Strings, Wins::NewWhateverTheOld)],
     ),
     builders(
         "vsphere-iso-net-disk",

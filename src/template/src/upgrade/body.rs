@@ -4,7 +4,7 @@ use kiln_core::{Diagnostic, FieldType, Schema};
 
 use super::text::Place;
 use super::variables::comment;
-use super::{Upgrade, json_text, kinds, names};
+use super::{Upgrade, block, json_text, kinds, names};
 use crate::legacy::json::{JsonObject, JsonValue, Member};
 
 impl Upgrade<'_> {
@@ -26,6 +26,7 @@ impl Upgrade<'_> {
             text.push_str(&self.take_comments());
             text.push_str(&lines);
         }
+        text.push_str(&self.take_comments());
         text
     }
 
@@ -92,7 +93,7 @@ impl Upgrade<'_> {
             match &item.value {
                 JsonValue::Object(members) => {
                     let body = self.body(members, schema, Some(name), &[], place);
-                    text.push_str(&format!("{name} {{\n{body}}}\n"));
+                    text.push_str(&block(name, &body));
                 }
                 // Absent.
                 JsonValue::Null => {}

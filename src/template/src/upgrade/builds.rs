@@ -3,10 +3,10 @@
 use kiln_core::{Diagnostic, FieldType, Schema};
 
 use super::names::Names;
-use super::text::{Piece, Place, convert, literal, quoted};
+use super::text::{Piece, Place, convert, expression, literal, quoted};
 use super::values::list;
 use super::variables::comment;
-use super::{Upgrade, json_text};
+use super::{Upgrade, block, json_text};
 use crate::legacy::json::{JsonNode, JsonObject, JsonValue, Member};
 
 /// A builder, as HCL2 calls it.
@@ -58,7 +58,10 @@ impl Upgrade<'_> {
         let mut text = String::new();
         let mut labels = Names::default();
         for (index, item) in self.items(root, "builders").iter().enumerate() {
-            let Some((kind, members)) = self.component(item, "builder") else { continue };
+            let Some((kind, members)) = self.component(item, "builder") else {
+                text.push_str(&(self.take_comments() + "\n"));
+                continue;
+            };
             let written = match members.get("name").map(|member| &member.node.value) {
                 Some(JsonValue::String(name)) if !name.is_empty() => name.clone(),
                 _ => kind.clone(),
@@ -68,7 +71,8 @@ impl Upgrade<'_> {
             self.plugins.extend(super::kinds::plugin(&kind));
             let body = self.body(members, schema, None, &["type", "name"], Place::Source);
             text.push_str(&self.annotation(item, "builders", index));
-            text.push_str(&format!("source {} {} {{\n{body}}}\n\n", literal(&kind), literal(&label)));
+            text.push_str(&block(&format!("source {} {}", literal(&kind), literal(&label)), &body));
+            text.push('\n');
             sources.push(Source { written, rendered: rendered.get(index).cloned(), kind, label, local });
         }
         (sources, text)
@@ -117,9 +121,11 @@ impl Upgrade<'_> {
             text.push_str(&format!("sources = {}\n", list(&names)));
         } else {
             // Listed ones would come first, whatever their order.
-            for source in sources {
-                let name = source.local.as_ref().map(|name| format!("name = {}\n", quoted(name))).unwrap_or_default();
-                text.push_str(&format!("source {} {{\n{name}}}\n\n", reference(source)));
+            for (index, source) in sources.iter().enumerate() {
+                let name = source.local.as_ref().map(|name| format!("name = {}\n", expression(name)));
+                let break_before = if index > 0 { "\n" } else { "" };
+                let block = block(&format!("source {}", reference(source)), &name.unwrap_or_default());
+                text.push_str(&(break_before.to_owned() + &block));
             }
         }
         for (index, item) in self.items(root, "provisioners").iter().enumerate() {
@@ -140,12 +146,13 @@ impl Upgrade<'_> {
                 text.push_str(&format!("\n{annotation}{chain}"));
             }
         }
+        text.push_str(&self.take_comments());
         text.push_str("}\n");
         text
     }
 
-    fn provisioner(&mut self, item: &JsonNode, block: &str, sources: &[Source]) -> String {
-        let Some((kind, members)) = self.component(item, block) else { return self.take_comments() };
+    fn provisioner(&mut self, item: &JsonNode, what: &str, sources: &[Source]) -> String {
+        let Some((kind, members)) = self.component(item, what) else { return self.take_comments() };
         let schema = self.kinds.provisioner(&kind).map(|kind| kind.schema());
         self.plugins.extend(super::kinds::plugin(&kind));
         let mut text = self.applies(members, sources);
@@ -162,7 +169,7 @@ impl Upgrade<'_> {
         let skip = ["type", "only", "except", "pause_before", "timeout", "max_retries", "override"];
         text.push_str(&self.body(members, schema, None, &skip, Place::Step));
         text.push_str(&self.overrides(members, schema, sources));
-        format!("{block} {} {{\n{text}}}\n", literal(&kind))
+        block(&format!("{what} {}", literal(&kind)), &text)
     }
 
     fn overrides(&mut self, members: &JsonObject, schema: Option<&'static Schema>, sources: &[Source]) -> String {
@@ -249,7 +256,7 @@ impl Upgrade<'_> {
     fn post_processor(&mut self, item: &JsonNode, sources: &[Source]) -> String {
         if let JsonValue::String(kind) = &item.value {
             self.plugins.extend(super::kinds::plugin(kind));
-            return format!("post-processor {} {{\n}}\n", literal(kind));
+            return block(&format!("post-processor {}", literal(kind)), "");
         }
         let Some((kind, members)) = self.component(item, "post-processor") else { return self.take_comments() };
         let schema = self.kinds.post_processor(&kind).map(|kind| kind.schema());
@@ -265,7 +272,7 @@ impl Upgrade<'_> {
         }
         let skip = ["type", "name", "only", "except", "keep_input_artifact"];
         text.push_str(&self.body(members, schema, None, &skip, Place::Step));
-        format!("post-processor {} {{\n{text}}}\n", literal(&kind))
+        block(&format!("post-processor {}", literal(&kind)), &text)
     }
 
     /// A text that is never rendered.

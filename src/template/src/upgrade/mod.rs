@@ -172,6 +172,11 @@ impl Upgrade<'_> {
     }
 }
 
+/// A block, on one line where it is empty.
+fn block(header: &str, body: &str) -> String {
+    if body.is_empty() { format!("{header} {{}}\n") } else { format!("{header} {{\n{body}}}\n") }
+}
+
 /// Keys of a template that are written elsewhere in the result.
 const ROOT_KEYS: [&str; 8] = [
     "builders",

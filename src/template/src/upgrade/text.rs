@@ -74,10 +74,7 @@ impl Converted {
 
     /// The expression: bare where it is one piece of code.
     pub(super) fn expression(&self) -> String {
-        match self.pieces.as_slice() {
-            [Piece::Code(code)] => code.clone(),
-            pieces => quoted(pieces),
-        }
+        expression(&self.pieces)
     }
 
     /// The text, where nothing in it is code.
@@ -87,6 +84,14 @@ impl Converted {
             [Piece::Literal(text)] => Some(text),
             _ => None,
         }
+    }
+}
+
+/// Pieces as an expression: bare where they are one piece of code.
+pub(super) fn expression(pieces: &[Piece]) -> String {
+    match pieces {
+        [Piece::Code(code)] => code.clone(),
+        pieces => quoted(pieces),
     }
 }
 
@@ -139,15 +144,10 @@ fn escape(literal: &str, is_before_code: bool, text: &mut String) {
 
 /// Converts a string.
 pub(super) fn convert(text: &str, place: Place, lookup: &mut dyn Lookup) -> Converted {
-    let mut converted = Converted::default();
-    let mut offset = 0;
-    for range in action_ranges(text) {
-        converted.push(&text[offset..range.start]);
-        offset = range.end;
-        Conversion { text, place, lookup, converted: &mut converted }.action(range);
-    }
-    converted.push(&text[offset..]);
-    converted
+    let ranges = action_ranges(text);
+    let mut conversion = Conversion { text, ranges: &ranges, place, lookup, converted: Converted::default(), depth: 0 };
+    conversion.actions(0..ranges.len(), 0..text.len());
+    conversion.converted
 }
 
 /// Functions that HCL2 strings do not have.
@@ -156,43 +156,159 @@ const REWRITTEN: [&str; 8] =
 
 struct Conversion<'a> {
     text: &'a str,
+    /// All actions of the text.
+    ranges: &'a [Range<usize>],
     place: Place,
     lookup: &'a mut dyn Lookup,
-    converted: &'a mut Converted,
+    converted: Converted,
+    /// How many choices are open around.
+    depth: usize,
 }
+
+/// How deep choices may be nested to be computed in HCL2: a bound on the stack.
+const MAXIMUM_DEPTH: usize = 20;
 
 /// Why an expression cannot be written in HCL2.
 struct Stays;
 
 impl Conversion<'_> {
-    fn action(&mut self, range: Range<usize>) {
-        let tokens = action::tokens(self.text, range.clone());
-        let is_rewritten = |token: &Token| match token {
+    /// Converts some of the actions, and the text from `bytes.start` to `bytes.end` around them.
+    fn actions(&mut self, indices: Range<usize>, bytes: Range<usize>) {
+        let mut offset = bytes.start;
+        let mut index = indices.start;
+        while index < indices.end {
+            let range = self.ranges[index].clone();
+            self.converted.push(&self.text[offset..range.start]);
+            match self.choice(index, indices.end) {
+                Some(end) => index = end,
+                None => self.action(range),
+            }
+            offset = self.ranges[index].end;
+            index += 1;
+        }
+        self.converted.push(&self.text[offset..bytes.end]);
+    }
+
+    /// What stands between braces and is neither trimmed nor open.
+    fn tokens(&self, range: &Range<usize>) -> Option<Vec<(Token, Range<usize>)>> {
+        let action = &self.text[range.clone()];
+        let is_plain = action.ends_with("}}") && !action.starts_with("{{-") && !action.ends_with("-}}");
+        is_plain.then(|| action::tokens(self.text, range.clone()))
+    }
+
+    /// An `if` whose condition HCL2 can compute, as a conditional expression. Gives the index of its `end`.
+    fn choice(&mut self, start: usize, limit: usize) -> Option<usize> {
+        let first = self.tokens(&self.ranges[start])?;
+        if self.depth >= MAXIMUM_DEPTH
+            || !is_word(first.first(), "if")
+            || !first.iter().any(|(token, _)| self.is_rewritten(token))
+        {
+            return None;
+        }
+        let (middle, end) = self.parts(start, limit)?;
+        let condition = action::parse(&first[1..])?;
+        let (then_end, else_start) = middle.map_or((end, None), |middle| (middle, Some(middle)));
+        // Nothing is kept of it where the condition cannot be computed.
+        let condition = self.condition(&condition).ok()?;
+        let then = self.branch(start, then_end);
+        let otherwise = else_start.map_or_else(|| "\"\"".to_owned(), |middle| self.branch(middle, end));
+        self.converted.pieces.push(Piece::Code(format!("{condition} ? {then} : {otherwise}")));
+        Some(end)
+    }
+
+    /// The `else` and the `end` of the `if` at an index. `None` where they are more than that (`else if`, trimmed).
+    fn parts(&self, start: usize, limit: usize) -> Option<(Option<usize>, usize)> {
+        let mut depth = 0;
+        let mut middle = None;
+        for index in start + 1..limit {
+            let tokens = self.tokens(&self.ranges[index]);
+            let word = match tokens.as_ref().and_then(|tokens| tokens.first()) {
+                Some((Token::Word(word), _)) => word.as_str(),
+                // A trimmed one may open or close something.
+                None if tokens.is_none() => return None,
+                _ => "",
+            };
+            match word {
+                "if" | "range" | "with" | "define" | "block" => depth += 1,
+                "end" if depth > 0 => depth -= 1,
+                "end" => return Some((middle, index)),
+                "else" if depth == 0 => {
+                    if tokens.is_some_and(|tokens| tokens.len() > 1) || middle.is_some() {
+                        return None;
+                    }
+                    middle = Some(index);
+                }
+                _ => {}
+            }
+        }
+        None
+    }
+
+    /// What stands between two actions, as an expression.
+    fn branch(&mut self, start: usize, end: usize) -> String {
+        let around = std::mem::take(&mut self.converted);
+        self.depth += 1;
+        self.actions(start + 1..end, self.ranges[start].end..self.ranges[end].start);
+        self.depth -= 1;
+        let inner = std::mem::replace(&mut self.converted, around);
+        self.converted.has_actions |= inner.has_actions;
+        self.converted.notes.extend(inner.notes.iter().cloned());
+        match inner.pieces.as_slice() {
+            [Piece::Code(code)] if code.contains(" ? ") => format!("({code})"),
+            _ => inner.expression(),
+        }
+    }
+
+    /// A condition: a text is true unless it is empty.
+    fn condition(&mut self, expression: &Expression) -> Result<String, Stays> {
+        if let Expression::Call { name, arguments } = expression {
+            match (name.as_str(), arguments.as_slice()) {
+                ("eq" | "ne", [left, right]) => {
+                    let operator = if name == "eq" { "==" } else { "!=" };
+                    return Ok(format!("{} {operator} {}", self.code(left, false)?, self.code(right, false)?));
+                }
+                ("not", [inner]) => return Ok(format!("!({})", self.condition(inner)?)),
+                ("and" | "or", [left, right]) => {
+                    let operator = if name == "and" { "&&" } else { "||" };
+                    return Ok(format!("({}) {operator} ({})", self.condition(left)?, self.condition(right)?));
+                }
+                _ => {}
+            }
+        }
+        Ok(format!("{} != \"\"", self.code(expression, false)?))
+    }
+
+    /// Whether HCL2 strings do not have it, or it means another thing there.
+    fn is_rewritten(&self, token: &Token) -> bool {
+        match token {
             // Each use of a local has the same value; each use of the action another one.
-            Token::Word(word) if word == "uuid" => matches!(self.place, Place::Local),
+            Token::Word(word) if word == "uuid" => self.place == Place::Local,
             Token::Word(word) if word == "build" => self.place == Place::Step,
             Token::Word(word) => REWRITTEN.contains(&word.as_str()),
             _ => false,
-        };
-        let is_closed = self.text[range.clone()].ends_with("}}");
-        if is_closed && tokens.iter().any(|(token, _)| is_rewritten(token)) {
-            if let Some(expression) = action::parse(&tokens)
-                && let Ok(code) = self.code(&expression, true)
-            {
-                if let Expression::Call { name, arguments } = &expression
-                    && let ("user", [Expression::Text(name)]) = (name.as_str(), arguments.as_slice())
-                {
-                    let variable = self.lookup.user(name);
-                    self.converted.has_actions |= variable.has_actions;
-                    self.converted.default = variable.default;
-                }
-                self.converted.pieces.push(Piece::Code(code));
-                return;
-            }
-            return self.substitute(&tokens, range);
         }
-        self.converted.has_actions = true;
-        self.converted.push(&self.text[range]);
+    }
+
+    fn action(&mut self, range: Range<usize>) {
+        let tokens = action::tokens(self.text, range.clone());
+        let is_closed = self.text[range.clone()].ends_with("}}");
+        if !is_closed || !tokens.iter().any(|(token, _)| self.is_rewritten(token)) {
+            self.converted.has_actions = true;
+            return self.converted.push(&self.text[range]);
+        }
+        let Some((expression, code)) = action::parse(&tokens)
+            .and_then(|expression| self.code(&expression, true).ok().map(|code| (expression, code)))
+        else {
+            return self.substitute(&tokens, range);
+        };
+        if let Expression::Call { name, arguments } = &expression
+            && let ("user", [Expression::Text(name)]) = (name.as_str(), arguments.as_slice())
+        {
+            let variable = self.lookup.user(name);
+            self.converted.has_actions |= variable.has_actions;
+            self.converted.default = variable.default;
+        }
+        self.converted.pieces.push(Piece::Code(code));
     }
 
     /// The expression in HCL2. A variable that still holds actions can stand alone only: functions would see those.
@@ -253,36 +369,30 @@ impl Conversion<'_> {
         Ok(format!("replace({source}, {}, {new})", literal(plain)))
     }
 
-    /// The action as it is, with the values of user variables put into it as texts.
+    /// The action as it is, with the values of variables put into it as texts.
     fn substitute(&mut self, tokens: &[(Token, Range<usize>)], range: Range<usize>) {
         self.converted.has_actions = true;
-        let is_call = |token: Option<&(Token, Range<usize>)>, name: &str| matches!(token, Some((Token::Word(word), _)) if word == name);
         let mut offset = range.start;
         let mut index = 0;
         while let Some((token, place)) = tokens.get(index) {
-            let (text, end, used) = match (token, tokens.get(index + 1)) {
-                (Token::Word(word), Some((Token::Text(Some(name)), end))) if word == "user" => (name, end.end, 2),
-                (Token::Text(Some(name)), Some((Token::Pipe, _))) if is_call(tokens.get(index + 2), "user") => {
-                    (name, tokens[index + 2].1.end, 3)
+            let found = self.variable(tokens, index);
+            let Some((name, variable, used)) = found else {
+                if let Token::Word(word) = token
+                    && self.is_rewritten(token)
+                {
+                    self.note(word, place.clone());
                 }
-                (Token::Word(word), _) if REWRITTEN.contains(&word.as_str()) && self.note(word, place.clone()) => {
-                    index += 1;
-                    continue;
-                }
-                _ => {
-                    index += 1;
-                    continue;
-                }
+                index += 1;
+                continue;
             };
-            let variable = self.lookup.user(text);
+            let end = tokens[index + used - 1].1.end;
             if variable.has_actions {
                 let title =
-                    format!("`{text}` holds template actions itself, which are not rendered inside of another one");
+                    format!("`{name}` holds template actions itself, which are not rendered inside of another one");
                 self.converted.notes.push((place.start..end, title));
             }
             self.converted.push(&self.text[offset..place.start]);
-            let has_quote = variable.default.as_ref().is_some_and(|default| default.contains('`'));
-            if has_quote {
+            if variable.default.as_ref().is_some_and(|default| default.contains('`')) {
                 self.converted.pieces.push(Piece::Code(format!("jsonencode({})", variable.code)));
             } else {
                 self.converted.push("`");
@@ -295,18 +405,38 @@ impl Conversion<'_> {
         self.converted.push(&self.text[offset..range.end]);
     }
 
-    /// Notes a function that HCL2 strings do not have. Always true, for use in a guard.
-    fn note(&mut self, word: &str, place: Range<usize>) -> bool {
+    /// The variable that is named at a token: ``user `x` ``, `` `x` | user``, in locals ``env `X` `` too. With the count of
+    /// tokens that name it.
+    fn variable(&mut self, tokens: &[(Token, Range<usize>)], index: usize) -> Option<(String, Variable, usize)> {
+        match (&tokens.get(index)?.0, &tokens.get(index + 1)?.0) {
+            (Token::Word(word), Token::Text(Some(name))) if word == "user" => {
+                Some((name.clone(), self.lookup.user(name), 2))
+            }
+            (Token::Word(word), Token::Text(Some(name))) if word == "env" && self.place == Place::Local => {
+                Some((name.clone(), self.lookup.environment(name), 2))
+            }
+            (Token::Text(Some(name)), Token::Pipe) if is_word(tokens.get(index + 2), "user") => {
+                Some((name.clone(), self.lookup.user(name), 3))
+            }
+            _ => None,
+        }
+    }
+
+    /// Notes a function that HCL2 strings do not have.
+    fn note(&mut self, word: &str, place: Range<usize>) {
         let title = match word {
-            "build" => return true,
+            "build" => return,
             "user" => "the name of the variable is computed, and HCL2 has no `user`: name the variable as `var.NAME`"
                 .to_owned(),
             "env" => "HCL2 has `env` in the defaults of variables only: declare a variable with it".to_owned(),
             other => format!("HCL2 strings have no `{other}`: write it as a function of HCL2 in a local"),
         };
         self.converted.notes.push((place, title));
-        true
     }
+}
+
+fn is_word(token: Option<&(Token, Range<usize>)>, wanted: &str) -> bool {
+    matches!(token, Some((Token::Word(word), _)) if word == wanted)
 }
 
 #[cfg(test)]
@@ -387,12 +517,34 @@ mod tests {
     }
 
     #[test]
+    fn choices_become_conditional_expressions() {
+        check(
+            Place::Local,
+            &[
+                ("{{if env `A`}}{{env `A`}}{{else}}none{{end}}", r#"var.env_A != "" ? var.env_A : "none""#),
+                ("a {{if eq (user `x`) `y`}}b{{end}} c", r#""a ${var.x == "y" ? "b" : ""} c""#),
+                (
+                    "{{if and (user `x`) (not (ne (user `y`) `1`))}}{{if user `z`}}1{{end}}{{else}}{{timestamp}}{{end}}",
+                    r#"(var.x != "") && (!(var.y != "1")) ? (var.z != "" ? "1" : "") : "{{timestamp}}""#,
+                ),
+            ],
+        );
+        check(Place::Step, &[("{{if .Vars}}{{.Vars}} {{end}}x", r#""{{if .Vars}}{{.Vars}} {{end}}x""#)]);
+    }
+
+    #[test]
     fn what_hcl2_cannot_say_keeps_its_action_around_the_value() {
         check(
             Place::Step,
             &[
                 ("{{user `x` | clean_resource_name}}", r#""{{`${var.x}` | clean_resource_name}}""#),
-                ("{{if eq (user `x`) `y`}}a{{end}}", r#""{{if eq (`${var.x}`) `y`}}a{{end}}""#),
+                ("{{if eq (user `t`) `y`}}a{{end}}", r#""{{if eq (`${var.t}`) `y`}}a{{end}}""#),
+                ("{{if lt (user `x`) `y`}}a{{end}}", r#""{{if lt (`${var.x}`) `y`}}a{{end}}""#),
+                (
+                    "{{if user `x`}}a{{else if user `y`}}b{{end}}",
+                    r#""{{if `${var.x}`}}a{{else if `${var.y}`}}b{{end}}""#,
+                ),
+                ("{{if user `x`}}a{{- end}}", r#""{{if `${var.x}`}}a{{- end}}""#),
                 ("{{- user `x` -}}", r#""{{- `${var.x}` -}}""#),
                 ("{{`x` | user | printf \"%s\"}}", r#""{{`${var.x}` | printf \"%s\"}}""#),
                 ("{{replace_all `/a/` `-` (user `x`)}}", r#""{{replace_all `/a/` `-` (`${var.x}`)}}""#),

@@ -3,7 +3,7 @@
 use kiln_core::{Diagnostic, FieldType, Schema, Span};
 
 use super::Upgrade;
-use super::text::{Converted, Piece, Place, convert, literal, quoted};
+use super::text::{Converted, Piece, Place, convert, expression, literal, quoted};
 use super::variables::notes;
 use crate::legacy::json::{JsonNode, JsonObject, JsonValue, Member, canonical_number};
 
@@ -145,8 +145,7 @@ impl Upgrade<'_> {
                         [Piece::Literal(text)] if is_integer && text.trim().parse::<i64>().is_ok() => {
                             text.trim().to_owned()
                         }
-                        [Piece::Code(code)] => code.clone(),
-                        pieces => quoted(pieces),
+                        pieces => expression(pieces),
                     };
                     return list(&pieces.iter().map(item).collect::<Vec<_>>());
                 }
