@@ -145,6 +145,19 @@ fn modes_and_links_stay() {
 }
 
 #[test]
+fn comments_in_another_encoding_stay() {
+    let world = World::new();
+    let path = world.path().join("a.pkr.hcl");
+    std::fs::write(&path, b"a=1 # caf\xe9\nbbb=/* \xe9\xe9 */ 2 # x\n").unwrap();
+    world.succeed(&["fmt", "a.pkr.hcl"]);
+    let expected = b"a   = 1          # caf\xe9\nbbb = /* \xe9\xe9 */ 2 # x\n";
+    assert_eq!(std::fs::read(&path).unwrap(), expected);
+    // Such a template loads, too.
+    std::fs::write(&path, b"# caf\xe9\nvariable \"x\" {\n  default = 1\n}\n").unwrap();
+    assert!(world.succeed(&["inspect", "a.pkr.hcl"]).stdout.contains("var.x: \"1\""));
+}
+
+#[test]
 fn byte_order_marks_go_and_line_ends_stay() {
     let world = World::new();
     world.write("a.pkr.hcl", "\u{feff}a=1\r\nbb = 2\r\n");

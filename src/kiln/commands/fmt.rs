@@ -8,7 +8,8 @@ use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 
 use kiln_core::{Diagnostics, Failure, FailureClass, Redactor, SourceMap};
-use kiln_language::{format, syntax};
+use kiln_language::format;
+use kiln_language::syntax::{self, Decoded, NotUtf8};
 
 use crate::args::FmtArgs;
 use crate::error::{CliError, output_error};
@@ -52,27 +53,29 @@ pub(crate) fn run(arguments: &FmtArgs, settings: &Settings) -> Result<u8, CliErr
 fn format_one(path: &Path, arguments: &FmtArgs, settings: &Settings) -> Result<bool, CliError> {
     let is_stdin = path.as_os_str() == "-";
     let name = if is_stdin { "<stdin>".to_owned() } else { path.display().to_string() };
-    let text = read(path, is_stdin).map_err(failure)?;
-    let formatted = formatted(&name, &text, settings)?;
-    let is_changed = formatted != text;
+    let decoded = read(path, is_stdin).map_err(failure)?;
+    let text = &decoded.text;
+    let formatted = formatted(&name, text, settings)?;
+    let is_changed = formatted != *text;
     let mut stdout = std::io::stdout().lock();
     // The text itself is the data: nothing else may stand beside it.
     if is_stdin && !arguments.check && !arguments.diff {
-        stdout.write_all(formatted.as_bytes()).map_err(output_error)?;
+        stdout.write_all(&decoded.encode(formatted)).map_err(output_error)?;
         return Ok(is_changed);
     }
     if !is_changed {
         return Ok(false);
     }
+    let diff = if arguments.diff { diff::unified(&name, text, &formatted) } else { String::new() };
     if arguments.write && !arguments.check && !is_stdin {
-        replace::replace(path, &formatted).map_err(|error| failure(FmtError::Write(path.to_owned(), error)))?;
+        let bytes = decoded.encode(formatted);
+        replace::replace(path, &bytes).map_err(|error| failure(FmtError::Write(path.to_owned(), error)))?;
     }
-    let shown = if arguments.diff { diff::unified(&name, &text, &formatted) } else { String::new() };
-    writeln!(stdout, "{name}").and_then(|()| stdout.write_all(shown.as_bytes())).map_err(output_error)?;
+    writeln!(stdout, "{name}").and_then(|()| stdout.write_all(&decoded.encode(diff))).map_err(output_error)?;
     Ok(true)
 }
 
-fn read(path: &Path, is_stdin: bool) -> Result<String, FmtError> {
+fn read(path: &Path, is_stdin: bool) -> Result<Decoded, FmtError> {
     let cannot_read = |error| FmtError::Read(path.to_owned(), error);
     let mut bytes = Vec::new();
     if is_stdin {
@@ -80,11 +83,7 @@ fn read(path: &Path, is_stdin: bool) -> Result<String, FmtError> {
     } else {
         bytes = std::fs::read(path).map_err(cannot_read)?;
     }
-    String::from_utf8(bytes).map_err(|error| {
-        let valid = error.utf8_error().valid_up_to();
-        let line = error.as_bytes()[..valid].iter().filter(|byte| **byte == b'\n').count() + 1;
-        FmtError::NoText(path.to_owned(), line)
-    })
+    syntax::decode(bytes).map_err(|error| FmtError::NoText(path.to_owned(), error))
 }
 
 /// The text in the usual layout; a text with mistakes is shown and refused, for nobody knows what is meant there.
@@ -132,8 +131,8 @@ enum FmtError {
     List(PathBuf, #[source] std::io::Error),
     #[error("cannot write `{}`", .0.display())]
     Write(PathBuf, #[source] std::io::Error),
-    #[error("`{}` is not UTF-8 text (line {})", .0.display(), .1)]
-    NoText(PathBuf, usize),
+    #[error("cannot read `{}`", .0.display())]
+    NoText(PathBuf, #[source] NotUtf8),
     #[error("`{}` does not look like an HCL2 template by its name", .0.display())]
     OtherKind(PathBuf),
 }

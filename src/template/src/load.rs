@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use kiln_core::{DataReader, Diagnostic, Diagnostics, Kinds, Plan, Severity, SourceId, SourceMap};
+use kiln_core::{DataReader, Diagnostic, Diagnostics, Kinds, Plan, Severity, SourceId, SourceMap, suggest};
 
 use crate::{hcl, legacy};
 
@@ -209,7 +209,8 @@ pub fn load(options: &LoadOptions) -> Loaded {
     let mut outcome = match options.form() {
         ConfigType::Hcl2 => {
             let outcome = hcl::load(options, &mut sources, &mut diagnostics);
-            let names = outcome.values.as_deref().map(hcl::advice::Names::of).unwrap_or_default();
+            let names =
+                outcome.values.as_deref().map(|values| hcl::advice::Names::of(values, &sources)).unwrap_or_default();
             hcl::advice::refine(&mut diagnostics, &sources, &names);
             outcome
         }
@@ -263,12 +264,16 @@ pub(crate) fn read_template(
             Some(TemplateText { source, text })
         }
         Err(reason) => {
-            diagnostics.push(Diagnostic::new(
-                Severity::Error,
-                "cannot-read-file",
-                None,
-                format!("cannot read `{name}`: {reason}"),
-            ));
+            let is_missing = full.as_ref().is_some_and(|full| !full.exists());
+            let title = match is_missing {
+                true => format!("there is no file `{name}`"),
+                false => format!("cannot read `{name}`: {reason}"),
+            };
+            let diagnostic = Diagnostic::new(Severity::Error, "cannot-read-file", None, title);
+            diagnostics.push(match suggest::nearest_file(&options.working_dir, &name).filter(|_| is_missing) {
+                Some(nearest) => diagnostic.help(format!("did you mean `{nearest}`?")),
+                None => diagnostic,
+            });
             None
         }
     }
@@ -276,6 +281,5 @@ pub(crate) fn read_template(
 
 fn read_text(path: &Path) -> Result<String, String> {
     let bytes = std::fs::read(path).map_err(|error| error.to_string())?;
-    String::from_utf8(bytes)
-        .map_err(|error| format!("it is not UTF-8 text (byte {})", error.utf8_error().valid_up_to()))
+    kiln_language::syntax::decode(bytes).map(|decoded| decoded.text).map_err(|error| error.to_string())
 }

@@ -12,7 +12,7 @@ use tempfile::NamedTempFile;
 ///
 /// Where that cannot be (a directory that may not be written, a file that is a mount point or has several names), the text
 /// is written over the old one.
-pub(super) fn replace(path: &Path, text: &str) -> io::Result<()> {
+pub(super) fn replace(path: &Path, text: &[u8]) -> io::Result<()> {
     let path = path.canonicalize()?;
     // A file that may not be written is left alone, whatever the directory allows.
     let file = OpenOptions::new().write(true).open(&path)?;
@@ -27,11 +27,11 @@ pub(super) fn replace(path: &Path, text: &str) -> io::Result<()> {
 }
 
 /// A new file in the same directory, which goes away again unless it is kept.
-fn beside(path: &Path, metadata: &Metadata, text: &str) -> io::Result<NamedTempFile> {
+fn beside(path: &Path, metadata: &Metadata, text: &[u8]) -> io::Result<NamedTempFile> {
     let directory = path.parent().unwrap_or_else(|| Path::new("."));
     // Hidden, and by its name no template: if the machine dies now, nothing picks it up.
     let mut new = tempfile::Builder::new().prefix(".kiln-fmt-").suffix(".tmp").tempfile_in(directory)?;
-    new.write_all(text.as_bytes())?;
+    new.write_all(text)?;
     let own = new.as_file().metadata()?;
     if (own.uid(), own.gid()) != (metadata.uid(), metadata.gid()) {
         fchown(new.as_file(), Some(metadata.uid()), Some(metadata.gid()))?;
@@ -49,8 +49,8 @@ fn sync_directory(path: &Path) -> io::Result<()> {
     }
 }
 
-fn overwrite(mut file: File, text: &str) -> io::Result<()> {
-    file.write_all(text.as_bytes())?;
+fn overwrite(mut file: File, text: &[u8]) -> io::Result<()> {
+    file.write_all(text)?;
     file.set_len(text.len() as u64)?;
     file.sync_all()
 }
@@ -71,7 +71,7 @@ mod tests {
         fs::write(&path, "a longer text").unwrap();
         fs::set_permissions(&path, fs::Permissions::from_mode(0o640)).unwrap();
         let before = fs::metadata(&path).unwrap();
-        replace(&path, "b").unwrap();
+        replace(&path, b"b").unwrap();
         let after = fs::metadata(&path).unwrap();
         assert_eq!(fs::read_to_string(&path).unwrap(), "b");
         assert_eq!(after.permissions().mode() & 0o7777, 0o640);
@@ -85,11 +85,11 @@ mod tests {
         let (path, link, name) = (directory.path().join("a"), directory.path().join("b"), directory.path().join("c"));
         fs::write(&path, "a longer text").unwrap();
         std::os::unix::fs::symlink("a", &link).unwrap();
-        replace(&link, "x").unwrap();
+        replace(&link, b"x").unwrap();
         assert!(fs::symlink_metadata(&link).unwrap().is_symlink());
         assert_eq!(fs::read_to_string(&path).unwrap(), "x");
         fs::hard_link(&path, &name).unwrap();
-        replace(&path, "y").unwrap();
+        replace(&path, b"y").unwrap();
         assert_eq!(fs::read_to_string(&name).unwrap(), "y");
     }
 }

@@ -117,3 +117,15 @@ fn a_text_without_tokens_comes_back() {
         assert_eq!(format(text), text);
     }
 }
+
+/// What takes a second takes hours where the time grows with the square of the size.
+#[test]
+fn large_texts_take_time_by_their_size() {
+    let arguments: String = (0..100_000).map(|number| format!("name_{number}=\"value\" # {number}\n")).collect();
+    for text in [arguments, "a {\n".repeat(100_000), format!("a = <<E\n{}E\n", "x ${y}\n".repeat(100_000))] {
+        let start = std::time::Instant::now();
+        format(&text);
+        has_errors(&text);
+        assert!(start.elapsed().as_secs() < 60, "{}", &text[..20]);
+    }
+}

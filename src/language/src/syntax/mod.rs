@@ -4,10 +4,12 @@
 //!   text ──lexer──► tokens (balanced) ──parser──► tree
 //! ```
 
+mod bytes;
 pub mod lexer;
 mod parser;
 pub mod tree;
 
+pub use bytes::{Decoded, NotUtf8, decode};
 use kiln_core::{Diagnostics, SourceId};
 pub use tree::*;
 use unicode_normalization::{UnicodeNormalization, is_nfc};
