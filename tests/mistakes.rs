@@ -220,7 +220,11 @@ fn thousands_of_mistakes_stay_fast_and_readable() {
         assert!((1..=100).contains(&shown), "{name}: {shown}");
     }
     let outcome = world.run(&["validate", "quotes.pkr.hcl"]);
-    assert!(outcome.stderr.ends_with("and 9900 more errors; `kiln validate -json` lists all\n\n10000 errors in the template\n"));
+    assert!(
+        outcome
+            .stderr
+            .ends_with("and 9900 more errors; `kiln validate -json` lists all\n\n10000 errors in the template\n")
+    );
     let json = world.run(&["validate", "-json", "names.pkr.hcl"]).stdout;
     let report: serde_json::Value = serde_json::from_str(&json).unwrap();
     let offered = report["diagnostics"].as_array().unwrap().iter().filter(|item| !item["fix"].is_null()).count();

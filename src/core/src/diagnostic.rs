@@ -193,6 +193,15 @@ impl Diagnostic {
         self
     }
 
+    /// What to do, where neither an edit nor anything else says so yet.
+    #[must_use]
+    pub fn or_help(self, text: Option<&str>) -> Diagnostic {
+        match text {
+            Some(text) if self.fix.is_none() => self.help(text),
+            _ => self,
+        }
+    }
+
     /// Whether it stops the build.
     pub fn is_error(&self) -> bool {
         self.severity == Severity::Error

@@ -284,7 +284,8 @@ impl Decoder<'_> {
                         attribute.name_span,
                         format!("{} has no argument `{name}`", schema.title),
                     )
-                    .did_you_mean(attribute.name_span, name, names().collect::<Vec<_>>()),
+                    .did_you_mean(attribute.name_span, name, names().collect::<Vec<_>>())
+                    .or_help(elsewhere(name)),
                 );
                 // What was probably meant is set, so that nobody calls it missing.
                 if let Some(meant) = suggest::nearest(name, names())
@@ -393,7 +394,8 @@ impl Decoder<'_> {
                         block.kind_span,
                         name,
                         schema.fields.iter().map(|field| field.name).collect::<Vec<_>>(),
-                    ),
+                    )
+                    .or_help(elsewhere(name)),
                 ),
             }
         }
@@ -611,6 +613,19 @@ impl Decoder<'_> {
         // It is set, and what it should be cannot be told: no further complaint follows from it.
         self.unknown.insert(path.to_owned());
         None
+    }
+}
+
+/// What belongs elsewhere, or is another tool's.
+fn elsewhere(name: &str) -> Option<&'static str> {
+    match name {
+        "provisioner" | "post-processor" | "post-processors" | "error-cleanup-provisioner" => {
+            Some("it belongs into a `build` block")
+        }
+        "count" => Some("there is no `count`; `for_each = [\"a\", \"b\"]` makes one for each element"),
+        "depends_on" => Some("there is no order between builds; what needs another's image is a template of its own"),
+        "lifecycle" | "provider" | "connection" => Some("this is Terraform's; there is no such thing here"),
+        _ => None,
     }
 }
 

@@ -1,7 +1,8 @@
 //! What to do about a mistake, where the text around it tells more than the rule that found it knew: habits of other
 //! languages, names of another root, texts for the shell.
 
-use std::path::PathBuf;
+use std::ffi::OsStr;
+use std::path::{Path, PathBuf};
 
 use kiln_core::{Diagnostic, Diagnostics, SourceMap, Span, suggest};
 
@@ -14,13 +15,20 @@ pub(crate) struct Names {
     locals: Vec<String>,
     /// Where `file` looks.
     template_dir: PathBuf,
+    /// Name and text of the template files in that directory that are not loaded.
+    siblings: Vec<(String, String)>,
 }
 
+/// So many files beside the template are looked at, each of so many bytes at most.
+const SIBLINGS: usize = 50;
+const SIBLING_SIZE: u64 = 1 << 20;
+
 impl Names {
-    pub(crate) fn of(values: &Values) -> Names {
+    pub(crate) fn of(values: &Values, sources: &SourceMap) -> Names {
         let names = |root| values.names(root).into_iter().map(str::to_owned).collect();
         let template_dir = values.functions.working_dir.join(&values.functions.template_dir);
-        Names { variables: names("var"), locals: names("local"), template_dir }
+        let siblings = siblings(&template_dir, sources);
+        Names { variables: names("var"), locals: names("local"), template_dir, siblings }
     }
 
     /// `var.x` or `local.x`, where one is declared.
@@ -38,6 +46,22 @@ impl Names {
         let variable = nearest(&self.variables).map(|name| format!("var.{name}"));
         variable.or_else(|| nearest(&self.locals).map(|name| format!("local.{name}")))
     }
+}
+
+fn siblings(directory: &Path, sources: &SourceMap) -> Vec<(String, String)> {
+    let loaded: Vec<&OsStr> =
+        sources.files().filter_map(|(_, file)| file.path.as_deref().and_then(Path::file_name)).collect();
+    let entries = std::fs::read_dir(directory).into_iter().flatten().flatten();
+    let mut names: Vec<String> = entries
+        .filter(|entry| !loaded.contains(&entry.file_name().as_os_str()))
+        .filter(|entry| entry.metadata().is_ok_and(|metadata| metadata.is_file() && metadata.len() < SIBLING_SIZE))
+        .filter_map(|entry| entry.file_name().into_string().ok())
+        .filter(|name| name.ends_with(".pkr.hcl") || name.ends_with(".kiln.hcl"))
+        .collect();
+    names.sort();
+    names.truncate(SIBLINGS);
+    let read = |name: String| std::fs::read_to_string(directory.join(&name)).ok().map(|text| (name, text));
+    names.into_iter().filter_map(read).collect()
 }
 
 /// Adds to the findings what the template's text tells.
@@ -88,12 +112,15 @@ impl Advice<'_> {
     fn apply(&self, item: &mut Diagnostic) {
         match item.code {
             "unknown-name" if item.fix.is_none() => self.unknown_name(item),
-            "unknown-variable" | "unknown-local" if item.fix.is_none() => self.other_root(item),
+            "unknown-variable" | "unknown-local" if item.fix.is_none() => {
+                self.other_root(item);
+                self.in_a_sibling(item);
+            }
+            "unknown-source" if item.title.ends_with("is not declared") => self.in_a_sibling(item),
             "go-template" if item.title.starts_with("`user` exists in legacy") => self.user_function(item),
             "unknown-function" => self.function(item),
             "function-failed" if item.title.starts_with("`file` failed: there is no file") => self.file(item),
             "unknown-block" if item.title.starts_with("a template has no block") => self.top_level_block(item),
-            "unknown-argument" | "unknown-block" if item.fix.is_none() => self.argument(item),
             "unknown-escape" if item.fix.is_none() && self.place.text.starts_with('\\') => {
                 put(item, self.span, format!("\\{}", self.place.text), "for a backslash write two");
             }
@@ -164,6 +191,25 @@ impl Advice<'_> {
             item.help = None;
             put(item, widened(self.span, root.len(), 0), format!("{other}.{word}"), text);
         }
+    }
+
+    /// What is declared in a file beside the one that was given: the directory is the template.
+    fn in_a_sibling(&self, item: &mut Diagnostic) {
+        let word = self.place.text.trim_matches('"');
+        let header = match item.code {
+            "unknown-variable" => format!("variable \"{word}\""),
+            "unknown-local" => format!("local \"{word}\""),
+            _ => match word.strip_prefix("source.").unwrap_or(word).split_once('.') {
+                Some((kind, name)) => format!("source \"{kind}\" \"{name}\""),
+                None => return,
+            },
+        };
+        let Some(sibling) = self.names.siblings.iter().find(|(_, text)| text.contains(&header)) else { return };
+        item.fix = None;
+        item.help = Some(format!(
+            "`{}` declares it: give the directory in place of the file, and all its files are one template",
+            sibling.0
+        ));
     }
 
     /// ``{{user `x`}}`` in HCL2.
@@ -240,18 +286,6 @@ impl Advice<'_> {
         item.help = Some(advice.to_owned());
     }
 
-    /// Arguments that Terraform has everywhere.
-    fn argument(&self, item: &mut Diagnostic) {
-        let advice = match self.place.text {
-            "count" => "there is no `count`; `for_each = [\"a\", \"b\"]` makes one for each element",
-            "depends_on" => "builds do not wait for each other; one that needs another's image is a second template",
-            "lifecycle" => "this is Terraform's; a source has no such block",
-            "provider" => "this is Terraform's; a source needs none",
-            _ => return,
-        };
-        item.help = Some(advice.to_owned());
-    }
-
     /// Keys in quotes: what looks like a block is a map without its `=`.
     fn map_as_block(&self, item: &mut Diagnostic) {
         let Some(open) = unclosed_brace(self.place.before) else { return };
@@ -273,6 +307,11 @@ impl Advice<'_> {
     }
 
     fn syntax(&self, item: &mut Diagnostic) {
+        if self.place.text == "{" && self.place.before.trim().is_empty() {
+            item.help =
+                Some("this looks like JSON: legacy templates are named `*.json`, HCL2 in JSON `*.pkr.json`".to_owned());
+            return;
+        }
         if self.place.text == ";" {
             return put(item, self.span, "", "remove it");
         }

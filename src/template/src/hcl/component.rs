@@ -128,7 +128,11 @@ impl ComponentConfig for HclComponent {
         let mut found = Diagnostics::new();
         let body = self.evaluated(schema, facts, &mut found);
         if !found.is_empty() {
-            advice::refine(&mut found, &self.shared.sources, &advice::Names::of(&self.shared.values));
+            advice::refine(
+                &mut found,
+                &self.shared.sources,
+                &advice::Names::of(&self.shared.values, &self.shared.sources),
+            );
         }
         diagnostics.secrets.append(&mut found.secrets);
         diagnostics.extend(found);

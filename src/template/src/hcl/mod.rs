@@ -83,6 +83,7 @@ pub fn load(options: &LoadOptions, sources: &mut SourceMap, diagnostics: &mut Di
         return Outcome::default();
     }
     let required_plugins = settings::required_plugins(&declarations.packer, &functions, diagnostics);
+    let is_well_formed = is_well_formed && !settings::is_wrong(diagnostics);
     if options.syntax_only {
         return Outcome { plan: Some(Plan { required_plugins, ..Plan::default() }), ..Outcome::default() };
     }
@@ -194,10 +195,17 @@ fn template_files(options: &LoadOptions, diagnostics: &mut Diagnostics) -> Templ
     templates.extend(ending(&[".pkr.json"]));
     if templates.is_empty() {
         let title = format!("`{}` holds no template", options.template.display());
-        diagnostics.push(
-            Diagnostic::new(Severity::Error, "no-template", None, title)
-                .help("files of a template are named `*.pkr.hcl` or `*.kiln.hcl`"),
-        );
+        let rule = "files of a template are named `*.pkr.hcl` or `*.kiln.hcl`";
+        let legacy = names.iter().find(|name| name.ends_with(".json") && !name.ends_with(".pkrvars.json"));
+        let misnamed = names.iter().find(|name| name.ends_with(".hcl") && !name.ends_with(".pkrvars.hcl"));
+        let help = match (misnamed, legacy) {
+            (Some(name), _) => format!("{rule}; is `{name}` one of them?"),
+            (None, Some(name)) => {
+                format!("{rule}; a legacy template is given by its name: `{}`", options.template.join(name).display())
+            }
+            (None, None) => rule.to_owned(),
+        };
+        diagnostics.push(Diagnostic::new(Severity::Error, "no-template", None, title).help(help));
     }
     let mut variables = ending(&[".auto.pkrvars.hcl"]);
     variables.extend(ending(&[".auto.pkrvars.json"]));
