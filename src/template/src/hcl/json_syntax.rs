@@ -17,6 +17,16 @@ pub(crate) fn parse(file: &TemplateText, sources: &mut SourceMap, diagnostics: &
     let span = root.span;
     match &root.value {
         JsonValue::Object(members) => Some(converter.body("", members, span)),
+        // Several objects are one body, wherever one may stand.
+        JsonValue::Array(nodes) if nodes.iter().all(|node| matches!(node.value, JsonValue::Object(_))) => {
+            let mut items = Vec::new();
+            for node in nodes {
+                if let JsonValue::Object(members) = &node.value {
+                    items.extend(converter.body("", members, span).items);
+                }
+            }
+            Some(Body { items, span })
+        }
         other => {
             let title = format!("a template must be an object, and this is {}", other.type_name());
             diagnostics.push(Diagnostic::error("not-an-object", span, title));
@@ -69,6 +79,12 @@ impl Converter<'_> {
                     // A type is an expression of its own kind, not a template.
                     let value = match (kind, text.as_str(), &member.node.value) {
                         ("variable", "type", JsonValue::String(text)) => self.type_expression(text, member.node.span),
+                        // What must be constant is taken as it is.
+                        (
+                            "variable" | "validation" | "packer",
+                            "description" | "error_message" | "required_version",
+                            JsonValue::String(text),
+                        ) => Expression { kind: ExpressionKind::String(text.clone()), span: member.node.span },
                         _ => self.expression(&member.node),
                     };
                     let span = member.name_span.to(member.node.span);

@@ -9,6 +9,9 @@ use kiln_language::syntax::Block;
 use super::blocks::{check_items, labels};
 use super::scope::{constant, constant_text};
 
+/// The code of a version constraint that is none.
+const WRONG_VERSION: &str = "wrong-version";
+
 /// `required_plugins`: name, source, version constraint.
 pub(crate) type RequiredPlugin = (String, String, String);
 
@@ -20,7 +23,7 @@ pub(crate) fn check_version(blocks: &[Block], functions: &FunctionContext, diagn
         let Some(text) = constant_text(&attribute.value, functions, "`required_version`", diagnostics) else {
             continue;
         };
-        match fits_constraints(PACKER_VERSION, &text) {
+        match fits_constraints(PACKER_VERSION, &releases(&text)) {
             Ok(true) => {}
             Ok(false) => {
                 fits = false;
@@ -36,8 +39,19 @@ pub(crate) fn check_version(blocks: &[Block], functions: &FunctionContext, diagn
     fits
 }
 
+/// Whether a version constraint is wrong in itself.
+pub(crate) fn is_wrong(diagnostics: &Diagnostics) -> bool {
+    diagnostics.items.iter().any(|item| item.code == WRONG_VERSION)
+}
+
+/// Constraints with releases in the place of pre-releases, of which kiln has none.
+fn releases(constraints: &str) -> String {
+    let releases = constraints.split(',').map(|one| one.split_once('-').map_or(one, |(release, _)| release));
+    releases.collect::<Vec<_>>().join(",")
+}
+
 fn wrong_constraint(span: Span, text: &str, problem: ConstraintError) -> Diagnostic {
-    Diagnostic::error("wrong-version", span, format!("`{text}` is not a version constraint: {problem}"))
+    Diagnostic::error(WRONG_VERSION, span, format!("`{text}` is not a version constraint: {problem}"))
         .help("write for example `>= 1.7.0, < 2.0.0` or `~> 1.9`")
 }
 

@@ -128,7 +128,7 @@ fn read_hcl(file: &TemplateText, diagnostics: &mut Diagnostics) -> Vec<(Name, As
 }
 
 fn read_json(file: &TemplateText, diagnostics: &mut Diagnostics) -> Vec<(Name, Assigned)> {
-    let Some(root) = json::parse(&file.text, file.source, Duplicates::LastWins, diagnostics) else {
+    let Some(root) = json::parse(&file.text, file.source, Duplicates::Refuse, diagnostics) else {
         return Vec::new();
     };
     let JsonValue::Object(members) = root.value else {

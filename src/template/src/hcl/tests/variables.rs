@@ -134,3 +134,24 @@ fn a_given_value_is_not_missed_and_is_shown_as_the_language_writes_it() {
     assert!(variable.required && !variable.unset);
     assert_eq!(variable.value, r#""x\n\"y\" $${z}""#);
 }
+
+#[test]
+fn json_syntax_takes_constants_as_they_are_and_several_objects_for_one() {
+    let variable = r#"{ "variable": { "a": { "description": "of ${x}", "default": "b", "validation": {
+        "condition": "${var.a == \"c\"}", "error_message": "Give ${c}." } } } }"#;
+    let locals = r#"{ "locals": { "l": "${var.a}${1 + 1}" }, "build": { "sources": [] } }"#;
+    let fixture = Fixture::directory(&[("t.pkr.json", &format!("[{variable}, {locals}]"))]).var("a", "c");
+    let loaded = fixture.load();
+    assert_eq!(plan(&loaded).variables[0].description.as_deref(), Some("of ${x}"));
+    assert_eq!(plan(&loaded).locals[0].value, "\"c2\"");
+    let report = fixture.var("a", "d").report();
+    assert!(report.contains("Give ${c}."), "{report}");
+}
+
+#[test]
+fn a_json_var_file_sets_each_variable_once() {
+    let mut fixture = Fixture::directory(&[("t.pkr.hcl", TEMPLATE)]);
+    fixture.write("v.pkrvars.json", "{ \"a\": \"b\",\n  \"a\": \"c\" }");
+    fixture.options.variable_files = vec!["v.pkrvars.json".into()];
+    assert!(fixture.report().contains("v.pkrvars.json:2:3"), "{}", fixture.report());
+}
