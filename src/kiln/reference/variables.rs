@@ -18,7 +18,7 @@ pub(super) const GROUPS: &[(&str, &[(&str, &str)])] = &[
         &[
             (
                 "KILN_STATE_DIR",
-                "Where cleanup journals are kept. Default: `$XDG_STATE_HOME/kiln`, or else `~/.local/state/kiln`; without a home `kiln-state-UID` in the temporary directory.",
+                "Where cleanup journals and the history of `kiln console` are kept. Default: `$XDG_STATE_HOME/kiln`, or else `~/.local/state/kiln`; without a home `kiln-state-UID` in the temporary directory.",
             ),
             (
                 "KILN_TMP_DIR",
