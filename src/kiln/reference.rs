@@ -10,6 +10,7 @@ use kiln_core::{Field, FieldType, Schema};
 
 use crate::args;
 
+mod data_sources;
 mod variables;
 
 fn root() -> &'static Path {
