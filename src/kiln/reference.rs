@@ -55,7 +55,7 @@ fn the_command_line_is_documented() {
         "# Command line\n\nOptions may be written with one dash or two, with their value behind `=` or as the next word, \
          before or after the\ntemplate. Those that take `BOOL` may stand alone, which means `true`; the value needs the \
          `=`. `true`, `t` and `1` are\nthe same, as are `false`, `f` and `0`. Packer's options that have nothing to do in \
-         kiln (`-use-sequential-evaluation`,\n`-ignore-prerelease-plugins`, `-skip-enforcement`, `-evaluate-datasources`, \
+         kiln (`-use-sequential-evaluation`,\n`-ignore-prerelease-plugins`, `-skip-enforcement`, \
          `-upgrade`) are accepted.\n\nStandard output carries data only (`inspect`, `version`, `completions`, `--json`, \
          `-machine-readable`); all else goes to\nstandard error. [Exit codes](exit-codes.md), \
          [environment](environment.md), [events of `--json`](events.md).\n",
