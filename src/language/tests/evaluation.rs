@@ -329,7 +329,7 @@ fn mistakes_in_a_template_file_point_at_the_call_and_name_the_place() {
         .collect();
     insta::with_settings!({ omit_expression => true }, { insta::assert_snapshot!(all) });
     let missing = rendered("templatefile(\"missing\", {})", folder.path());
-    assert!(missing.contains("cannot read the template file") && missing.contains("missing"), "{missing}");
+    assert!(missing.contains("there is no template file `missing`"), "{missing}");
 }
 
 #[test]

@@ -391,7 +391,8 @@ impl Parser<'_> {
         let start = self.span(open.range());
         let (for_expression, close) = self.within(true, |parser| {
             if parser.begins_for() && parser.peek_second().kind == TokenKind::Identifier {
-                let (inner, close) = parser.for_expression(open, false)?;
+                // A level of its own: it takes more of the stack than others.
+                let (inner, close) = parser.deeper(|parser| parser.for_expression(open, false))?;
                 return Ok((Some(inner), close));
             }
             loop {
@@ -420,7 +421,7 @@ impl Parser<'_> {
         let start = self.span(open.range());
         let is_for = self.within(true, |parser| Ok(parser.begins_for()))?;
         if is_for {
-            let (inner, close) = self.within(true, |parser| parser.for_expression(open, true))?;
+            let (inner, close) = self.within(true, |parser| parser.deeper(|parser| parser.for_expression(open, true)))?;
             let height = self.height;
             return self.node(ExpressionKind::For(Box::new(inner)), start.to(self.span(close.range())), height);
         }
