@@ -3,7 +3,7 @@
 use indexmap::IndexMap;
 
 use super::*;
-use crate::config::Attribute;
+use crate::config::{Attribute, Node, Value};
 use crate::source::SourceId;
 
 const BUILD: Schema = Schema {
@@ -134,4 +134,30 @@ fn a_wrong_item_leaves_the_others_their_index() {
     assert_eq!(titles(&diagnostics), ["`changes[1]` must be a string, and this is a list"]);
     assert_eq!(decoded.values()["changes"], serde_json::json!(["a", "", "c"]));
     assert!(decoded.is_unknown("changes[1]"));
+}
+
+#[test]
+fn what_was_meant_is_offered() {
+    let offers = |weak, name: &'static str, value: Value| {
+        let mut diagnostics = Diagnostics::new();
+        SCHEMA.decode(&body(weak, vec![("image", text("debian")), (name, value)]), &mut diagnostics);
+        let [found] = diagnostics.items.as_slice() else { panic!("{diagnostics:?}") };
+        found.fix.as_ref().map(|fix| (fix.replacement.clone(), fix.edit))
+    };
+    use crate::diagnostic::Edit;
+    assert_eq!(offers(false, "commit", text("yes")), Some(("true".to_owned(), Edit::Value)));
+    assert_eq!(offers(true, "commit", text("flase")), Some(("false".to_owned(), Edit::Value)));
+    assert_eq!(offers(false, "commit", text("maybe")), None);
+    assert_eq!(offers(false, "timeout", text("1d")), Some(("\"24h\"".to_owned(), Edit::Value)));
+    assert_eq!(offers(false, "changes", text("USER a")), Some(("[".to_owned(), Edit::Around("]"))));
+    assert_eq!(offers(false, "volumes", Value::List(Vec::new())), None);
+}
+
+#[test]
+fn what_is_wrong_in_its_form_is_set_all_the_same() {
+    let mut diagnostics = Diagnostics::new();
+    let map = Value::Map(IndexMap::new());
+    let decoded = SCHEMA.decode(&body(false, vec![("image", text("a")), ("build", map)]), &mut diagnostics);
+    assert_eq!(titles(&diagnostics), ["`build` is a block, not an argument"]);
+    assert!(decoded.is_set("build"));
 }
