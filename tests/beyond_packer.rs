@@ -150,6 +150,32 @@ fn the_guide_makes_what_it_says() {
 }
 
 #[test]
+fn misspelt_arguments_are_recognised() {
+    let world = World::new();
+    world.write(
+        "t.pkr.hcl",
+        r#"
+source "docker" "x" {
+  for_eahc = []
+  image    = "debian:bookworm"
+  discard  = true
+}
+build {
+  sources = ["docker.x"]
+  provisioner "shell" {
+    enbaled = true
+    inline  = ["true"]
+  }
+}
+"#,
+    );
+    let said = world.run(&["validate", "t.pkr.hcl"]).stderr;
+    for name in ["for_each", "enabled"] {
+        assert!(said.contains(&format!("did you mean `{name}`?")), "{said}");
+    }
+}
+
+#[test]
 fn elements_are_known_while_machines_run() {
     if !docker::is_there() {
         return;

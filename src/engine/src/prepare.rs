@@ -19,6 +19,9 @@ const STEP_ARGUMENTS: [&str; 8] =
 /// Arguments of every post-processor, which the template's loader reads.
 const POST_PROCESSOR_ARGUMENTS: [&str; 4] = ["name", "only", "except", "keep_input_artifact"];
 
+/// Arguments of every source, step and post-processor, which the template's loader reads.
+const REPETITION_ARGUMENTS: [&str; 2] = ["for_each", "enabled"];
+
 /// Values that every machine has.
 const COMMON_FACTS: [&str; 7] = ["ConnType", "Host", "ID", "PackerRunUUID", "Password", "Port", "User"];
 
@@ -252,7 +255,10 @@ impl Preparing<'_> {
     fn decode(&mut self, spec: &ComponentSpec, schema: &Schema, others: &[&str]) -> (Body, Decoded) {
         let body = spec.config.evaluate(schema, &self.facts, &mut self.diagnostics);
         collect_secrets(&body, &mut self.secrets);
-        let decoded = schema.decode_beside(&body, others, &mut self.diagnostics);
+        // Legacy JSON, whose values are weak, has no such arguments.
+        let repetition: &[&str] = if body.weak { &[] } else { &REPETITION_ARGUMENTS };
+        let others = [others, repetition].concat();
+        let decoded = schema.decode_beside(&body, &others, &mut self.diagnostics);
         (body, decoded)
     }
 

@@ -51,6 +51,8 @@ pub(crate) struct Found {
     pub(crate) instances: Vec<Instance>,
     /// Sources that are left out.
     pub(crate) dropped: Vec<Instance>,
+    /// What they all belong to, also where there are none: kind and name as declared.
+    pub(crate) family: (String, String),
     /// Where it is said that something is left out.
     pub(crate) left_out: Option<Span>,
     /// A family of which no element is known: names that begin so may be meant for it.
@@ -114,6 +116,7 @@ impl<'a> Sources<'a> {
         Some(Found {
             instances: family.instances,
             dropped: family.dropped,
+            family: (kind.to_owned(), name.to_owned()),
             left_out: family.left_out,
             open: family.is_open.then(|| format!("{kind}.{name}-")),
             is_guess: false,
@@ -130,7 +133,9 @@ impl<'a> Sources<'a> {
             let (instances, dropped) = (of_name(&family.instances), of_name(&family.dropped));
             if family.is_open || !instances.is_empty() || !dropped.is_empty() {
                 let open = family.is_open.then(|| format!("{kind}.{family_name}-"));
-                return Some(Found { instances, dropped, left_out: family.left_out, open, is_guess: false });
+                let whole = (kind.to_owned(), family_name);
+                let left_out = family.left_out;
+                return Some(Found { instances, dropped, family: whole, left_out, open, is_guess: false });
             }
         }
         None

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use kiln_core::{Diagnostic, Span};
+use kiln_core::{Diagnostic, Diagnostics, Span};
 use kiln_language::evaluate::{Variables, references};
 
 use super::blocks::SourceDeclaration;
@@ -50,6 +50,7 @@ impl BuildReader<'_, '_> {
         for (reference, span) in listed.unwrap_or_default() {
             let Some(found) = self.find_source(&reference, span) else { continue };
             let is_guess = found.is_guess;
+            self.known.add(&found.family.0, &found.family.1);
             // Steps may be meant for what is left out, too.
             for instance in found.dropped {
                 let family = instance.declaration.name.text.clone();
@@ -159,6 +160,11 @@ impl BuildReader<'_, '_> {
         };
         let Some(found) = self.find_source(&reference.text, reference.span) else { return Vec::new() };
         let is_guess = found.is_guess;
+        if found.instances.is_empty() && found.dropped.is_empty() {
+            // A family without elements; a name that tells them apart cannot be known.
+            let name = Arguments::new(block, &self.shared.values, &mut Diagnostics::new()).text("name");
+            self.known.add(&found.family.0, name.as_ref().map_or(&found.family.1, |(name, _)| name));
+        }
         if let Some(instance) = found.instances.first() {
             self.report_set_twice(block, &instance.declaration);
         }

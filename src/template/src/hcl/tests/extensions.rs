@@ -531,3 +531,23 @@ fn what_stands_behind_a_reference_is_passed_over() {
     assert_eq!(outline(&loaded), ["docker.a:  | "]);
     insta::assert_snapshot!("long_reference", super::report(&loaded, &loaded.diagnostics));
 }
+
+#[test]
+fn a_family_may_be_empty() {
+    let text = r#"
+source "docker" "none" {
+  for_each = []
+}
+source "docker" "x" {}
+build {
+  sources = ["docker.none", "docker.x"]
+  source "docker.none" {
+    name = "other"
+  }
+  provisioner "shell" {
+    only = ["docker.none", "docker.other"]
+  }
+}
+"#;
+    assert_eq!(lines(text), ["docker.x:  | "]);
+}
