@@ -421,7 +421,8 @@ impl Parser<'_> {
         let start = self.span(open.range());
         let is_for = self.within(true, |parser| Ok(parser.begins_for()))?;
         if is_for {
-            let (inner, close) = self.within(true, |parser| parser.deeper(|parser| parser.for_expression(open, true)))?;
+            let (inner, close) =
+                self.within(true, |parser| parser.deeper(|parser| parser.for_expression(open, true)))?;
             let height = self.height;
             return self.node(ExpressionKind::For(Box::new(inner)), start.to(self.span(close.range())), height);
         }
