@@ -281,5 +281,11 @@ pub(crate) fn read_template(
 
 fn read_text(path: &Path) -> Result<String, String> {
     let bytes = std::fs::read(path).map_err(|error| error.to_string())?;
+    if bytes.starts_with(&[0xff, 0xfe]) || bytes.starts_with(&[0xfe, 0xff]) {
+        return Err("it is UTF-16; save it as UTF-8".to_owned());
+    }
+    if bytes.contains(&0) {
+        return Err("it is a binary file, not a text".to_owned());
+    }
     kiln_language::syntax::decode(bytes).map(|decoded| decoded.text).map_err(|error| error.to_string())
 }
