@@ -6,7 +6,7 @@ use std::process::Command;
 
 use kiln_core::render;
 
-use super::{FIXERS, Fixed, fix};
+use super::{FIXERS, Fixed, fix, fixers};
 use crate::load::{ConfigType, LoadOptions};
 
 fn directory() -> PathBuf {
@@ -137,4 +137,13 @@ fn wrong_forms_are_told() {
     }
     let hcl = fix(&LoadOptions::new("x.pkr.hcl", "/work"));
     insta::assert_snapshot!(said(&hcl));
+}
+
+#[test]
+fn the_guide_lists_all_fixers_in_their_order() {
+    let guide = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/guide/from-json.md");
+    let guide = std::fs::read_to_string(guide).unwrap();
+    let mut rows: Vec<String> = fixers().map(|(name, does)| format!("| `{name}` | {does} |")).collect();
+    rows.dedup();
+    assert!(guide.ends_with(&(rows.join("\n") + "\n")), "{}", rows.join("\n"));
 }

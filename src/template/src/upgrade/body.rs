@@ -69,6 +69,10 @@ impl Upgrade<'_> {
         if is_block {
             return self.blocks(name, member, None, false, place);
         }
+        // A text that stands for something else.
+        if let (JsonValue::String(_), Some(kind)) = (&member.node.value, kinds::argument_type(name)) {
+            return format!("{name} = {}\n", self.typed(&member.node, kind, place));
+        }
         format!("{name} = {}\n", self.any(&member.node, place))
     }
 

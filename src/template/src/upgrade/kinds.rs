@@ -1,5 +1,7 @@
 //! What is known of kinds that kiln does not have: which of their arguments are blocks, and which plug-in has them.
 
+use kiln_core::FieldType;
+
 /// Arguments that are written as an object in JSON and as a block in HCL2, whatever the kind. Lists of objects are blocks
 /// anyway; other objects are maps.
 const BLOCKS: [&str; 49] = [
@@ -61,6 +63,87 @@ pub(super) fn is_block(parent: Option<&str>, name: &str) -> bool {
         (Some("source_image_filter"), "filters") => true,
         _ => BLOCKS.contains(&name),
     }
+}
+
+/// Arguments that are lists of texts, whatever the kind: JSON takes a text with commas for one.
+const LISTS: [&str; 37] = [
+    "ami_groups",
+    "ami_org_arns",
+    "ami_ou_arns",
+    "ami_product_codes",
+    "ami_regions",
+    "ami_users",
+    "ansible_env_vars",
+    "ansible_ssh_extra_args",
+    "boot_command",
+    "cd_files",
+    "collection_paths",
+    "cookbook_paths",
+    "empty_groups",
+    "environment_vars",
+    "extra_arguments",
+    "floppy_dirs",
+    "floppy_files",
+    "groups",
+    "image_licenses",
+    "inline",
+    "inventory_groups",
+    "iso_paths",
+    "iso_urls",
+    "module_paths",
+    "networks",
+    "owners",
+    "playbook_files",
+    "playbook_paths",
+    "role_paths",
+    "run_list",
+    "scopes",
+    "scripts",
+    "security_group_ids",
+    "security_groups",
+    "snapshot_groups",
+    "snapshot_users",
+    "temporary_security_group_source_cidrs",
+];
+
+/// Arguments that are bools, whatever the kind: JSON takes `"1"` and `""` for such.
+const BOOLS: [&str; 28] = [
+    "associate_public_ip_address",
+    "delete_on_termination",
+    "disable_stop_instance",
+    "disk_discard",
+    "ebs_optimized",
+    "ena_support",
+    "enable_secure_boot",
+    "enable_virtualization_extensions",
+    "encrypt_boot",
+    "encrypted",
+    "force_delete_snapshot",
+    "force_deregister",
+    "format_qemu",
+    "headless",
+    "insecure_connection",
+    "keep_registered",
+    "linked_clone",
+    "most_recent",
+    "skip_clean",
+    "skip_compaction",
+    "skip_create_ami",
+    "skip_export",
+    "skip_profile_validation",
+    "skip_region_validation",
+    "ssh_agent_auth",
+    "ssh_pty",
+    "use_proxy",
+    "use_sudo",
+];
+
+/// The type of an argument that is the same for all kinds, where it is known.
+pub(super) fn argument_type(name: &str) -> Option<FieldType> {
+    if LISTS.contains(&name) {
+        return Some(FieldType::StringList);
+    }
+    BOOLS.contains(&name).then_some(FieldType::Bool)
 }
 
 /// The plug-in of a kind: its name and its source. `None` for what Packer has by itself, and for what nobody knows.

@@ -118,8 +118,7 @@ pub(super) fn literal(text: &str) -> String {
 }
 
 fn escape(literal: &str, is_before_code: bool, text: &mut String) {
-    let mut rest = literal.char_indices().peekable();
-    while let Some((position, character)) = rest.next() {
+    for (position, character) in literal.char_indices() {
         let behind = &literal[position + character.len_utf8()..];
         match character {
             '"' => text.push_str("\\\""),

@@ -121,22 +121,15 @@ impl Variables {
                 let span = json::inside(source, span, range);
                 diagnostics.push(Diagnostic::warning("upgraded", span, title));
             }
+            let default =
+                converted.as_ref().map(|converted| if is_local { "null".to_owned() } else { converted.expression() });
             if code != name {
                 variables.push_str(&comment(&format!("`{name}` in the JSON template")));
             }
             if is_undeclared {
                 variables.push_str("# Used without being declared\n");
             }
-            variables.push_str(&format!("variable \"{code}\" {{\ntype = string\n"));
-            match &converted {
-                None => {}
-                Some(_) if is_local => variables.push_str("default = null\n"),
-                Some(converted) => variables.push_str(&format!("default = {}\n", converted.expression())),
-            }
-            if is_sensitive {
-                variables.push_str("sensitive = true\n");
-            }
-            variables.push_str("}\n\n");
+            variables.push_str(&variable(&code, default, is_sensitive));
             if let Some(converted) = converted.filter(|_| is_local) {
                 let value = format!("var.{code} != null ? var.{code} : {}", converted.expression());
                 if is_sensitive {
@@ -148,8 +141,7 @@ impl Variables {
             }
         }
         for (name, code) in &self.environment {
-            let value = literal(name);
-            variables.push_str(&format!("variable \"{code}\" {{\ntype = string\ndefault = env({value})\n}}\n\n"));
+            variables.push_str(&variable(code, Some(format!("env({})", literal(name))), false));
         }
         if !locals.is_empty() {
             let why = "# Variables whose defaults are computed: a value that is given for one of them counts.\n";
@@ -225,6 +217,13 @@ fn needs_local(text: &str) -> bool {
         };
         !plain_env && tokens.iter().any(|(token, _)| is_computed(token))
     })
+}
+
+/// The block of a variable.
+fn variable(name: &str, default: Option<String>, is_sensitive: bool) -> String {
+    let default = default.map(|default| format!("default = {default}\n")).unwrap_or_default();
+    let sensitive = if is_sensitive { "sensitive = true\n" } else { "" };
+    format!("variable \"{name}\" {{\ntype = string\n{default}{sensitive}}}\n\n")
 }
 
 /// A comment of as many lines as the text has.
