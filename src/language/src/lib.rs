@@ -11,6 +11,7 @@ pub mod convert;
 pub mod evaluate;
 pub mod format;
 pub mod functions;
+mod number;
 pub mod print;
 pub mod syntax;
 pub mod value;
