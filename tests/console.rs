@@ -215,12 +215,28 @@ fn on_a_terminal(world: &World, keys: &[&str]) -> Option<String> {
     command.current_dir(world.path()).env("KILN_STATE_DIR", world.state()).env("TERM", "xterm").env("NO_COLOR", "1");
     let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
     let mut input = child.stdin.take().unwrap();
+    let mut output = child.stdout.take().unwrap();
+    let (sender, pieces) = std::sync::mpsc::channel();
+    std::thread::spawn(move || {
+        let mut buffer = [0; 4096];
+        while let Ok(count @ 1..) = output.read(&mut buffer) {
+            if sender.send(buffer[..count].to_vec()).is_err() {
+                break;
+            }
+        }
+    });
+    let mut bytes = Vec::new();
+    // Before the first words, keys would go to the terminal itself.
+    while !String::from_utf8_lossy(&bytes).contains("Ctrl-D ends") {
+        bytes.extend(pieces.recv_timeout(std::time::Duration::from_secs(30)).unwrap());
+    }
+    std::thread::sleep(std::time::Duration::from_millis(300));
     for key in keys {
         std::thread::sleep(std::time::Duration::from_millis(300));
         input.write_all(key.as_bytes()).unwrap();
     }
-    let mut text = String::new();
-    child.stdout.take().unwrap().read_to_string(&mut text).unwrap();
+    bytes.extend(pieces.iter().flatten());
+    let text = String::from_utf8_lossy(&bytes).into_owned();
     assert!(child.wait().unwrap().success(), "{text}");
     Some(text)
 }
@@ -241,4 +257,11 @@ fn on_a_terminal_names_are_completed_lines_go_on_and_are_kept() {
     assert!(!history.contains("hunter2") && !history.contains("7 * 6"), "{history}");
     use std::os::unix::fs::PermissionsExt;
     assert_eq!(std::fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o600);
+}
+
+#[test]
+fn an_interrupt_gives_up_the_line_and_then_the_console() {
+    let world = world();
+    let Some(text) = on_a_terminal(&world, &["var.na", "\u{3}", "1 + 1\r", "\u{3}"]) else { return };
+    assert!(text.contains("\r\n2\r\n"), "{text}");
 }

@@ -1,6 +1,7 @@
 //! The console on a terminal: a line editor with history, completion and input over several lines.
 
 use std::borrow::Cow;
+use std::cell::Cell;
 use std::io::Write;
 use std::path::PathBuf;
 
@@ -28,7 +29,7 @@ const HISTORY: usize = 1_000;
 pub(super) fn run(session: &mut Session, settings: &Settings) -> Result<(), CliError> {
     let mut editor =
         Editor::<Typing, FileHistory>::new().map_err(|error| Failure::environment(TerminalError(error)))?;
-    editor.set_helper(Some(Typing { names: session.names(), is_hcl: session.is_hcl() }));
+    editor.set_helper(Some(Typing { names: session.names(), is_hcl: session.is_hcl(), has_text: Cell::new(false) }));
     editor.set_completion_type(CompletionType::List);
     editor.set_history_ignore_space(true);
     // A history that cannot be kept is no reason not to begin.
@@ -50,8 +51,9 @@ fn answer_lines(editor: &mut Editor<Typing, FileHistory>, session: &mut Session)
     loop {
         let text = match editor.readline("> ") {
             Ok(text) => text,
-            // What was begun is given up; the console goes on.
-            Err(ReadlineError::Interrupted) => continue,
+            // What was begun is given up; where nothing was, it is the console, as in Packer.
+            Err(ReadlineError::Interrupted) if editor.helper().is_some_and(|helper| helper.has_text.take()) => continue,
+            Err(ReadlineError::Interrupted) => return Ok(()),
             Err(ReadlineError::Eof) => return Ok(()),
             Err(error) => return Err(Failure::environment(TerminalError(error)).into()),
         };
@@ -88,12 +90,20 @@ fn history_file(settings: &Settings) -> Option<PathBuf> {
 struct Typing {
     names: Names,
     is_hcl: bool,
+    /// Whether the line is not empty.
+    has_text: Cell<bool>,
 }
 
 impl Helper for Typing {}
 
 impl Hinter for Typing {
     type Hint = String;
+
+    /// Is told of every change; there is no hint.
+    fn hint(&self, line: &str, _: usize, _: &Context<'_>) -> Option<String> {
+        self.has_text.set(!line.is_empty());
+        None
+    }
 }
 
 impl Highlighter for Typing {}
