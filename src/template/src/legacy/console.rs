@@ -100,7 +100,7 @@ mod tests {
             ("{{user `nmae`}}", Err("no variable is called `nmae`")),
             ("{{user `later`}}", Err("the variable `later` has no value")),
             ("{{build `ID`}}", Err("this is known only while a build runs")),
-            ("{{usr `name`}}", Err("there is no function `usr`")),
+            ("{{usr `name`}}", Err("there is no template function `usr`")),
         ] {
             let mut sources = SourceMap::new();
             let source = sources.add("console", None, text);
