@@ -72,7 +72,7 @@ pub fn upgrade(options: &LoadOptions, kinds: &Kinds, annotate: bool) -> Upgraded
         comments: String::new(),
         diagnostics,
     };
-    let rendered = builder_names(&template, options);
+    let rendered = if has_computed_names(root) { builder_names(&template, options) } else { Vec::new() };
     let text = upgrade.template(root, &rendered);
     diagnostics.sort();
     upgraded.text = Some(kiln_language::format::format(&text));
@@ -197,6 +197,17 @@ fn check_lists(root: &JsonObject, diagnostics: &mut Diagnostics) {
             diagnostics.push(Diagnostic::error("wrong-type", member.node.span, title).help("put it in `[` and `]`"));
         }
     }
+}
+
+/// Whether the name of a builder holds actions: `only` may know it as it is rendered.
+fn has_computed_names(root: &JsonObject) -> bool {
+    let Some(JsonValue::Array(builders)) = root.get("builders").map(|member| &member.node.value) else { return false };
+    builders.iter().any(|builder| match &builder.value {
+        JsonValue::Object(members) => members
+            .get("name")
+            .is_some_and(|name| matches!(&name.node.value, JsonValue::String(name) if name.contains("{{"))),
+        _ => false,
+    })
 }
 
 /// The builders' names as they are rendered, in their order; none where the template has mistakes.
