@@ -11,6 +11,7 @@ use kiln_core::{Field, FieldType, Schema};
 use crate::args;
 
 mod data_sources;
+mod regions;
 mod variables;
 
 fn root() -> &'static Path {
@@ -218,18 +219,22 @@ fn is_without_effect(field: &Field) -> bool {
 fn table(page: &mut String, schema: &Schema) {
     page.push_str("| argument | type | default | |\n|---|---|---|---|\n");
     for field in schema.fields.iter().filter(|field| !is_without_effect(field)) {
-        let default = match (field.required, field.default) {
-            (true, _) => "required".to_owned(),
-            (false, Some(text)) => format!("`{text}`"),
-            (false, None) => String::new(),
-        };
-        let doc = match field.deprecated {
-            Some(instead) => format!("{} Out of date: {instead}.", field.doc),
-            None => field.doc.to_owned(),
-        };
-        writeln!(page, "| `{}` | {} | {} | {} |", field.name, cell(&field.kind.name()), cell(&default), cell(&doc))
-            .unwrap();
+        page.push_str(&row(field));
     }
+}
+
+/// One argument's line.
+fn row(field: &Field) -> String {
+    let default = match (field.required, field.default) {
+        (true, _) => "required".to_owned(),
+        (false, Some(text)) => format!("`{text}`"),
+        (false, None) => String::new(),
+    };
+    let doc = match field.deprecated {
+        Some(instead) => format!("{} Out of date: {instead}.", field.doc),
+        None => field.doc.to_owned(),
+    };
+    format!("| `{}` | {} | {} | {} |\n", field.name, cell(&field.kind.name()), cell(&default), cell(&doc))
 }
 
 /// Breaks a text into lines of at most 120 columns.

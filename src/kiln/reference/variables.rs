@@ -54,6 +54,24 @@ pub(super) const GROUPS: &[(&str, &[(&str, &str)])] = &[
         ],
     ),
     (
+        "`git.branch` and `git.tag`",
+        &[
+            (
+                "CI_COMMIT_BRANCH",
+                "The branch, where git itself knows none (CI checks out a commit). The first of these that is set counts.",
+            ),
+            ("CI_MERGE_REQUEST_SOURCE_BRANCH_NAME", "The same."),
+            ("GITHUB_HEAD_REF", "The same."),
+            ("GITHUB_REF_NAME", "The same, or the tag: see `GITHUB_REF_TYPE`."),
+            ("GITHUB_REF_TYPE", "`tag`: `GITHUB_REF_NAME` is a tag."),
+            ("BITBUCKET_BRANCH", "The branch."),
+            ("CIRCLE_BRANCH", "The same."),
+            ("BUILDKITE_BRANCH", "The same."),
+            ("BRANCH_NAME", "The same."),
+            ("CI_COMMIT_TAG", "The tag that is built."),
+        ],
+    ),
+    (
         "Docker engine",
         &[
             (

@@ -21,6 +21,7 @@
 //! ```
 
 pub mod fix;
+pub mod grammar;
 pub mod hcl;
 pub mod legacy;
 pub mod load;

@@ -3,8 +3,10 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use kiln_core::{Diagnostic, Diagnostics, Span};
+use kiln_core::{Diagnostic, Diagnostics, Schema, Span};
 use kiln_language::syntax::{Attribute, Block, Body, Item, Name};
+
+use crate::grammar;
 
 use super::data::DataDeclaration;
 use super::locals::LocalDeclaration;
@@ -191,13 +193,9 @@ pub(crate) fn labels<const N: usize>(
 }
 
 /// Tells the arguments and blocks that a block does not take. (That one is given twice, the parser tells.)
-pub(crate) fn check_items(
-    body: &Body,
-    title: &str,
-    attributes: &[&str],
-    blocks: &[&str],
-    diagnostics: &mut Diagnostics,
-) {
+pub(crate) fn check_items(body: &Body, schema: &Schema, diagnostics: &mut Diagnostics) {
+    let title = schema.title;
+    let (attributes, blocks) = (&grammar::arguments(schema)[..], &grammar::nested(schema)[..]);
     for item in &body.items {
         match item {
             Item::Attribute(attribute) if !attributes.contains(&attribute.name.text.as_str()) => {

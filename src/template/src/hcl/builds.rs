@@ -7,6 +7,8 @@ use kiln_core::{BuildSpec, ComponentSpec, Diagnostic, Diagnostics, PostProcessor
 use kiln_language::evaluate::{Reference, references};
 use kiln_language::syntax::{Block, Body, Item};
 
+use crate::grammar;
+
 use super::blocks::{Declarations, check_items, registry_is_ignored};
 use super::component::{HclComponent, Layer, Place, Shared, collect_references};
 use super::dynamic::{ExpandedBlock, expand_block};
@@ -17,16 +19,6 @@ use super::sources::Sources;
 use super::steps::{Arguments, BuildContext, Known, Quoted, read_post_processor, read_step, repeat_step};
 use super::uses::SourceUse;
 
-const BUILD_ARGUMENTS: [&str; 5] = ["name", "description", "sources", "for_each", "enabled"];
-const BUILD_BLOCKS: [&str; 7] = [
-    "source",
-    "provisioner",
-    "error-cleanup-provisioner",
-    "post-processor",
-    "post-processors",
-    "hcp_packer_registry",
-    "dynamic",
-];
 const MADE_BY_DYNAMIC: [&str; 5] =
     ["source", "provisioner", "error-cleanup-provisioner", "post-processor", "post-processors"];
 
@@ -53,8 +45,7 @@ pub(crate) fn read(
     let mut builds = Builds::default();
     let mut sources = Sources::new(declarations, &shared.values);
     for block in &declarations.builds {
-        let title = "a `build` block";
-        check_items(&block.body, title, &BUILD_ARGUMENTS, &BUILD_BLOCKS, diagnostics);
+        check_items(&block.body, &grammar::BUILD, diagnostics);
         let scope = Overlay { values: &shared.values, bindings: &Bindings::default() };
         let elements = match repetition::read(&block.body, &scope, Purpose::Names, diagnostics) {
             Repetition::Once => vec![None],
@@ -318,13 +309,7 @@ impl<'a> BuildReader<'a, '_> {
             let chain = if block.kind.text == "post-processor" {
                 self.chain(vec![block], context)
             } else {
-                check_items(
-                    block.body,
-                    "a `post-processors` block",
-                    &repetition::ARGUMENTS,
-                    &["post-processor", "dynamic"],
-                    self.diagnostics,
-                );
+                check_items(block.body, &grammar::POST_PROCESSORS, self.diagnostics);
                 // The body lives as long as the template; only the expansion's names are new.
                 let inner = self.repeated_blocks(&["post-processor"], context, block.body, &block.bindings);
                 self.chain(inner, context)

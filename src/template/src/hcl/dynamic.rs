@@ -4,6 +4,8 @@ use kiln_core::{Diagnostic, Diagnostics, Span};
 use kiln_language::syntax::{Attribute, Block, Body, Expression, ExpressionKind, Item, Name};
 use kiln_language::value::{Data, Type, Value};
 
+use crate::grammar;
+
 use super::blocks::{check_items, labels};
 use super::scope::{Bindings, Overlay, Values};
 
@@ -74,7 +76,7 @@ fn expand_with<'a>(
         }];
     }
     let Some([kind]) = labels(block, ["the type of the blocks to make"], diagnostics) else { return Vec::new() };
-    check_items(&block.body, "a `dynamic` block", &["for_each", "iterator", "labels"], &["content"], diagnostics);
+    check_items(&block.body, &grammar::DYNAMIC, diagnostics);
     let mut contents = block.body.blocks().filter(|inner| inner.kind.text == "content");
     let (content, second) = (contents.next(), contents.next());
     if let (Some(content), Some(second)) = (content, second) {

@@ -6,6 +6,8 @@ use kiln_language::functions::FunctionContext;
 use kiln_language::syntax::{Block, Expression, Name};
 use kiln_language::value::{Type, Value};
 
+use crate::grammar;
+
 use super::blocks::{check_items, labels};
 use super::scope::constant_bool;
 use super::variables::check_name;
@@ -23,7 +25,7 @@ impl LocalDeclaration {
     pub(crate) fn read(block: Block, diagnostics: &mut Diagnostics) -> Option<LocalDeclaration> {
         let [name] = labels(&block, ["its name"], diagnostics)?;
         check_name(&name, "a local", diagnostics);
-        check_items(&block.body, "a `local` block", &["expression", "sensitive"], &[], diagnostics);
+        check_items(&block.body, &grammar::LOCAL, diagnostics);
         let attribute = |name: &str| block.body.attribute(name).map(|attribute| attribute.value.clone());
         let Some(value) = attribute("expression") else {
             // A misspelt one was told.

@@ -6,6 +6,8 @@ use kiln_core::{Diagnostic, Diagnostics, PACKER_VERSION, Span};
 use kiln_language::functions::FunctionContext;
 use kiln_language::syntax::Block;
 
+use crate::grammar;
+
 use super::blocks::{check_items, labels};
 use super::scope::{constant, constant_text};
 
@@ -25,12 +27,17 @@ pub(crate) fn check_version(blocks: &[Block], functions: &FunctionContext, diagn
         };
         match fits_constraints(PACKER_VERSION, &releases(&text)) {
             Ok(true) => {}
+            // Packer refuses here. Pins to older releases guard against surprises of Packer's own; the template is read on.
+            Ok(false) if !asks_for_newer(PACKER_VERSION, &text) => diagnostics.push(
+                Diagnostic::warning("version-mismatch", span, format!("this template asks for Packer `{text}`"))
+                    .label(format!("kiln behaves like Packer {PACKER_VERSION}")),
+            ),
             Ok(false) => {
                 fits = false;
                 diagnostics.push(
                     Diagnostic::error("version-mismatch", span, format!("this template asks for Packer `{text}`"))
                         .label(format!("kiln behaves like Packer {PACKER_VERSION}"))
-                        .help("change `required_version` if the template does not need another version after all"),
+                        .help("change `required_version` if the template does not need a newer version after all"),
                 );
             }
             Err(problem) => diagnostics.push(wrong_constraint(span, &text, problem)),
@@ -63,7 +70,7 @@ pub(crate) fn required_plugins(
 ) -> Vec<RequiredPlugin> {
     let mut plugins = Vec::new();
     for block in blocks {
-        check_items(&block.body, "a `packer` block", &["required_version"], &["required_plugins"], diagnostics);
+        check_items(&block.body, &grammar::PACKER, diagnostics);
         for inner in block.body.blocks().filter(|inner| inner.kind.text == "required_plugins") {
             if labels(inner, [], diagnostics).is_some() {
                 read_plugins(inner, functions, &mut plugins, diagnostics);
@@ -158,6 +165,15 @@ fn fits_constraints(version: &str, constraints: &str) -> Result<bool, Constraint
     Ok(fits)
 }
 
+/// Whether one of the constraints wants features of a later release: a greater major or minor number at least.
+fn asks_for_newer(version: &str, constraints: &str) -> bool {
+    let Ok(actual) = numbers(version) else { return false };
+    constraints.split(',').map(str::trim).filter(|constraint| !constraint.starts_with(['<', '!'])).any(|constraint| {
+        let wanted = numbers(constraint.trim_start_matches(['=', '>', '~', ' ']));
+        wanted.is_ok_and(|wanted| compare(&prefix(&wanted, 2), &prefix(&actual, 2)) == Ordering::Greater)
+    })
+}
+
 fn numbers(version: &str) -> Result<Vec<u64>, ConstraintError> {
     let text = version.trim();
     let text = text.strip_prefix('v').unwrap_or(text);
@@ -192,6 +208,15 @@ mod tests {
         assert!(fits(">= 1.7.0") && fits("~> 1.7") && fits("1.16") && fits("= 1.16.0") && fits(">= 1.7, < 2.0.0"));
         assert!(!fits("< 1.9") && !fits("~> 1.7.0") && !fits("!= 1.16.0") && !fits("> 1.16.0"));
         assert!(fits("~> 1"));
+    }
+
+    #[test]
+    fn only_a_greater_minor_number_is_newer() {
+        let newer = |constraint| asks_for_newer("1.16.0", constraint);
+        assert!(newer(">= 1.17") && newer("~> 2.0") && newer("= 1.20.1") && newer(">= 1.7, > 1.16, 2"));
+        assert!(
+            !newer("= 1.16.1") && !newer("~> 1.7.0") && !newer("< 1.9") && !newer("!= 1.20.0") && !newer("= 1.14.3")
+        );
     }
 
     #[test]

@@ -392,3 +392,14 @@ impl Quoted for Diagnostic {
         diagnostic
     }
 }
+
+#[cfg(test)]
+mod reference_tests {
+    use crate::grammar;
+
+    #[test]
+    fn what_steps_take_is_documented() {
+        assert_eq!(grammar::arguments(&grammar::PROVISIONER), super::STEP_ARGUMENTS);
+        assert_eq!(grammar::arguments(&grammar::POST_PROCESSOR), super::POST_PROCESSOR_ARGUMENTS);
+    }
+}

@@ -7,6 +7,8 @@ use kiln_language::functions::FunctionContext;
 use kiln_language::syntax::{Block, Expression};
 use kiln_language::value::{Type, Value};
 
+use crate::grammar;
+
 use super::blocks::{check_items, labels};
 use super::scope::{Values, constant_text};
 
@@ -31,7 +33,7 @@ impl Validation {
     /// Reads a `validation` block of a variable.
     pub(crate) fn read(block: &Block, diagnostics: &mut Diagnostics) -> Option<Validation> {
         labels(block, [], diagnostics)?;
-        check_items(&block.body, "a `validation` block", &["condition", "error_message"], &[], diagnostics);
+        check_items(&block.body, &grammar::VALIDATION, diagnostics);
         let mut attribute = |name: &str| {
             let found = block.body.attribute(name).map(|attribute| attribute.value.clone());
             if found.is_none() {

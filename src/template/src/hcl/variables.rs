@@ -11,12 +11,12 @@ use kiln_language::print;
 use kiln_language::syntax::{self, Block, Expression, Name};
 use kiln_language::value::{Type, Value};
 
+use crate::grammar;
+
 use super::blocks::{check_items, labels};
 use super::scope::{NoNames, Values, constant, constant_bool, constant_text, literal};
 use super::validation::{Checked, Validation};
 use super::var_files::{Assigned, Assignment};
-
-const VARIABLE_ARGUMENTS: [&str; 4] = ["type", "default", "description", "sensitive"];
 
 /// A `variable` block, or a line of a `variables` block.
 #[derive(Debug)]
@@ -36,8 +36,7 @@ impl VariableDeclaration {
     pub(crate) fn read(block: Block, diagnostics: &mut Diagnostics) -> Option<VariableDeclaration> {
         let [name] = labels(&block, ["its name"], diagnostics)?;
         check_name(&name, "a variable", diagnostics);
-        let title = "a `variable` block";
-        check_items(&block.body, title, &VARIABLE_ARGUMENTS, &["validation"], diagnostics);
+        check_items(&block.body, &grammar::VARIABLE, diagnostics);
         let attribute = |name: &str| block.body.attribute(name).map(|attribute| attribute.value.clone());
         let validations = block
             .body
@@ -98,8 +97,8 @@ pub(crate) fn check_name(name: &Name, what: &str, diagnostics: &mut Diagnostics)
 
 /// The default under a wrong name, which was told: that the variable has none would be told in vain.
 fn misspelt_default(body: &syntax::Body) -> Option<Expression> {
-    let meant = |name: &str| suggest::nearest(name, VARIABLE_ARGUMENTS) == Some("default");
-    let unknown = |name: &str| !VARIABLE_ARGUMENTS.contains(&name);
+    let meant = |name: &str| suggest::nearest(name, grammar::arguments(&grammar::VARIABLE)) == Some("default");
+    let unknown = |name: &str| !grammar::arguments(&grammar::VARIABLE).contains(&name);
     let found = body.attributes().find(|attribute| unknown(&attribute.name.text) && meant(&attribute.name.text))?;
     Some(found.value.clone())
 }

@@ -1,0 +1,288 @@
+//! The blocks of an HCL2 template and what each takes: one table for checking, "did you mean" and the reference pages.
+//! What a component takes (`source`, `provisioner`, `post-processor`, `data`) is its kind's own schema; here stands what all
+//! of them share. Source: Packer's documentation; what is marked "beyond Packer" is kiln's own.
+
+use kiln_core::{Field, FieldType, Schema};
+
+/// The blocks of a template, in the order of the reference page.
+pub const BLOCKS: [&Schema; 18] = [
+    &PACKER,
+    &REQUIRED_PLUGINS,
+    &VARIABLE,
+    &VALIDATION,
+    &VARIABLES,
+    &LOCALS,
+    &LOCAL,
+    &DATA,
+    &SOURCE,
+    &BUILD,
+    &BUILD_SOURCE,
+    &PROVISIONER,
+    &ERROR_CLEANUP_PROVISIONER,
+    &POST_PROCESSOR,
+    &POST_PROCESSORS,
+    &DYNAMIC,
+    &REGISTRY,
+    &COMMUNICATOR,
+];
+
+const fn any(name: &'static str, doc: &'static str) -> Field {
+    Field::new(name, FieldType::Any, doc)
+}
+
+const fn blocks(schema: &'static Schema) -> Field {
+    Field::new(schema.kind, FieldType::Blocks(schema), schema.doc)
+}
+
+const FOR_EACH: Field = any(
+    "for_each",
+    "One for each element of a map, set or list, with `each.key` and `each.value` inside. Beyond Packer.",
+);
+const ENABLED: Field = Field::bool("enabled", "Whether it is there at all. Beyond Packer.").default("true");
+
+/// Settings of the template itself.
+pub const PACKER: Schema = Schema {
+    kind: "packer",
+    title: "a `packer` block",
+    doc: "Settings of the template itself.",
+    fields: &[
+        Field::string(
+            "required_version",
+            "Versions of Packer that the template is for; kiln answers as the version of `packer.version`.",
+        ),
+        blocks(&REQUIRED_PLUGINS),
+    ],
+    example: "packer {\n  required_version = \">= 1.7.0\"\n}",
+};
+
+/// Plug-ins that Packer would have to fetch.
+pub const REQUIRED_PLUGINS: Schema = Schema {
+    kind: "required_plugins",
+    title: "a `required_plugins` block",
+    doc: "Plug-ins that Packer would fetch, by name: `{ source = \"...\", version = \"...\" }`. kiln has everything built in; `kiln init` says what it makes of them.",
+    fields: &[],
+    example: "packer {\n  required_plugins {\n    docker = {\n      source  = \"github.com/hashicorp/docker\"\n      version = \">= 1.0.0\"\n    }\n  }\n}",
+};
+
+/// An input of the template.
+pub const VARIABLE: Schema = Schema {
+    kind: "variable",
+    title: "a `variable` block",
+    doc: "An input of the template, `var.NAME`. Its label is its name.",
+    fields: &[
+        any(
+            "default",
+            "The value where none is given: constant, only `env` may be called. Without it a value must be given.",
+        ),
+        any(
+            "type",
+            "A type: `string`, `number`, `bool`, `any`, `list(T)`, `set(T)`, `map(T)`, `tuple([T, ...])`, `object({ name = T, other = optional(T, DEFAULT) })`. Without it, that of the default.",
+        ),
+        Field::string("description", "What it is for."),
+        Field::bool("sensitive", "Its value, and all that derives from it, is never shown.").default("false"),
+        blocks(&VALIDATION),
+    ],
+    example: "variable \"release\" {\n  type        = string\n  default     = \"bookworm\"\n  description = \"the Debian release\"\n}",
+};
+
+/// A rule for a variable's value.
+pub const VALIDATION: Schema = Schema {
+    kind: "validation",
+    title: "a `validation` block",
+    doc: "A rule that the value of its variable must keep.",
+    fields: &[
+        Field::bool("condition", "True for a good value. It may refer to its own variable only.").required(),
+        Field::string("error_message", "What is said otherwise: a whole sentence.").required(),
+    ],
+    example: "variable \"release\" {\n  type    = string\n  default = \"bookworm\"\n\n  validation {\n    condition     = contains([\"bookworm\", \"trixie\"], var.release)\n    error_message = \"The release must be bookworm or trixie.\"\n  }\n}",
+};
+
+/// Several variables at once.
+pub const VARIABLES: Schema = Schema {
+    kind: "variables",
+    title: "a `variables` block",
+    doc: "Several variables at once: names and defaults.",
+    fields: &[],
+    example: "variables {\n  release = \"bookworm\"\n  mirror  = \"http://deb.debian.org/debian\"\n}",
+};
+
+/// Values with names.
+pub const LOCALS: Schema = Schema {
+    kind: "locals",
+    title: "a `locals` block",
+    doc: "Values with names, `local.NAME`, in any order; they may refer to variables, to each other and to data sources.",
+    fields: &[],
+    example: "locals {\n  name = \"worker-${var.release}\"\n  tags = [local.name, \"latest\"]\n}",
+};
+
+/// One value with a name.
+pub const LOCAL: Schema = Schema {
+    kind: "local",
+    title: "a `local` block",
+    doc: "One local value. Its label is its name.",
+    fields: &[
+        any("expression", "The value.").required(),
+        Field::bool("sensitive", "It, and all that derives from it, is never shown.").default("false"),
+    ],
+    example: "local \"token\" {\n  expression = base64encode(var.password)\n  sensitive  = true\n}",
+};
+
+/// A value from outside.
+pub const DATA: Schema = Schema {
+    kind: "data",
+    title: "a `data` block",
+    doc: "A value read when the template is evaluated, `data.TYPE.NAME.OUTPUT`. Its labels are its type and its name; what it takes, its type says: see [data sources](data-sources.md).",
+    fields: &[],
+    example: "data \"http\" \"release\" {\n  url = \"https://example.com/release.txt\"\n}\n\nlocals {\n  release = trimspace(data.http.release.body)\n}",
+};
+
+/// A configured builder.
+pub const SOURCE: Schema = Schema {
+    kind: "source",
+    title: "a `source` block",
+    doc: "A configured builder. Its labels are its type and its name; what it takes, its type says.",
+    fields: &[FOR_EACH, ENABLED],
+    example: "source \"docker\" \"worker\" {\n  image  = \"debian:bookworm\"\n  commit = true\n}",
+};
+
+/// Sources with steps and post-processors.
+pub const BUILD: Schema = Schema {
+    kind: "build",
+    title: "a `build` block",
+    doc: "Sources, with the steps and post-processors that each goes through. The builds of all blocks run side by side.",
+    fields: &[
+        Field::string("name", "Put in front of the names of its builds: `NAME.TYPE.SOURCE`."),
+        Field::string("description", "What it is for."),
+        Field::strings("sources", "The sources: `source.TYPE.NAME` or `TYPE.NAME`."),
+        FOR_EACH,
+        ENABLED,
+        blocks(&BUILD_SOURCE),
+        blocks(&PROVISIONER),
+        Field::new(
+            "error-cleanup-provisioner",
+            FieldType::Block(&ERROR_CLEANUP_PROVISIONER),
+            ERROR_CLEANUP_PROVISIONER.doc,
+        ),
+        blocks(&POST_PROCESSOR),
+        blocks(&POST_PROCESSORS),
+        blocks(&REGISTRY),
+    ],
+    example: "build {\n  sources = [\"source.docker.worker\"]\n\n  provisioner \"shell\" {\n    inline = [\"apt-get update\"]\n  }\n}",
+};
+
+/// A source with more arguments.
+pub const BUILD_SOURCE: Schema = Schema {
+    kind: "source",
+    title: "a `source` block in a build",
+    doc: "In a build: a source with more arguments. Its label is the source. What the source sets already cannot be set again.",
+    fields: &[Field::string("name", "What the source is called in this build."), FOR_EACH, ENABLED],
+    example: "build {\n  source \"source.docker.worker\" {\n    name   = \"signer\"\n    author = \"images@example.com\"\n  }\n}",
+};
+
+/// What every provisioner takes.
+pub const PROVISIONER: Schema = Schema {
+    kind: "provisioner",
+    title: "a `provisioner` block",
+    doc: "A step. Its label is its type; what it takes beside these, its type says: see [provisioners](provisioners.md).",
+    fields: &[
+        Field::string("name", "What it is called."),
+        Field::strings("only", "Only for these sources: `TYPE.NAME`."),
+        Field::strings("except", "Not for these sources."),
+        Field::duration("pause_before", "Wait before it."),
+        Field::new("max_retries", FieldType::Integer, "How often it is tried again after a failure.").default("0"),
+        Field::duration("timeout", "Bound on one try."),
+        any("override", "Other arguments for some sources: `{ SOURCE = { argument = value } }`."),
+        Field::bool("continue_on_error", "Whether the build goes on when it fails.").default("false"),
+        FOR_EACH,
+        ENABLED,
+    ],
+    example: "provisioner \"shell\" {\n  inline       = [\"systemctl start worker\"]\n  pause_before = \"10s\"\n  max_retries  = 3\n}",
+};
+
+/// Runs when a build failed.
+pub const ERROR_CLEANUP_PROVISIONER: Schema = Schema {
+    kind: "error-cleanup-provisioner",
+    title: "an `error-cleanup-provisioner` block",
+    doc: "At most one: a provisioner that runs on the living machine when the build has failed. Its arguments are those of a provisioner, without `for_each`.",
+    fields: &[ENABLED],
+    example: "error-cleanup-provisioner \"shell\" {\n  inline = [\"cat /var/log/worker.log\"]\n}",
+};
+
+/// What every post-processor takes.
+pub const POST_PROCESSOR: Schema = Schema {
+    kind: "post-processor",
+    title: "a `post-processor` block",
+    doc: "Makes something of the artifact. Its label is its type; what it takes beside these, its type says: see [post-processors](post-processors.md). Alone it is a chain of one.",
+    fields: &[
+        Field::string("name", "What it is called; `-except` knows it by that."),
+        Field::strings("only", "Only for these sources: `TYPE.NAME`."),
+        Field::strings("except", "Not for these sources."),
+        Field::bool("keep_input_artifact", "Whether what it was given is kept. The default depends on the type."),
+        FOR_EACH,
+        ENABLED,
+    ],
+    example: "post-processor \"manifest\" {\n  output = \"manifest.json\"\n}",
+};
+
+/// A chain.
+pub const POST_PROCESSORS: Schema = Schema {
+    kind: "post-processors",
+    title: "a `post-processors` block",
+    doc: "A chain: each post-processor in it takes what the one before made.",
+    fields: &[FOR_EACH, ENABLED, blocks(&POST_PROCESSOR)],
+    example: "post-processors {\n  post-processor \"docker-tag\" {\n    repository = \"registry.example.com/worker\"\n    tags       = [\"1.0\"]\n  }\n  post-processor \"docker-push\" {}\n}",
+};
+
+/// Blocks made by a value.
+pub const DYNAMIC: Schema = Schema {
+    kind: "dynamic",
+    title: "a `dynamic` block",
+    doc: "Makes blocks, one for each element. Its label is their type. It may stand wherever such a block may, in sources, builds, steps and in other `dynamic` blocks.",
+    fields: &[
+        any("for_each", "A map, set or list.").required(),
+        any("iterator", "What the element is called inside, with `.key` and `.value`: a name.").default("the label"),
+        Field::strings("labels", "Labels of the blocks made."),
+        Field::new("content", FieldType::Block(&CONTENT), CONTENT.doc).required(),
+    ],
+    example: "dynamic \"provisioner\" {\n  for_each = [\"nginx\", \"curl\"]\n  labels   = [\"shell\"]\n  content {\n    inline = [\"apt-get install -y ${provisioner.value}\"]\n  }\n}",
+};
+
+const CONTENT: Schema =
+    Schema { kind: "content", title: "a `content` block", doc: "The inside of each block.", fields: &[], example: "" };
+
+/// Metadata for a service that kiln does not speak to.
+pub const REGISTRY: Schema = Schema {
+    kind: "hcp_packer_registry",
+    title: "an `hcp_packer_registry` block",
+    doc: "Metadata for HashiCorp's registry. kiln passes it over with a warning.",
+    fields: &[],
+    example: "hcp_packer_registry {\n  bucket_name = \"worker\"\n}",
+};
+
+/// Accepted and unused, as in Packer.
+pub const COMMUNICATOR: Schema = Schema {
+    kind: "communicator",
+    title: "a `communicator` block",
+    doc: "Accepted and without effect, as in Packer. Its labels are a type and a name.",
+    fields: &[],
+    example: "communicator \"ssh\" \"worker\" {\n  ssh_username = \"admin\"\n}",
+};
+
+/// The names of a schema's arguments, without its blocks.
+pub fn arguments(schema: &Schema) -> Vec<&'static str> {
+    schema.fields.iter().filter(|field| !is_block(field)).map(|field| field.name).collect()
+}
+
+/// The names of the blocks that may stand in a schema's block, `dynamic` ones included where any may.
+pub fn nested(schema: &Schema) -> Vec<&'static str> {
+    let mut names: Vec<&'static str> =
+        schema.fields.iter().filter(|field| is_block(field)).map(|field| field.name).collect();
+    if matches!(schema.kind, "build" | "post-processors") {
+        names.push(DYNAMIC.kind);
+    }
+    names
+}
+
+fn is_block(field: &Field) -> bool {
+    matches!(field.kind, FieldType::Block(_) | FieldType::Blocks(_))
+}
