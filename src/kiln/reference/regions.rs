@@ -97,28 +97,28 @@ fn template_blocks() -> String {
 
 /// What the evaluator does itself, since it takes expressions or types.
 const OF_THE_EVALUATOR: [(&str, &str, &str, &str); 5] = [
-    ("can", "can(expression)", "Whether the expression can be evaluated.", "can(local.missing) = false"),
+    ("can", "can(expression) -> bool", "Whether the expression can be evaluated.", "can(local.missing) = false"),
     (
         "convert",
-        "convert(value, type)",
+        "convert(value: any, type)",
         "The value as a type: one of those that a variable's `type` may be.",
         "convert(\"5\", number) = 5",
     ),
     (
         "templatefile",
-        "templatefile(path, vars)",
+        "templatefile(path: string, vars: any) -> string",
         "The text of a file, with `${...}` and `%{...}` in it evaluated; `vars` is what it knows.",
         "templatefile(\"motd.tpl\", { name = \"worker\" })",
     ),
     (
         "templatestring",
-        "templatestring(text, vars)",
+        "templatestring(text: string, vars: any) -> string",
         "As `templatefile`, from a text. Beyond Packer.",
         "templatestring(\"for $${name}\", { name = \"worker\" }) = \"for worker\"",
     ),
     (
         "try",
-        "try(expression, ...)",
+        "try(expression ...) -> any",
         "The value of the first expression that can be evaluated.",
         "try(local.missing, \"none\") = \"none\"",
     ),
@@ -151,15 +151,12 @@ fn row(signature: &str, doc: &str, example: &str) -> String {
 }
 
 fn signature(function: &Function) -> String {
-    let mut parameters: Vec<String> = function
-        .parameters
-        .iter()
-        .map(|parameter| format!("{}: {}", parameter.name, parameter.kind.friendly()))
-        .collect();
+    let mut parameters: Vec<String> =
+        function.parameters.iter().map(|parameter| format!("{}: {}", parameter.name, parameter.kind)).collect();
     if let Some(last) = &function.variadic {
-        parameters.push(format!("{}: {} ...", last.name, last.kind.friendly()));
+        parameters.push(format!("{}: {} ...", last.name, last.kind));
     }
-    format!("{}({}): {}", function.name, parameters.join(", "), function.result.friendly())
+    format!("{}({}) -> {}", function.name, parameters.join(", "), function.result)
 }
 
 #[test]
