@@ -254,3 +254,26 @@ fn a_name_that_packer_takes_for_json_is_told() {
     assert_eq!(outcome.code, 3);
     assert!(outcome.stderr.contains("*.pkr.hcl") && outcome.stderr.contains("-config-type=hcl2"), "{}", outcome.stderr);
 }
+
+/// What is no mistake of the file at hand: `validate` warns of it, `build` refuses it before anything runs.
+#[test]
+fn what_depends_on_other_files_and_on_the_environment_is_refused_by_build_alone() {
+    let world = World::new();
+    world.write("variables.pkr.hcl", "variable \"release\" {\n  default = \"bookworm\"\n}\n");
+    let push = "{ \"type\": \"docker-push\", \"login\": true, \"login_username\": \"ci\", \"login_password\": \"{{user `token`}}\" }";
+    let template = format!(
+        "{{ \"variables\": {{ \"token\": \"{{{{env `TOKEN`}}}}\" }},\n  \"builders\": [{{ \"type\": \"docker\", \"image\": \
+         \"debian\", \"commit\": true }}],\n  \"post-processors\": [{push}] }}"
+    );
+    world.write("push.json", &template);
+    for (name, told) in [
+        ("variables.pkr.hcl", "the template has no `build` block"),
+        ("push.json", "`login_username` is set and `login_password` is empty"),
+    ] {
+        let checked = world.succeed(&["validate", name]);
+        assert!(checked.stderr.contains(&format!("warning: {told}")), "{}", checked.stderr);
+        let built = world.run(&["build", name]);
+        assert_eq!(built.code, 3);
+        assert!(built.stderr.contains(&format!("error: {told}")), "{}", built.stderr);
+    }
+}

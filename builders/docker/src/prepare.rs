@@ -54,7 +54,7 @@ impl BuilderKind for DockerBuilderKind {
         check.exactly_one(&["image", "build"]);
         check.result();
         check.unavailable();
-        check.login();
+        check.login(context);
         let changes = check.changes();
         check.run_command(&self.settings, context);
         check.without_effect();
@@ -162,7 +162,7 @@ impl Check<'_> {
         }
     }
 
-    fn login(&mut self) {
+    fn login(&mut self, context: &PrepareContext) {
         let names = ["login_server", "login_username", "login_password"];
         if !self.config.login {
             if let Some(name) = names.into_iter().find(|name| self.decoded.is_set(name)) {
@@ -173,7 +173,14 @@ impl Check<'_> {
         for name in ["login_username", "login_password"] {
             let is_empty = self.decoded.values().get(name).is_none_or(|value| value.as_str() == Some(""));
             if is_empty && !self.decoded.is_unknown(name) {
-                self.error("login", format!("`login` needs `{name}`"), None);
+                let is_set = self.decoded.is_set(name);
+                let place = self.decoded.span(if is_set { name } else { "login" });
+                let error = Diagnostic::error("docker-source", place, format!("`login` needs `{name}`"));
+                let error = context.unless_checked(error);
+                self.found.push(match is_set {
+                    true => error.help("a variable of the environment that is not set is the usual reason"),
+                    false => error,
+                });
             }
         }
     }

@@ -9,7 +9,7 @@ use crate::artifact::Artifact;
 use crate::communicator::Communicator;
 use crate::context::BuildContext;
 use crate::data::DataSourceKind;
-use crate::diagnostic::Diagnostics;
+use crate::diagnostic::{Diagnostic, Diagnostics, Severity};
 use crate::failure::Failure;
 use crate::journal::Undoer;
 use crate::schema::{Decoded, Schema};
@@ -25,6 +25,17 @@ pub struct PrepareContext {
     pub builder_kind: Arc<str>,
     /// `-force`.
     pub force: bool,
+    /// Whether it is prepared to run, and not only checked.
+    pub will_run: bool,
+}
+
+impl PrepareContext {
+    /// A mistake that may well be one of the surroundings, such as a variable of the environment that is not set: an error
+    /// where the component will run, a warning where it is only checked.
+    #[must_use]
+    pub fn unless_checked(&self, error: Diagnostic) -> Diagnostic {
+        if self.will_run { error } else { Diagnostic { severity: Severity::Warning, ..error } }
+    }
 }
 
 /// A kind of source.

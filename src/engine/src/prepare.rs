@@ -30,6 +30,8 @@ const COMMON_FACTS: [&str; 7] = ["ConnType", "Host", "ID", "PackerRunUUID", "Pas
 pub struct PrepareOptions {
     /// `-force`.
     pub force: bool,
+    /// The run is meant to happen. Else the template is only checked, perhaps elsewhere than where it will be built.
+    pub will_run: bool,
     /// Unknown kinds are warnings: for checking a template whose plug-ins kiln does not have. Such a plan cannot run.
     pub allow_unknown_kinds: bool,
     /// The texts that the plan's places point into.
@@ -153,6 +155,7 @@ impl Preparing<'_> {
             build_name: Arc::clone(&build.build_name),
             builder_kind: build.source.kind.as_str().into(),
             force: self.options.force,
+            will_run: self.options.will_run,
         };
         // A source has no machine yet, and says so itself.
         self.facts = Facts::default();

@@ -24,6 +24,8 @@ pub(crate) struct Wanted {
     pub(crate) allow_unset: bool,
     /// Kinds that kiln does not have are worth a warning only.
     pub(crate) allow_unknown_kinds: bool,
+    /// A template without any `build` block is worth a warning only.
+    pub(crate) allow_no_builds: bool,
     /// Stop after the syntax.
     pub(crate) syntax_only: bool,
 }
@@ -88,6 +90,7 @@ pub(crate) fn options(arguments: &TemplateArgs, wanted: Wanted, settings: &Setti
     options.started = SystemTime::now();
     options.warn_undeclared = wanted.warn_undeclared;
     options.allow_unset = wanted.allow_unset;
+    options.allow_no_builds = wanted.allow_no_builds;
     options.syntax_only = wanted.syntax_only;
     options.data = DataOptions {
         kinds: Arc::new(kinds::data_sources(settings)),

@@ -17,6 +17,7 @@ pub(crate) fn run(arguments: &ValidateArgs, settings: &Settings) -> Result<u8, C
     let wanted = Wanted {
         warn_undeclared: !arguments.no_warn_undeclared_var,
         allow_unset: false,
+        allow_no_builds: true,
         allow_unknown_kinds: arguments.allow_unknown_kinds,
         syntax_only: arguments.syntax_only,
     };

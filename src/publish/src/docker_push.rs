@@ -88,15 +88,20 @@ impl PostProcessorKind for DockerPushKind {
     fn prepare(
         &self,
         config: &Decoded,
-        _context: &PrepareContext,
+        context: &PrepareContext,
         diagnostics: &mut Diagnostics,
     ) -> Option<Arc<dyn PostProcessor>> {
-        self.prepare_push(config, diagnostics).map(|push| Arc::new(push) as Arc<dyn PostProcessor>)
+        self.prepare_push(config, context, diagnostics).map(|push| Arc::new(push) as Arc<dyn PostProcessor>)
     }
 }
 
 impl DockerPushKind {
-    fn prepare_push(&self, config: &Decoded, diagnostics: &mut Diagnostics) -> Option<DockerPush> {
+    fn prepare_push(
+        &self,
+        config: &Decoded,
+        context: &PrepareContext,
+        diagnostics: &mut Diagnostics,
+    ) -> Option<DockerPush> {
         let arguments: Arguments = prepare::read(config, diagnostics)?;
         prepare::warn_unused(config, "docker_path", prepare::DOCKER_PATH_UNUSED, diagnostics);
         if arguments.ecr_login {
@@ -107,7 +112,7 @@ impl DockerPushKind {
             );
             return None;
         }
-        check_login(config, &arguments, diagnostics);
+        check_login(config, &arguments, context, diagnostics);
         let has_login = arguments.login && !arguments.login_username.is_empty();
         let own = has_login.then_some(Credentials {
             username: arguments.login_username,
@@ -127,7 +132,7 @@ impl DockerPushKind {
 }
 
 /// Half a login is a mistake; a login that `login` does not switch on does nothing, as in Packer, but is said.
-fn check_login(config: &Decoded, arguments: &Arguments, diagnostics: &mut Diagnostics) {
+fn check_login(config: &Decoded, arguments: &Arguments, context: &PrepareContext, diagnostics: &mut Diagnostics) {
     let names = ["login_username", "login_password"];
     if !arguments.login && !config.is_unknown("login") {
         if let Some(name) = names.into_iter().find(|name| config.is_set(name)) {
@@ -140,11 +145,14 @@ fn check_login(config: &Decoded, arguments: &Arguments, diagnostics: &mut Diagno
     let is_empty = |index: usize| values[index].is_empty() && !config.is_unknown(names[index]);
     if is_empty(0) != is_empty(1) {
         let (missing, given) = if is_empty(0) { (names[0], names[1]) } else { (names[1], names[0]) };
-        let title = format!("`{given}` is set and `{missing}` is empty; a login needs both");
-        diagnostics.push(
-            Diagnostic::error("missing-argument", config.span(missing), title)
-                .help("a variable of the environment that is not set is the usual reason"),
-        );
+        let state = if config.is_set(missing) { "empty" } else { "not" };
+        let title = format!("`{given}` is set and `{missing}` is {state}; a login needs both");
+        let diagnostic = Diagnostic::error("missing-argument", config.span(missing), title);
+        let diagnostic = context.unless_checked(diagnostic);
+        diagnostics.push(match state {
+            "empty" => diagnostic.help("a variable of the environment that is not set is the usual reason"),
+            _ => diagnostic,
+        });
     }
 }
 

@@ -86,6 +86,8 @@ pub struct LoadOptions {
     pub warn_undeclared: bool,
     /// Whether a variable without value is no mistake (`inspect`, `console`, `init`): its value is unknown then.
     pub allow_unset: bool,
+    /// Whether a template without any `build` block is worth a warning only: files may be checked one by one.
+    pub allow_no_builds: bool,
     /// Whether to stop after syntax and the shape of the blocks; the plan is empty then.
     pub syntax_only: bool,
 }
@@ -109,6 +111,7 @@ impl LoadOptions {
             started: SystemTime::now(),
             warn_undeclared: false,
             allow_unset: false,
+            allow_no_builds: false,
             syntax_only: false,
         }
     }

@@ -57,6 +57,7 @@ pub fn prepare_context() -> PrepareContext {
         build_name: "worker".into(),
         builder_kind: "docker".into(),
         force: false,
+        will_run: true,
     }
 }
 

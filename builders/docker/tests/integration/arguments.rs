@@ -73,7 +73,9 @@ fn other_communicators_are_accepted_with_a_warning() {
 #[test]
 fn a_login_needs_its_parts_and_parts_need_the_login() {
     let found = mistakes(json!({ "image": "a", "commit": true, "login": true, "login_username": "u" }));
-    assert_eq!(found[0].0, "`login` needs `login_password`");
+    assert_eq!(found[0], ("`login` needs `login_password`".to_owned(), "true".to_owned()));
+    let empty = json!({ "image": "a", "commit": true, "login": true, "login_username": "u", "login_password": "" });
+    assert_eq!(mistakes(empty), [("`login` needs `login_password`".to_owned(), "\"\"".to_owned())]);
     assert!(only(json!({ "image": "a", "commit": true, "login_username": "u" })).contains("no effect without"));
 }
 

@@ -148,7 +148,7 @@ impl Harness {
 
     pub(super) async fn run(&self) -> RunReport {
         let kinds = kinds(&self.world);
-        let options = PrepareOptions { sources: sources(), ..PrepareOptions::default() };
+        let options = PrepareOptions { will_run: true, sources: sources(), ..PrepareOptions::default() };
         let (prepared, diagnostics) = prepare(&self.plan, &kinds, &options);
         assert!(diagnostics.is_empty(), "{diagnostics:?}");
         let surroundings = Surroundings {

@@ -16,7 +16,7 @@ fn kind(engine: &Arc<FakeEngine>, sources: CredentialSources) -> DockerPushKind 
 /// A post-processor that waits hardly at all before it tries again.
 pub(super) fn quick(kind: &DockerPushKind, arguments: TestArguments) -> DockerPush {
     let (decoded, mut diagnostics) = arguments.decode(&SCHEMA);
-    let push = kind.prepare_push(&decoded, &mut diagnostics).unwrap();
+    let push = kind.prepare_push(&decoded, &kiln_testkit::prepare_context(), &mut diagnostics).unwrap();
     assert!(!diagnostics.has_errors(), "{diagnostics:?}");
     DockerPush { backoff: Backoff { retries: 3, first: Duration::from_millis(1) }, ..push }
 }
@@ -232,9 +232,26 @@ fn half_a_login_and_one_that_is_off_are_told() {
         ["`login_username` is set and `login_password` is empty; a login needs both"]
     );
     assert_eq!(
+        titles(json!({ "login": true, "login_username": "me" })),
+        ["`login_username` is set and `login_password` is not; a login needs both"]
+    );
+    assert_eq!(
         titles(json!({ "login_password": "hunter22" })),
         ["`login_password` has no effect without `login = true`"]
     );
     assert_eq!(titles(json!({ "ecr_login": true })), ["`ecr_login` is not available yet"]);
     assert!(titles(json!({ "login": true })).is_empty());
+}
+
+/// Where a template is only checked, the variables of the environment that it will be built in need not be there.
+#[test]
+fn half_a_login_is_a_warning_where_nothing_will_run() {
+    let kind = kind(&Arc::new(FakeEngine::new()), nothing());
+    let arguments = TestArguments::new(json!({ "login": true, "login_username": "me", "login_password": "" }));
+    for will_run in [false, true] {
+        let context = PrepareContext { will_run, ..kiln_testkit::prepare_context() };
+        let (decoded, mut diagnostics) = arguments.decode(&SCHEMA);
+        kind.prepare_push(&decoded, &context, &mut diagnostics).unwrap();
+        assert_eq!((diagnostics.items.len(), diagnostics.has_errors()), (1, will_run));
+    }
 }

@@ -48,6 +48,7 @@ use crate::load::{LoadOptions, Outcome, UnknownKinds, read_template};
 use component::Shared;
 use data::DataWorld;
 use graph::{Graph, Late};
+pub use ambient::FACTS as GIT_FACTS;
 pub use scope::Values;
 use select::Selection;
 
@@ -148,7 +149,8 @@ fn evaluate(
     let is_misspelt = diagnostics.items.iter().any(|item| item.code == "unknown-block");
     if declarations.builds.is_empty() && !options.allow_unset && !is_misspelt {
         let title = "the template has no `build` block, so there is nothing to build";
-        diagnostics.push(Diagnostic::new(Severity::Error, "no-builds", None, title));
+        let severity = if options.allow_no_builds { Severity::Warning } else { Severity::Error };
+        diagnostics.push(Diagnostic::new(severity, "no-builds", None, title));
     }
     plan.outline = outline::outline(declarations, &shared.values);
     plan.extensions = extensions::used(declarations, sources);
