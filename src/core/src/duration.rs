@@ -63,7 +63,13 @@ pub fn meant(text: &str) -> Option<String> {
     let mut meant = String::new();
     while !rest.is_empty() {
         let digits = rest.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(rest.len());
+        if digits == 0 {
+            return None;
+        }
         let (number, behind) = rest.split_at(digits);
+        if number.is_empty() {
+            return None;
+        }
         let behind = behind.trim_start();
         let letters = behind.find(|c: char| !c.is_alphabetic()).unwrap_or(behind.len());
         let (unit, behind) = behind.split_at(letters);
@@ -145,7 +151,15 @@ mod tests {
         assert_eq!(meant("5M"), "5m");
         assert_eq!(meant("soon"), "");
         assert_eq!(meant("10 parsecs"), "");
+        assert_eq!(meant("10 s!conds"), "");
         assert_eq!(meant("1h30m"), "");
+    }
+
+    #[test]
+    fn guesses_nothing_where_no_number_stands() {
+        for text in ["{{", "-", "30 -", "1h, ...and", "", "\u{e9}"] {
+            assert_eq!(meant(text), None, "{text}");
+        }
     }
 
     #[test]
