@@ -339,6 +339,7 @@ fn mistakes_of_evaluation() {
         "var.opne",
         "later.txt",
         "plain",
+        "upper",
         "[1, 2][5]",
         "{ region = 1 }[\"regoin\"]",
         "null.x",

@@ -36,6 +36,7 @@ impl Names {
         // What is not looked at yet, such as the repository.
         let others = values.root_names().into_iter().filter(|root| !values.roots.contains_key(*root));
         names.extend(others.map(|root| format!("{root}.")));
+        names.extend(hcl::GIT_FACTS.iter().map(|fact| format!("git.{fact}")));
         let quoted = outline.builds.iter().flat_map(|build| build.sources.iter().map(|name| format!("source.{name}")));
         Names { names, quoted: quoted.collect(), is_hcl: true }.sorted()
     }
@@ -70,8 +71,9 @@ impl Names {
         }
         let list = if is_quoted { &self.quoted } else { &self.names };
         let fitting = |name: &&str| {
-            // One step at a time: `var.` before what is in it.
-            name.starts_with(word) && !name[word.len()..].trim_end_matches('.').contains('.')
+            // One step at a time: `var.` before what is in it. The names of sources are one step.
+            let rest = name.strip_prefix(word).filter(|rest| !rest.is_empty());
+            rest.is_some_and(|rest| is_quoted || !rest.trim_end_matches('.').contains('.'))
         };
         // `variables` and the like are commands only on a line of their own.
         let is_alone = start == 0;
@@ -115,6 +117,7 @@ mod tests {
             ("va", 0, vec!["var.", "variables"]),
             ("[1, var.n", 4, vec!["var.name", "var.net."]),
             ("var.net.", 0, vec!["var.net.cidr"]),
+            ("var.net.cidr", 0, vec![]),
             ("\"sour", 1, vec!["source.docker.web"]),
             ("1 + ", 4, vec![]),
             ("", 0, vec![]),

@@ -160,8 +160,9 @@ const HELP_HCL: &str = "\
 Type an HCL2 expression and press Enter to see its value: upper(var.name)
 
 Known are the template's variables (var.name), its locals (local.name), path.root,
-path.cwd and packer.version; what only a build knows (source, build) is <unknown>.
-All functions of templates work, but env.
+path.cwd, packer.version, the repository (git.commit) and this machine (host.os);
+what only a build or a server knows (source, build, data) is <unknown>. All
+functions of templates work, but env. Tab completes what is being typed.
 
   variables  shows all variables and locals
   help       shows this

@@ -20,6 +20,9 @@ impl Evaluator<'_> {
         let diagnostic = Diagnostic::error("unknown-name", span, format!("nothing is called `{name}` here"));
         let is_shell =
             name.chars().all(|letter| letter.is_ascii_uppercase() || letter.is_ascii_digit() || letter == '_');
+        if let Some(call) = crate::functions::usage(name) {
+            return self.report(diagnostic.help(format!("`{name}` is a function: call it as `{call}`")));
+        }
         if is_shell && kiln_core::suggest::nearest(name, known.iter().copied()).is_none() {
             let help = format!("a variable of the shell is written `${name}`, or `$${{{name}}}`, in a text");
             return self.report(diagnostic.help(help));

@@ -6,7 +6,7 @@ use kiln_core::{Diagnostic, Diagnostics, SourceId, Span};
 
 use super::{Evaluator, Scope, Variables, failed};
 use crate::convert::convert;
-use crate::functions::{Function, Parameter, function, function_names};
+use crate::functions::{Function, function, function_names, usage};
 use crate::syntax::{Expression, Name, parse_template};
 use crate::value::{Data, Type, Value};
 
@@ -283,22 +283,14 @@ impl Variables for FileVariables<'_> {
 }
 
 fn wrong_count(function: &Function, arguments: &[Argument], span: Span) -> Diagnostic {
-    let names = |parameters: &[Parameter]| {
-        let mut names: Vec<String> = parameters.iter().map(|parameter| parameter.name.to_owned()).collect();
-        names.extend(function.variadic.as_ref().map(|parameter| format!("{}...", parameter.name)));
-        names.join(", ")
-    };
     let least = function.parameters.len();
     let bound = if function.variadic.is_some() { "at least " } else { "" };
     let plural = if least == 1 { "" } else { "s" };
     let given = arguments.len();
     let title = format!("`{}` takes {bound}{least} argument{plural}, not {given}", function.name);
     let place = arguments.get(least).filter(|_| function.variadic.is_none()).map_or(span, |(_, span)| *span);
-    let diagnostic = Diagnostic::error("wrong-count", place, title).help(format!(
-        "call it as `{}({})`",
-        function.name,
-        names(&function.parameters)
-    ));
+    let usage = usage(function.name).unwrap_or_default();
+    let diagnostic = Diagnostic::error("wrong-count", place, title).help(format!("call it as `{usage}`"));
     match function.parameters.get(given) {
         Some(missing) => diagnostic.label(format!("`{}` is missing", missing.name)),
         None => diagnostic.label("one too many"),

@@ -129,6 +129,16 @@ pub fn function_names() -> Vec<&'static str> {
     names
 }
 
+/// How a function is called, for messages: `upper(text)`; `None` where there is none of that name.
+pub(crate) fn usage(name: &str) -> Option<String> {
+    let Some(function) = function(name) else {
+        return EVALUATOR_FUNCTIONS.contains(&name).then(|| format!("{name}(...)"));
+    };
+    let mut names: Vec<String> = function.parameters.iter().map(|parameter| parameter.name.to_owned()).collect();
+    names.extend(function.variadic.as_ref().map(|parameter| format!("{}...", parameter.name)));
+    Some(format!("{name}({})", names.join(", ")))
+}
+
 /// All functions but the evaluator's, by name: for the generated reference.
 pub fn functions() -> impl Iterator<Item = &'static Function> {
     TABLE.values()

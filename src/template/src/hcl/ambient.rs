@@ -21,14 +21,14 @@ use crate::load::Host;
 /// How long `git` may take over one fact.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// How much is read of what `git` says.
+/// How much is kept of what `git` says.
 const LONGEST_ANSWER: u64 = 64 * 1024;
 
 /// Longest slug: what a DNS label takes, and what GitLab cuts at.
 const LONGEST_SLUG: usize = 63;
 
 /// The names of `git.*`.
-const FACTS: [&str; 8] = ["branch", "branch_slug", "commit", "describe", "dirty", "short", "tag", "url"];
+pub const FACTS: [&str; 8] = ["branch", "branch_slug", "commit", "describe", "dirty", "short", "tag", "url"];
 
 /// The repository that holds the template.
 #[derive(Debug)]
@@ -253,11 +253,13 @@ fn left(deadline: Instant) -> Duration {
 }
 
 /// Reads on a thread of its own: a full pipe must not stop the process.
-fn read_apart(pipe: impl Read + Send + 'static) -> Receiver<String> {
+fn read_apart(mut pipe: impl Read + Send + 'static) -> Receiver<String> {
     let (sender, receiver) = channel();
     std::thread::spawn(move || {
         let mut bytes = Vec::new();
-        let _ = pipe.take(LONGEST_ANSWER).read_to_end(&mut bytes);
+        let _ = pipe.by_ref().take(LONGEST_ANSWER).read_to_end(&mut bytes);
+        // A pipe closed too early would end the process.
+        let _ = std::io::copy(&mut pipe, &mut std::io::sink());
         // Nobody listens any more where it took too long.
         let _ = sender.send(String::from_utf8_lossy(&bytes).trim_end().to_owned());
     });
