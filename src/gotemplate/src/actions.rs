@@ -30,6 +30,16 @@ pub fn action_ranges(text: &str) -> Vec<Range<usize>> {
     ranges
 }
 
+/// Where the actions start that print a data field: `{{ .Vars }}`, `{{.Path | upper}}`, but not `{{.}}` or `{{if .Sudo}}`.
+pub(crate) fn field_actions(text: &str) -> Vec<usize> {
+    let prints_field = |range: &Range<usize>| {
+        let name = text[range.start + 2..range.end].trim_start().strip_prefix('.');
+        text[range.clone()].ends_with("}}")
+            && name.is_some_and(|name| name.starts_with(|c: char| c.is_alphabetic() || c == '_'))
+    };
+    action_ranges(text).into_iter().filter(prints_field).map(|range| range.start).collect()
+}
+
 /// All actions, or the first mistake in how they are closed.
 pub(crate) fn check(text: &str) -> Result<Vec<Action>, RenderError> {
     let mut actions = Vec::new();

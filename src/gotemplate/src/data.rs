@@ -15,6 +15,23 @@ pub(crate) fn protect(text: &str) -> Value {
     Value::String(text.replace("{{", PROTECTED).into())
 }
 
+/// A text whose braces at these offsets are no action.
+pub(crate) fn protect_at(text: &str, starts: &[usize]) -> String {
+    let mut protected = String::new();
+    let mut offset = 0;
+    for start in starts {
+        protected.push_str(&text[offset..*start]);
+        protected.push_str(PROTECTED);
+        offset = start + 2;
+    }
+    protected + &text[offset..]
+}
+
+/// Where an offset in a text of [`protect_at`] stood before the braces at `start` were protected: those in front first.
+pub(crate) fn written(offset: usize, start: usize) -> usize {
+    if offset > start { offset.saturating_sub(PROTECTED.len() - 2).max(start) } else { offset }
+}
+
 /// Gives protected braces their look again.
 pub(crate) fn unprotect(text: String) -> String {
     if text.contains(PROTECTED) { text.replace(PROTECTED, "{{") } else { text }

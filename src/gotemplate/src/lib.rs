@@ -111,6 +111,20 @@ pub fn render(text: &str, scope: &Scope<'_>, data: &BTreeMap<String, Data>) -> R
     render_with_report(text, scope, data).map(|report| report.rendered)
 }
 
+/// Renders the value of a user variable, once: what it renders to is rendered again where the variable is used. Actions that
+/// print a data field (`{{ .Vars }}`) stay as they are, for that place has the data.
+pub fn render_variable(text: &str, scope: &Scope<'_>) -> Result<Rendered, RenderError> {
+    let fields = actions::field_actions(text);
+    let written = |offset: usize| fields.iter().fold(offset, |offset, start| data::written(offset, *start));
+    let outcome = program::run(&data::protect_at(text, &fields), scope, &BTreeMap::new()).map_err(|error| {
+        RenderError { range: error.range.map(|range| written(range.start)..written(range.end)), ..error }
+    })?;
+    Ok(match outcome.rendered {
+        Rendered::Text(text) => Rendered::Text(data::unprotect(text)),
+        Rendered::Unknown => Rendered::Unknown,
+    })
+}
+
 /// As [`render`], and tells which fields were missing.
 pub fn render_with_report(text: &str, scope: &Scope<'_>, data: &BTreeMap<String, Data>) -> Result<Report, RenderError> {
     let mut missing_fields = Vec::new();

@@ -274,3 +274,29 @@ fn a_text_for_later_is_checked_without_its_data() {
     assert!(error("{{if .Path}}x").contains("`{{end}}` is missing"));
     assert_eq!(check("{{ .Anything }}", None), Ok(Vec::new()));
 }
+
+#[test]
+fn a_variable_is_rendered_once_and_keeps_what_prints_data() {
+    let user = Arc::new(BTreeMap::from([("sudo".to_owned(), "{{.Vars}} sudo".to_owned())]));
+    let text = TextScope { user_variables: Some(user), ..TextScope::default() };
+    let scope = Scope { text: &text, build_name: None, build_type: None, build: None, allow_env: true };
+    let rendered = |text: &str| match render_variable(text, &scope) {
+        Ok(Rendered::Text(text)) => text,
+        other => panic!("{other:?}"),
+    };
+    for (variable, expected) in [
+        ("{{ .Vars }} sh {{.Path}}", "{{ .Vars }} sh {{.Path}}"),
+        ("{{user `sudo`}} sh {{ .Path }}", "{{.Vars}} sudo sh {{ .Path }}"),
+        ("{{upper `a`}} {{ .Vars | upper }}", "A {{ .Vars | upper }}"),
+        ("{{if .Sudo}}sudo {{else}}{{.Path}} {{end}}x", "{{.Path}} x"),
+        ("{{with `x`}}<{{.}}>{{end}}", "<x>"),
+        ("{{`{{timestamp}}`}}", "{{timestamp}}"),
+        ("no action", "no action"),
+    ] {
+        assert_eq!(rendered(variable), expected, "{variable}");
+    }
+    let place = |text: &str| render_variable(text, &scope).unwrap_err().range.map(|range| text[range].to_owned());
+    assert_eq!(place("{{.Vars}} {{uper `x`}}{{.Path}}").as_deref(), Some("uper"));
+    assert_eq!(place("{{.Vars}}{{.Path}}{{upper `x`").as_deref(), Some("{{upper `x`"));
+    assert_eq!(place("{{uper `x`}}{{.Path}}").as_deref(), Some("uper"));
+}

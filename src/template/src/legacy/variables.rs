@@ -9,7 +9,7 @@ use indexmap::IndexMap;
 use kiln_core::plan::VariableSummary;
 use kiln_core::redact::MASK;
 use kiln_core::{Diagnostic, Diagnostics, SourceMap, Span, TextScope, suggest};
-use kiln_gotemplate::{Rendered, Scope, render};
+use kiln_gotemplate::{Rendered, Scope, render_variable};
 
 use super::json::{self, Duplicates, JsonObject, JsonValue, Member};
 use super::references::{Reference, references};
@@ -412,7 +412,7 @@ impl Resolver<'_> {
             return None;
         }
         let scope = Scope { text: &self.scope, build_name: None, build_type: None, build: None, allow_env: true };
-        match render(&setting.text, &scope, &BTreeMap::new()) {
+        match render_variable(&setting.text, &scope) {
             Ok(Rendered::Text(text)) => Some(text),
             Ok(Rendered::Unknown) => {
                 let title = "a variable cannot depend on the machine: it is resolved before any runs";

@@ -148,7 +148,13 @@ const VALUES: &[(&str, &str, Pairs, Pairs)] = &[
     ("chain", r#"{ "a": "{{user `b`}}-x", "b": "{{user `c`}}y", "c": "z" }"#, &[], &[("a", "zy-x"), ("b", "zy")]),
     ("given texts are rendered", r#"{ "a": "1", "b": "2" }"#, &[("a", "{{user `b`}}!")], &[("a", "2!")]),
     ("absent environment", r#"{ "a": "[{{env `KILN_TEST_ABSENT_VARIABLE`}}]" }"#, &[], &[("a", "[]")]),
-    ("data fields have no value", r#"{ "a": "{{.Vars}} sudo" }"#, &[], &[("a", "<no value> sudo")]),
+    (
+        "data fields wait for their data",
+        r#"{ "a": "{{.Vars}} sudo", "b": "{{user `a`}} sh {{ .Path }} {{len `x`}}" }"#,
+        &[],
+        &[("a", "{{.Vars}} sudo"), ("b", "{{.Vars}} sudo sh {{ .Path }} 1")],
+    ),
+    ("rendered once", r#"{ "a": "{{`{{timestamp}}`}}", "b": "<{{user `a`}}>" }"#, &[], &[("b", "<{{timestamp}}>")]),
     (
         "functions",
         r#"{ "a": "{{upper `x`}}{{split `a-b` `-` 1}}{{replace_all `a` `b` `aa`}}" }"#,
