@@ -208,6 +208,27 @@ fn the_command_writes_beside_the_template_or_where_it_is_told() {
 }
 
 #[test]
+fn secrets_of_the_template_stay_out_of_messages_and_among_those_who_may_read_it() {
+    use std::os::unix::fs::PermissionsExt;
+
+    let world = World::new();
+    let template = r#"{
+  "variables": { "token": "hunter2" },
+  "sensitive-variables": ["token"],
+  "builders": [{ "type": "docker", "image": "debian", "discard": true, "exec_user": "{{user `nowhere`}} hunter2" }]
+}
+"#;
+    let path = world.write("worker.json", template);
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).unwrap();
+    let outcome = world.succeed(&["upgrade", "worker.json"]);
+    assert!(outcome.stderr.contains("`nowhere` is not declared"), "{}", outcome.stderr);
+    assert!(outcome.stderr.contains("<sensitive>") && !outcome.stderr.contains("hunter2"), "{}", outcome.stderr);
+    assert!(world.read("worker.json.pkr.hcl").contains("hunter2"));
+    let mode = std::fs::metadata(world.path().join("worker.json.pkr.hcl")).unwrap().permissions().mode();
+    assert_eq!(mode & 0o7777, 0o600);
+}
+
+#[test]
 fn what_may_differ_is_told_at_its_place() {
     let world = World::new();
     world.write(

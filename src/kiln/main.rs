@@ -11,6 +11,7 @@ mod panic;
 mod prompt;
 #[cfg(test)]
 mod reference;
+mod replace;
 mod settings;
 mod ui;
 

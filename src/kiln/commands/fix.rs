@@ -16,7 +16,9 @@ use crate::ui::{self, Format};
 pub(crate) fn run(arguments: &FixArgs, settings: &Settings) -> Result<u8, CliError> {
     let fixed = fix(&legacy_options(&arguments.template, settings)?);
     let format = Format::of_messages(settings);
-    ui::show_diagnostics(format, &fixed.diagnostics, &fixed.sources, &Redactor::new(), settings);
+    let redactor = Redactor::new();
+    fixed.diagnostics.secrets.iter().for_each(|secret| redactor.add(secret));
+    ui::show_diagnostics(format, &fixed.diagnostics, &fixed.sources, &redactor, settings);
     let Some(text) = &fixed.text else { return Err(CliError::Reported(FailureClass::Template)) };
     ui::show_text(&changes(&fixed));
     std::io::stdout().write_all(text.as_bytes()).map_err(output_error)?;
@@ -45,9 +47,7 @@ fn validate(template: &Path, text: &str, settings: &Settings) -> Result<(), CliE
     diagnostics.items.retain(kiln_core::Diagnostic::is_error);
     diagnostics.sort();
     let redactor = Redactor::new();
-    for secret in outcome.secrets.iter().chain(&diagnostics.secrets) {
-        redactor.add(secret);
-    }
+    outcome.secrets.iter().chain(&diagnostics.secrets).for_each(|secret| redactor.add(secret));
     if diagnostics.has_errors() {
         ui::show_diagnostics(Format::of_messages(settings), &diagnostics, &sources, &redactor, settings);
         return Err(CliError::Reported(FailureClass::Template));

@@ -2,7 +2,6 @@
 
 mod diff;
 mod files;
-mod replace;
 
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
@@ -13,6 +12,7 @@ use kiln_language::syntax::{self, Decoded, NotUtf8};
 
 use crate::args::FmtArgs;
 use crate::error::{CliError, output_error};
+use crate::replace;
 use crate::settings::Settings;
 use crate::ui::{self, Format};
 

@@ -1,6 +1,7 @@
 //! `kiln upgrade`.
 
 use std::io::Write;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use kiln_core::{Failure, FailureClass, Redactor};
@@ -10,6 +11,7 @@ use super::fix::legacy_options;
 use crate::args::UpgradeArgs;
 use crate::error::{CliError, output_error};
 use crate::kinds;
+use crate::replace;
 use crate::settings::Settings;
 use crate::ui::{self, Format};
 
@@ -20,12 +22,14 @@ pub(crate) fn run(arguments: &UpgradeArgs, settings: &Settings) -> Result<u8, Cl
     options.home.clone_from(&settings.home);
     let upgraded = upgrade(&options, &kinds::offline(settings)?, arguments.with_annotations);
     let format = Format::of_messages(settings);
-    ui::show_diagnostics(format, &upgraded.diagnostics, &upgraded.sources, &Redactor::new(), settings);
+    let redactor = Redactor::new();
+    upgraded.diagnostics.secrets.iter().for_each(|secret| redactor.add(secret));
+    ui::show_diagnostics(format, &upgraded.diagnostics, &upgraded.sources, &redactor, settings);
     let Some(text) = &upgraded.text else { return Err(CliError::Reported(FailureClass::Template)) };
     match target(arguments) {
         None => std::io::stdout().write_all(text.as_bytes()).map_err(output_error)?,
         Some(path) => {
-            write(&settings.working_dir.join(&path), text)?;
+            write(&path, text, arguments)?;
             ui::say(format, &format!("wrote {}", path.display()));
         }
     }
@@ -47,25 +51,13 @@ fn target(arguments: &UpgradeArgs) -> Option<PathBuf> {
     }
 }
 
-/// Writes a file whole or not at all.
-fn write(path: &Path, text: &str) -> Result<(), CliError> {
+/// Writes a file whole or not at all. A new one may be read by those who may read the template: both may hold secrets.
+fn write(path: &Path, text: &str, arguments: &UpgradeArgs) -> Result<(), CliError> {
+    let template = std::fs::metadata(&arguments.template).ok().filter(std::fs::Metadata::is_file);
+    let mode = template.map_or(0o666, |template| template.permissions().mode() & 0o666);
     let failed = |source| Failure::environment(WriteError { path: path.to_owned(), source });
-    let directory = path.parent().unwrap_or(Path::new("."));
-    let mut file = tempfile::Builder::new().prefix(".kiln-").tempfile_in(directory).map_err(failed)?;
-    file.write_all(text.as_bytes()).map_err(failed)?;
-    #[cfg(unix)]
-    set_mode(file.as_file(), path).map_err(failed)?;
-    file.persist(path).map_err(|error| failed(error.error))?;
+    replace::write(path, text.as_bytes(), mode).map_err(failed)?;
     Ok(())
-}
-
-/// The mode of the file that is replaced; of a new one, what any new file has here.
-#[cfg(unix)]
-fn set_mode(file: &std::fs::File, path: &Path) -> std::io::Result<()> {
-    use std::os::unix::fs::PermissionsExt;
-
-    let mode = std::fs::metadata(path).map_or(0o644, |old| old.permissions().mode() & 0o7777);
-    file.set_permissions(std::fs::Permissions::from_mode(mode))
 }
 
 #[derive(Debug, thiserror::Error)]

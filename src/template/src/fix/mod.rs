@@ -48,6 +48,22 @@ pub fn fixers() -> impl Iterator<Item = (&'static str, &'static str)> {
     FIXERS.iter().map(|fixer| (fixer.name, fixer.does))
 }
 
+/// The defaults of the variables that `sensitive-variables` names: messages quote their lines.
+fn sensitive_defaults(root: &JsonObject) -> Vec<String> {
+    let inside = |name: &str| root.get(name).map(|member| &member.node.value);
+    let (Some(JsonValue::Array(names)), Some(JsonValue::Object(variables))) =
+        (inside("sensitive-variables"), inside("variables"))
+    else {
+        return Vec::new();
+    };
+    let text = |value: &JsonValue| match value {
+        JsonValue::String(text) => Some(text.clone()),
+        _ => None,
+    };
+    let names = names.iter().filter_map(|name| text(&name.value));
+    names.filter_map(|name| text(&variables.get(name.as_str())?.node.value)).collect()
+}
+
 /// Mends a legacy JSON template. Reads its file; of the options, only what says where it is matters.
 pub fn fix(options: &LoadOptions) -> Fixed {
     let mut fixed =
@@ -67,6 +83,7 @@ pub fn fix(options: &LoadOptions) -> Fixed {
         fixed.diagnostics.push(Diagnostic::error("wrong-type", Span { end: span.start + 1, ..span }, title));
         return fixed;
     };
+    fixed.diagnostics.secrets = sensitive_defaults(root);
     let mut fixing = Fixing { diagnostics: &mut fixed.diagnostics, changes: Vec::new(), fixer: "" };
     fixing.shape(root, span);
     for fixer in FIXERS {

@@ -72,6 +72,8 @@ impl Variables {
                     }
                 };
                 let is_sensitive = sensitive.contains(name.as_str());
+                // Messages quote its line.
+                diagnostics.secrets.extend(text.clone().filter(|_| is_sensitive));
                 variables.declare(name, text, member.node.span, is_sensitive, false);
                 if variables.declared.last().is_some_and(|(_, made)| made.name != *name) {
                     let made = variables.declared.last().map_or("", |(_, made)| made.name.as_str());
