@@ -178,7 +178,7 @@ impl Resolver<'_> {
             let found = type_of(kind, &empty, self.diagnostics);
             (found.unwrap_or(Type::Any), kind.span)
         });
-        let default = self.default(declared.as_ref());
+        let default = self.default(declared.as_ref(), is_sensitive);
         let kind = match (&declared, &default) {
             (Some((kind, _)), _) => kind.clone(),
             (None, Some(default)) => shape_of(default),
@@ -210,10 +210,14 @@ impl Resolver<'_> {
         constant_text(expression, self.functions, "`description` of a variable", self.diagnostics)
     }
 
-    fn default(&mut self, declared: Option<&(Type, Span)>) -> Option<Value> {
+    fn default(&mut self, declared: Option<&(Type, Span)>, is_sensitive: bool) -> Option<Value> {
         let expression = self.declaration.default.as_ref()?;
         let functions = FunctionContext { allow_env: true, ..self.functions.clone() };
         let value = constant(expression, &functions, "the default of a variable", self.diagnostics)?;
+        if is_sensitive {
+            // Whether it fits and counts or not: messages quote its line.
+            collect_secrets(&value, true, &mut self.secrets);
+        }
         let Some((kind, span)) = declared else { return Some(value) };
         match convert(&value, kind) {
             Ok(value) => Some(value),

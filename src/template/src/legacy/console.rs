@@ -6,10 +6,11 @@ use kiln_core::{Diagnostic, Diagnostics, Plan, SourceId, Span};
 use kiln_gotemplate::{Rendered, Scope, render_with_report};
 
 use super::references::references;
-use super::text::render_mistake;
+use super::text::{render_mistake, sensitive_pieces};
 
 /// What a text with template actions becomes with a template's variables, outside of any build. `source` is the text in the
-/// source map. `None` with a diagnostic where it cannot be rendered, or where it uses a variable without a value.
+/// source map. `None` with a diagnostic where it cannot be rendered, or where it uses a variable without a value. What must
+/// not be shown of it goes into the secrets of `diagnostics`.
 pub fn evaluate(source: SourceId, text: &str, plan: &Plan, diagnostics: &mut Diagnostics) -> Option<String> {
     let place = |range| Span::new(source, range);
     let empty = BTreeMap::new();
@@ -34,8 +35,11 @@ pub fn evaluate(source: SourceId, text: &str, plan: &Plan, diagnostics: &mut Dia
         return None;
     }
     let scope = Scope { text: &plan.text_scope, build_name: None, build_type: None, build: None, allow_env: false };
-    match render_with_report(text, &scope, &empty_data()) {
+    match render_with_report(text, &scope, &BTreeMap::new()) {
         Ok(report) => {
+            let is_sensitive =
+                |name: &str| plan.variables.iter().any(|variable| variable.sensitive && variable.name == name);
+            diagnostics.secrets.extend(sensitive_pieces(text, &scope, is_sensitive));
             for field in report.missing_fields {
                 let span = field.range.map_or(place(0..text.len()), place);
                 diagnostics.push(
@@ -58,10 +62,6 @@ pub fn evaluate(source: SourceId, text: &str, plan: &Plan, diagnostics: &mut Dia
             None
         }
     }
-}
-
-fn empty_data() -> BTreeMap<String, kiln_gotemplate::Data> {
-    BTreeMap::new()
 }
 
 #[cfg(test)]
@@ -89,6 +89,19 @@ mod tests {
             text_scope: Arc::new(TextScope { user_variables: Some(Arc::new(user_variables)), ..TextScope::default() }),
             ..Plan::default()
         }
+    }
+
+    #[test]
+    fn what_is_made_of_a_sensitive_variable_is_a_secret() {
+        let mut plan = plan();
+        plan.variables[0].name = "name".to_owned();
+        plan.variables[0].sensitive = true;
+        let mut sources = SourceMap::new();
+        let text = "x {{user `name` | upper}}{{upper `open`}}";
+        let source = sources.add("console", None, text);
+        let mut diagnostics = Diagnostics::new();
+        assert_eq!(evaluate(source, text, &plan, &mut diagnostics).as_deref(), Some("x WORKEROPEN"));
+        assert_eq!(diagnostics.secrets, ["WORKER"]);
     }
 
     #[test]

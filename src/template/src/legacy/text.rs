@@ -90,18 +90,8 @@ impl Texts {
 
     /// What each action that uses a sensitive variable prints by itself: a script may show that piece alone.
     fn collect_pieces(&self, text: &str, scope: &Scope<'_>, diagnostics: &mut Diagnostics) {
-        if self.sensitive.is_empty() {
-            return;
-        }
-        for range in action_ranges(text) {
-            let action = &text[range];
-            if !references(action).iter().any(|reference| self.sensitive.contains(&reference.name)) {
-                continue;
-            }
-            // Half of an `if` is no text of its own; what it prints stands in the whole.
-            if let Ok(Rendered::Text(piece)) = render(action, scope, &BTreeMap::new()) {
-                diagnostics.secrets.push(piece);
-            }
+        if !self.sensitive.is_empty() {
+            diagnostics.secrets.extend(sensitive_pieces(text, scope, |name| self.sensitive.contains(name)));
         }
     }
 
@@ -157,6 +147,18 @@ impl Texts {
                 || references(written).iter().any(|reference| self.sensitive.contains(&reference.name)));
         Text { text, is_sensitive }
     }
+}
+
+/// What the actions of a text print that use a sensitive variable, each by itself.
+pub(super) fn sensitive_pieces(text: &str, scope: &Scope<'_>, is_sensitive: impl Fn(&str) -> bool) -> Vec<String> {
+    let actions = action_ranges(text).into_iter().map(|range| &text[range]);
+    let uses = |action: &&str| references(action).iter().any(|reference| is_sensitive(&reference.name));
+    // Half of an `if` is no text of its own; what it prints stands in the whole.
+    let piece = |action: &str| match render(action, scope, &BTreeMap::new()) {
+        Ok(Rendered::Text(piece)) => Some(piece),
+        _ => None,
+    };
+    actions.filter(uses).filter_map(piece).collect()
 }
 
 /// A rendering error at its place.

@@ -149,6 +149,14 @@ fn a_secret_value_is_not_quoted() {
     assert!(report.contains("<sensitive>") && report.contains("*********"), "{report}");
     let secrets = fixture.load().secrets;
     assert!(secrets.iter().any(|secret| secret == "hunter2"), "{secrets:?}");
+
+    // The line of a default is quoted whether it fits or not, and whether it counts or not.
+    let text = "variable \"pin\" {\n  type = number\n  default = \"hunter2\"\n  sensitive = true\n}\n";
+    let fixture = Fixture::file(&format!("{text}{}", BUILD.trim()));
+    for fixture in [Fixture::file(&format!("{text}{}", BUILD.trim())).var("pin", "1"), fixture] {
+        let secrets = fixture.load().secrets;
+        assert!(secrets.iter().any(|secret| secret == "hunter2"), "{secrets:?}");
+    }
 }
 
 #[test]
