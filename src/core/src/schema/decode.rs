@@ -90,6 +90,12 @@ impl Decoder<'_> {
             self.field = outer;
         }
         self.blocks(schema, body, prefix, &mut values);
+        self.required(schema, body, prefix);
+        values
+    }
+
+    /// Tells required arguments that are not there.
+    fn required(&mut self, schema: &Schema, body: &Body, prefix: &str) {
         for field in schema.fields.iter().filter(|field| field.required) {
             let path = format!("{prefix}{}", field.name);
             let named =
@@ -106,7 +112,6 @@ impl Decoder<'_> {
                 );
             }
         }
-        values
     }
 
     fn blocks(&mut self, schema: &Schema, body: &Body, prefix: &str, values: &mut JsonMap<String, Json>) {

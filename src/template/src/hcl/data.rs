@@ -139,11 +139,7 @@ impl DataDeclaration {
             let title = format!("there is no data source `{kind}`");
             let diagnostic = Diagnostic::new(severity, "unknown-kind", Some(span), title).note(list);
             return Some(match suggest::nearest(kind, known.iter().copied()) {
-                Some(nearest) => {
-                    let is_quoted = world.sources.text(span).starts_with('"');
-                    let written = if is_quoted { format!("\"{nearest}\"") } else { nearest.to_owned() };
-                    diagnostic.fix(span, written, format!("did you mean `{nearest}`?"))
-                }
+                Some(nearest) => diagnostic.rename(span, nearest, format!("did you mean `{nearest}`?")),
                 None => diagnostic,
             });
         }

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::mpsc::{Receiver, Sender, channel};
 
-use kiln_core::{DataOutputs, Diagnostic, Failure};
+use kiln_core::{DataOutputs, Diagnostic, Diagnostics, Failure, Severity};
 use kiln_language::value::{Type, Value};
 
 use super::data::{DataDeclaration, DataWorld, Prepared};
@@ -116,23 +116,7 @@ impl Run<'_> {
             let Some(prepared) = in_flight.remove(&position) else { continue };
             let index = self.order.nodes[position];
             let node = &self.graph.nodes[index];
-            let value = match (node, answer) {
-                (Node::Data(data), Some(Err(failure))) => {
-                    state.diagnostics().push(failed(data, &failure));
-                    prepared.unknown()
-                }
-                (_, Some(Ok(outputs))) => prepared.value(&outputs),
-                _ => {
-                    let title = format!("reading `{}` came to nothing", node.label());
-                    state.diagnostics().push(Diagnostic::new(
-                        kiln_core::Severity::Error,
-                        "data-source-failed",
-                        None,
-                        title,
-                    ));
-                    prepared.unknown()
-                }
-            };
+            let value = answered(node, &prepared, answer, state.diagnostics());
             state.keep(index, node, value);
             schedule.done(position);
         }
@@ -192,6 +176,27 @@ impl Drop for Reply {
     fn drop(&mut self) {
         if !self.is_sent {
             self.send(None);
+        }
+    }
+}
+
+/// The value of a data source after its reading.
+fn answered(
+    node: &Node,
+    prepared: &Prepared,
+    answer: Option<Result<DataOutputs, Failure>>,
+    diagnostics: &mut Diagnostics,
+) -> Value {
+    match (node, answer) {
+        (_, Some(Ok(outputs))) => prepared.value(&outputs),
+        (Node::Data(data), Some(Err(failure))) => {
+            diagnostics.push(failed(data, &failure));
+            prepared.unknown()
+        }
+        _ => {
+            let title = format!("reading `{}` came to nothing", node.label());
+            diagnostics.push(Diagnostic::new(Severity::Error, "data-source-failed", None, title));
+            prepared.unknown()
         }
     }
 }

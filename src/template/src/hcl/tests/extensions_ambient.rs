@@ -166,3 +166,19 @@ fn the_host_is_told() {
     #[cfg(all(target_os = "linux", target_arch = "x86_64"))]
     assert_eq!(values[2..], ["\"linux\"", "\"amd64\""]);
 }
+
+#[test]
+fn however_much_git_says_it_is_heard() {
+    if !has_git() {
+        return;
+    }
+    let fixture = fixture(&["git.dirty"]);
+    let path = fixture.options.working_dir.clone();
+    let files: Vec<_> = (0..1000).map(|index| path.join(format!("{index:0>100}"))).collect();
+    files.iter().for_each(|file| std::fs::write(file, "").unwrap());
+    git(&path, &["init", "--quiet"]);
+    git(&path, &["add", "."]);
+    git(&path, &["commit", "--quiet", "--message=first"]);
+    files.iter().for_each(|file| std::fs::remove_file(file).unwrap());
+    assert_eq!(locals(&fixture), ["true"]);
+}
