@@ -459,9 +459,17 @@ impl<'a> Parser<'a> {
         }
         let place = self.span(next.range());
         let diagnostic = match (next.kind, item) {
-            (TokenKind::Comma, _) => self
-                .error_at(next, "arguments of a block are separated by line ends, not by commas")
-                .fix(place, "", "remove it"),
+            (TokenKind::Comma, _) => {
+                let behind = self.peek_second().kind;
+                let ends_line = matches!(behind, TokenKind::Newline | TokenKind::End | TokenKind::BraceClose);
+                let title = "arguments of a block are separated by line ends, not by commas";
+                let diagnostic = self.error_at(next, title);
+                if ends_line {
+                    diagnostic.fix(place, "", "remove it")
+                } else {
+                    diagnostic.help("write each argument on a line of its own")
+                }
+            }
             (TokenKind::Assign, Some(Item::Attribute(_))) => {
                 self.error_at(next, "a value cannot be set").fix(place, "==", "did you mean to compare?")
             }
