@@ -6,7 +6,7 @@ use std::process::{Command, Stdio};
 use crate::support::{Outcome, World, packer};
 
 /// Runs the console with lines from a pipe.
-fn piped(world: &World, arguments: &[&str], input: &str) -> Outcome {
+pub(crate) fn piped(world: &World, arguments: &[&str], input: &str) -> Outcome {
     let mut command = world.command(&[&["console"], arguments].concat());
     outcome_of(&mut command, input)
 }

@@ -2,6 +2,7 @@
 
 use std::process::Command;
 
+use crate::console::piped;
 use crate::examples::{blocks, root};
 use crate::support::docker::{self, Removed};
 use crate::support::{World, stable};
@@ -45,6 +46,22 @@ fn the_mistake_is_shown_as_the_readme_shows_it() {
         outcome.stderr.trim_end(),
         format!("{}\n\n1 error in the template", printed("kiln validate wrong.pkr.hcl").trim_end())
     );
+}
+
+#[test]
+fn the_commands_beside_build_print_what_the_readme_shows() {
+    let world = World::new();
+    world.write("worker.pkr.hcl", &blocks(&readme(), "hcl")[0]);
+    world.write("old.json", r#"{ "builders": [{ "type": "docker", "image": "debian", "commit": true }] }"#);
+    let expression = r#""${upper(var.release)} for ${host.arch}""#;
+    let told = printed(&format!("echo '{expression}' | kiln console -var release=trixie worker.pkr.hcl"));
+    let outcome = piped(&world, &["-var", "release=trixie", "worker.pkr.hcl"], &format!("{expression}\n"));
+    let arch = if cfg!(target_arch = "aarch64") { "arm64" } else { "amd64" };
+    assert_eq!(outcome.stdout, told.replace("amd64", arch));
+    let outcome = world.succeed(&["fmt", "-check", "worker.pkr.hcl"]);
+    assert_eq!(outcome.stdout, printed("kiln fmt -check worker.pkr.hcl"));
+    let outcome = world.succeed(&["upgrade", "old.json"]);
+    assert_eq!(outcome.stderr, printed("kiln upgrade old.json"));
 }
 
 #[test]
