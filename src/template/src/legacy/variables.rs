@@ -305,10 +305,15 @@ impl Collector<'_> {
             scope,
             unresolved: BTreeSet::new(),
             in_progress: Vec::new(),
+            is_idle: false,
             diagnostics: self.diagnostics,
         };
         let names: BTreeSet<&String> = self.declared.keys().chain(self.settings.keys()).collect();
-        for name in names {
+        let (needed, idle): (Vec<&String>, Vec<&String>) =
+            names.into_iter().partition(|name| self.declared.contains_key(*name) || self.used.contains(*name));
+        let needed_count = needed.len();
+        for (index, name) in needed.into_iter().chain(idle).enumerate() {
+            resolver.is_idle = index >= needed_count;
             if self.options.syntax_only {
                 resolver.unresolved.insert(name.clone());
             } else {
@@ -372,6 +377,8 @@ struct Resolver<'a> {
     scope: TextScope,
     unresolved: BTreeSet<String>,
     in_progress: Vec<(String, Span)>,
+    /// Whether this is a given value that nothing in the template uses, nor what it uses.
+    is_idle: bool,
     diagnostics: &'a mut Diagnostics,
 }
 
@@ -430,6 +437,12 @@ impl Resolver<'_> {
     fn follow(&mut self, name: &str, setting: &Setting, reference: &Reference) -> bool {
         let target = reference.name.as_str();
         if !self.declared.contains_key(target) && !self.settings.contains_key(target) {
+            if self.is_idle {
+                let title = format!("the value given for `{name}` uses a variable that is not there");
+                let warning = Diagnostic::warning("undeclared-variable", setting.span(), title);
+                self.diagnostics.push(warning.note("the value is not used"));
+                return false;
+            }
             let span = setting.inside(reference.range.clone());
             let mistake = Diagnostic::error("undeclared-variable", span, format!("no variable is called `{target}`"))
                 .did_you_mean(span, target, self.declared.keys().map(String::as_str));

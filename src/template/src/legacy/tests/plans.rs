@@ -165,6 +165,18 @@ fn undeclared_names_in_variable_files_warn_only_when_asked() {
     assert_eq!(titles, ["the template declares no variable `unused`"]);
 }
 
+/// Variable files are shared by templates that use a part of them each.
+#[test]
+fn a_value_that_nothing_uses_may_use_what_is_not_there() {
+    let given = [("args", "{{user `extra`}} {{user `url`}}"), ("extra", "{{user `nothing`}}")];
+    let unused = load_with(r#"{ "builders": [{ "type": "null" }] }"#, &with_variables(&given));
+    assert!(unused.is_accepted(), "{}", unused.rendered());
+    let is_told = |title: &str| unused.diagnostics.items.iter().any(|diagnostic| diagnostic.title == title);
+    assert!(is_told("the value given for `extra` uses a variable that is not there"));
+    let used = r#"{ "builders": [{ "type": "null", "name": "{{user `args`}}" }] }"#;
+    assert!(!load_with(used, &with_variables(&given)).is_accepted());
+}
+
 #[test]
 fn a_secret_is_known_even_when_the_template_is_wrong() {
     let loaded = load_with(
