@@ -241,3 +241,35 @@ fn a_template_may_come_from_standard_input() {
     let text = String::from_utf8(output.stdout).unwrap();
     assert!(text.starts_with("kiln inspect: JSON mode\nVariables:\n\n  <No variables>\n"), "{text}");
 }
+
+#[test]
+fn what_derives_from_a_secret_is_masked_in_builds_that_are_left_out_too() {
+    let world = World::new();
+    world.write(
+        "a.pkr.hcl",
+        r#"
+variable "token" {
+  default   = "hunter2"
+  sensitive = true
+}
+source "docker" "x" {
+  image   = "debian"
+  discard = true
+}
+build {
+  sources = ["docker.x"]
+  provisioner "shell" {
+    name   = title(var.token)
+    inline = ["true"]
+  }
+  post-processor "manifest" {
+    name = "m ${upper(var.token)}"
+  }
+}
+"#,
+    );
+    for arguments in [&["inspect", "-only=other", "a.pkr.hcl"][..], &["inspect", "-json", "-only=other", "a.pkr.hcl"]] {
+        let shown = world.succeed(arguments).stdout;
+        assert!(shown.contains("<sensitive>") && !shown.to_lowercase().contains("hunter2"), "{shown}");
+    }
+}

@@ -145,14 +145,10 @@ fn evaluate(
     resolved.secrets.append(&mut settled.secrets);
     resolved.secrets.append(&mut settled.diagnostics.secrets);
     diagnostics.extend(settled.diagnostics);
-    // A block that is called otherwise may be the one that is missing.
-    let is_misspelt = diagnostics.items.iter().any(|item| item.code == "unknown-block");
-    if declarations.builds.is_empty() && !options.allow_unset && !is_misspelt {
-        let title = "the template has no `build` block, so there is nothing to build";
-        let severity = if options.allow_no_builds { Severity::Warning } else { Severity::Error };
-        diagnostics.push(Diagnostic::new(severity, "no-builds", None, title));
-    }
-    plan.outline = outline::outline(declarations, &shared.values);
+    check_builds(declarations, options, diagnostics);
+    let (outline, mut secrets) = outline::outline(declarations, &shared.values);
+    plan.outline = outline;
+    resolved.secrets.append(&mut secrets);
     plan.extensions = extensions::used(declarations, sources);
     plan.description = builds.description;
     plan.builds = builds.specs;
@@ -161,6 +157,17 @@ fn evaluate(
         is_declared,
         secrets: resolved.secrets,
         values: Some(Arc::new(shared.values.complete())),
+    }
+}
+
+/// Tells where there is no build block at all.
+fn check_builds(declarations: &blocks::Declarations, options: &LoadOptions, diagnostics: &mut Diagnostics) {
+    // A block that is called otherwise may be the one that is missing.
+    let is_misspelt = diagnostics.items.iter().any(|item| item.code == "unknown-block");
+    if declarations.builds.is_empty() && !options.allow_unset && !is_misspelt {
+        let title = "the template has no `build` block, so there is nothing to build";
+        let severity = if options.allow_no_builds { Severity::Warning } else { Severity::Error };
+        diagnostics.push(Diagnostic::new(severity, "no-builds", None, title));
     }
 }
 

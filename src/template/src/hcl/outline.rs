@@ -12,9 +12,10 @@ use super::dynamic::{ExpandedBlock, expand_block};
 use super::repetition::{self, Element, Purpose, Repetition, refers_to_each};
 use super::scope::{Bindings, Overlay, Values};
 use super::sources::{Instance, Sources};
+use super::variables::collect_secrets;
 
-/// The outline of all `build` and `data` blocks.
-pub(crate) fn outline(declarations: &Declarations, values: &Values) -> Outline {
+/// The outline of all `build` and `data` blocks, and texts in it that must not be shown.
+pub(crate) fn outline(declarations: &Declarations, values: &Values) -> (Outline, Vec<String>) {
     let mut data_sources: Vec<DataOutline> = declarations
         .data
         .iter()
@@ -23,7 +24,7 @@ pub(crate) fn outline(declarations: &Declarations, values: &Values) -> Outline {
     data_sources.sort_by(|left, right| left.name.cmp(&right.name));
     let mut reader = Reader::new(declarations, values);
     let builds = declarations.builds.iter().flat_map(|block| reader.builds(block)).collect();
-    Outline { builds, data_sources, legacy: None }
+    (Outline { builds, data_sources, legacy: None }, reader.ignored.secrets)
 }
 
 struct Reader<'a> {
@@ -31,6 +32,7 @@ struct Reader<'a> {
     /// `source` and `build`, which no build gives a value here.
     around: Bindings,
     sources: Sources<'a>,
+    /// Mistakes are of no interest here; texts of sensitive values are.
     ignored: Diagnostics,
 }
 
@@ -145,6 +147,7 @@ impl<'a> Reader<'a> {
         if value.is_unknown() {
             return Some(UNKNOWN.to_owned());
         }
+        collect_secrets(&value, false, &mut self.ignored.secrets);
         convert(&value, &Type::String).ok()?.as_str().map(str::to_owned)
     }
 }
