@@ -4,7 +4,7 @@
 //! Only blanks between tokens change: lines are neither added nor removed, and what stands in texts, heredocs and
 //! comments stays. Four things are done, in this order:
 //!
-//! 1. a blank between two tokens of a line, or none ([`spacing`]);
+//! 1. a blank between two tokens of a line, or none (`spacing`);
 //! 2. the indentation, two blanks for each line with unclosed brackets above;
 //! 3. `=` below `=` in neighbouring lines;
 //! 4. comments behind code below each other in neighbouring lines.

@@ -5,7 +5,7 @@
 //! ```
 //!
 //! Nothing is evaluated: what the template leaves open stays open. Arguments are written in the types that their kind's
-//! schema has, since HCL2 is strict where JSON is weak; for kinds that kiln does not have, [`kinds`] knows the usual blocks.
+//! schema has, since HCL2 is strict where JSON is weak; for kinds that kiln does not have, `kinds` knows the usual blocks.
 //! Whatever may not be the same is told, and noted at its place in the result.
 
 mod action;
