@@ -18,7 +18,7 @@ pub enum Severity {
 }
 
 /// A place with a few words about it.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Label {
     /// The place.
     pub span: Span,
@@ -27,7 +27,7 @@ pub struct Label {
 }
 
 /// An edit that would mend the mistake.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Fix {
     /// The text to replace; empty span = insertion.
     pub span: Span,
@@ -40,7 +40,7 @@ pub struct Fix {
 }
 
 /// How an edit's replacement is to be taken. Whoever suggests one need not have the text that it changes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Edit {
     /// As it stands.
     Exact,
@@ -207,11 +207,11 @@ impl Diagnostic {
         self.severity == Severity::Error
     }
 
-    /// Equal for equal findings.
+    /// Equal for equal findings; for others only by chance, so that few are compared with each other.
     fn fingerprint(&self) -> u64 {
-        let place = self.primary.as_ref().map(|label| (label.span, label.text.as_str()));
         let mut hasher = DefaultHasher::new();
-        (self.severity, self.code, &self.title, place).hash(&mut hasher);
+        (self.severity, self.code, &self.title, &self.primary, &self.secondary).hash(&mut hasher);
+        (&self.notes, &self.help, &self.fix).hash(&mut hasher);
         hasher.finish()
     }
 }
@@ -238,8 +238,8 @@ impl Diagnostics {
     pub fn push(&mut self, diagnostic: Diagnostic) {
         let fingerprint = diagnostic.fingerprint();
         if let Some(index) = self.seen.get(&fingerprint) {
-            let is_known = self.items.get(*index) == Some(&diagnostic) || self.items.contains(&diagnostic);
-            if is_known {
+            // Elsewhere only if somebody took items out.
+            if self.items.get(*index) == Some(&diagnostic) || self.items.contains(&diagnostic) {
                 return;
             }
         }
@@ -269,6 +269,7 @@ impl Diagnostics {
         self.items.sort_by_key(|item| {
             item.primary.as_ref().map_or((u32::MAX, u32::MAX), |label| (label.span.source.0, label.span.start))
         });
+        self.seen = self.items.iter().enumerate().map(|(index, item)| (item.fingerprint(), index)).collect();
     }
 }
 

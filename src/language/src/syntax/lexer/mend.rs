@@ -6,6 +6,10 @@ use kiln_core::Diagnostic;
 
 use super::{Frame, Lexer, Token, TokenKind};
 
+/// How far out is looked for what a mistake may belong to: the parser takes fewer levels, and who leaves thousands open must
+/// not wait.
+const REACH: usize = 256;
+
 impl Lexer<'_> {
     /// A closing bracket: closes what it fits; what stands open inside is reported.
     pub(super) fn close(&mut self, closer: char) {
@@ -20,10 +24,10 @@ impl Lexer<'_> {
         };
         // Closers reach over brackets only; a quote, a heredoc or a sequence of which they are inside holds them.
         let mut depth = self.frames.len();
+        let farthest = depth.saturating_sub(REACH);
         while depth > 0 && !fits(&self.frames[depth - 1]) {
             match self.frames[depth - 1] {
-                Frame::Bracket { .. } | Frame::Parenthesis { .. } => depth -= 1,
-                Frame::Brace { .. } if closer != '}' => depth = 0,
+                Frame::Bracket { .. } | Frame::Parenthesis { .. } if depth > farthest => depth -= 1,
                 _ => depth = 0,
             }
         }
@@ -66,11 +70,15 @@ impl Lexer<'_> {
 
     /// The first closed pair of braces whose closing one stands at the head of a line that is indented less than the
     /// opening one's: its own closing brace is likely to be the missing one.
-    fn misindented_brace(&self) -> Option<(usize, usize)> {
-        self.braces.iter().copied().find(|(open, close)| {
+    fn misindented_brace(&mut self) -> Option<(usize, usize)> {
+        let disagrees = |(open, close): &(usize, usize)| {
             let line_start = self.line_start(*close);
             self.text[line_start..*close].trim().is_empty() && self.indentation(*open) > self.indentation(*close)
-        })
+        };
+        // Thousands of stray braces must not look at thousands of pairs each.
+        let agreeing = self.braces[self.agreeing..].iter().take_while(|pair| !disagrees(pair)).count();
+        self.agreeing += agreeing;
+        self.braces.get(self.agreeing).copied()
     }
 
     fn line_start(&self, offset: usize) -> usize {
@@ -153,7 +161,8 @@ impl Lexer<'_> {
     fn outer_quote(&self) -> Option<usize> {
         let line = self.line_start(self.position);
         let last = self.frames.len() - 1;
-        (0..last).find(|&index| matches!(self.frames[index], Frame::Quote { at } if at >= line))
+        let on_line = (0..last).rev().take_while(|&index| self.frames[index].at() >= line);
+        on_line.filter(|&index| matches!(self.frames[index], Frame::Quote { .. })).last()
     }
 
     /// `name =` on a new line cannot stand inside `[`, `(` or a sequence: what is open there was meant to be closed.
@@ -172,7 +181,12 @@ impl Lexer<'_> {
         if head == 0 || self.out.tokens[head - 1].kind != TokenKind::Newline {
             return;
         }
-        let depth = self.frames.iter().rposition(|frame| matches!(frame, Frame::Brace { .. })).map_or(0, |top| top + 1);
+        let is_brace = |frame: &Frame| matches!(frame, Frame::Brace { .. });
+        let depth = match self.nearest(is_brace) {
+            Some(top) => top + 1,
+            None if self.frames.len() > REACH => return,
+            None => 0,
+        };
         if self.frames[depth..].iter().any(|frame| matches!(frame, Frame::Heredoc { .. } | Frame::File)) {
             return;
         }
@@ -190,6 +204,12 @@ impl Lexer<'_> {
         self.out.tokens.extend(tail);
     }
 
+    /// The index of the innermost frame of a kind, if it is near.
+    fn nearest(&self, is_wanted: impl Fn(&Frame) -> bool) -> Option<usize> {
+        let farthest = self.frames.len().saturating_sub(REACH);
+        self.frames[farthest..].iter().rposition(is_wanted).map(|index| farthest + index)
+    }
+
     /// `${name` in a heredoc whose closing tag is on the next line.
     pub(super) fn close_sequence_before_heredoc_tag(&mut self) {
         let line = &self.text[self.position..self.line_end(self.position)];
@@ -197,7 +217,7 @@ impl Lexer<'_> {
         if line.is_empty() || !line.trim().chars().all(super::continues_name) {
             return;
         }
-        let Some(depth) = self.frames.iter().rposition(|frame| matches!(frame, Frame::Heredoc { .. })) else { return };
+        let Some(depth) = self.nearest(|frame| matches!(frame, Frame::Heredoc { .. })) else { return };
         if depth + 1 == self.frames.len() {
             return;
         }

@@ -4,6 +4,7 @@
 mod mend;
 mod token;
 
+use std::collections::HashMap;
 use std::ops::Range;
 
 use kiln_core::{Diagnostic, SourceId, Span};
@@ -83,6 +84,11 @@ struct Lexer<'a> {
     frames: Vec<Frame>,
     /// Braces closed so far, by their places: where indentation disagrees, one in between is missing.
     braces: Vec<(usize, usize)>,
+    /// How many of them agree for sure.
+    agreeing: usize,
+    /// Where the last line stands that holds a word alone, for each word: only there can a heredoc end. Made for the
+    /// first heredoc.
+    words: Option<HashMap<&'a str, usize>>,
     out: Lexed,
 }
 
@@ -116,7 +122,8 @@ pub fn continues_name(character: char) -> bool {
 impl<'a> Lexer<'a> {
     fn new(source: SourceId, text: &'a str) -> Lexer<'a> {
         let out = Lexed { tokens: Vec::new(), diagnostics: Vec::new(), poisoned: Vec::new() };
-        Lexer { source, text, position: 0, frames: Vec::new(), braces: Vec::new(), out }
+        let (frames, braces) = (Vec::new(), Vec::new());
+        Lexer { source, text, position: 0, frames, braces, agreeing: 0, words: None, out }
     }
 
     fn run(mut self) -> Lexed {
@@ -338,10 +345,28 @@ impl<'a> Lexer<'a> {
             return self.bad_heredoc_tag(tag, line_end);
         }
         let body = self.text[line_end..].find('\n').map_or(self.text.len(), |length| line_end + length + 1);
-        let closed = self.text[body..].split('\n').any(|line| line.trim() == &self.text[tag.clone()]);
+        let closed = self.last_line_of(&self.text[tag.clone()]).is_some_and(|line| body <= line);
         let forced_end = if closed { None } else { Some(self.unclosed_heredoc(at, &tag, body)) };
         self.push(TokenKind::HeredocOpen, body);
         self.frames.push(Frame::Heredoc { at, tag, forced_end });
+    }
+
+    /// Where the last line starts that holds a word alone.
+    fn last_line_of(&mut self, word: &str) -> Option<usize> {
+        let words = self.words.get_or_insert_with(|| {
+            let mut start = 0;
+            let mut words = HashMap::new();
+            for line in self.text.split_inclusive('\n') {
+                let word = line.trim();
+                // Names begin so; this is cheaper than to look at all of a line.
+                if word.starts_with(begins_name) && !word.contains([' ', '"']) {
+                    words.insert(word, start);
+                }
+                start += line.len();
+            }
+            words
+        });
+        words.get(word).copied()
     }
 
     /// Operators and brackets.

@@ -2,6 +2,7 @@
 //! own. A mistake costs the item it is in; the next one is read again.
 
 mod expression;
+mod poisoned;
 mod template;
 
 use std::collections::HashMap;
@@ -11,6 +12,7 @@ use kiln_core::{Diagnostic, Diagnostics, SourceId, Span};
 
 use super::lexer::{Lexed, Token, TokenKind};
 use super::tree::{Attribute, Block, Body, Expression, ExpressionKind, Item, Name};
+use poisoned::Poisoned;
 
 /// How deep brackets, operators and blocks may nest, and how high the tree of an expression may be: whoever walks the
 /// tree by recursion relies on it.
@@ -32,7 +34,7 @@ pub(super) struct Parser<'a> {
     depth: usize,
     /// The height of the expression read last.
     height: usize,
-    poisoned: Vec<Range<usize>>,
+    poisoned: Poisoned,
     diagnostics: &'a mut Diagnostics,
 }
 
@@ -47,7 +49,7 @@ impl<'a> Parser<'a> {
             newlines_are_blanks: Vec::new(),
             depth: 0,
             height: 0,
-            poisoned: lexed.poisoned,
+            poisoned: Poisoned::new(lexed.poisoned),
             diagnostics,
         }
     }
@@ -176,13 +178,9 @@ impl<'a> Parser<'a> {
     /// Reports, unless the lexer has said already that the text around, or the text that comes next, cannot be read.
     fn report(&mut self, diagnostic: Diagnostic) {
         let start = diagnostic.primary.as_ref().map_or(0, |label| label.span.range().start);
-        if !self.is_poisoned(start) && !self.is_poisoned(self.token(self.position).start) {
+        if !self.poisoned.holds(start) && !self.poisoned.holds(self.token(self.position).start) {
             self.diagnostics.push(diagnostic);
         }
-    }
-
-    fn is_poisoned(&self, offset: usize) -> bool {
-        self.poisoned.iter().any(|range| range.start <= offset && offset <= range.end)
     }
 
     fn fail(&mut self, diagnostic: Diagnostic) -> Failed {
