@@ -5,6 +5,9 @@ use std::ops::Range;
 
 use crate::RenderError;
 
+/// How deep blocks and parentheses may nest: the engine reads them by recursion, without a bound of its own.
+const MAX_NESTING: usize = 100;
+
 /// One `{{ ... }}`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Action {
@@ -76,6 +79,7 @@ fn action_end(text: &str, start: usize) -> Result<usize, &'static str> {
     }
     let bytes = text.as_bytes();
     let mut offset = inside;
+    let mut nesting = 0_usize;
     while let Some(byte) = bytes.get(offset) {
         match byte {
             b'}' if bytes.get(offset + 1) == Some(&b'}') => return Ok(offset + 2),
@@ -84,7 +88,15 @@ fn action_end(text: &str, start: usize) -> Result<usize, &'static str> {
                 let close = text[offset + 1..].find('`').ok_or("a text in backquotes is not closed")?;
                 offset += close + 2;
             }
-            _ => offset += 1,
+            b'(' if nesting == MAX_NESTING => return Err("the action has too many parentheses inside of each other"),
+            byte => {
+                nesting = match byte {
+                    b'(' => nesting + 1,
+                    b')' => nesting.saturating_sub(1),
+                    _ => nesting,
+                };
+                offset += 1;
+            }
         }
     }
     Err("the action is not closed; `}}` is missing")
@@ -116,20 +128,31 @@ struct Open<'a> {
     keyword: &'a str,
     range: Range<usize>,
     has_else: bool,
+    /// Levels that it adds: each `else if` is one inside of the last.
+    levels: usize,
 }
 
 fn balance(actions: &[Action]) -> Result<(), RenderError> {
     let mut open: Vec<Open<'_>> = Vec::new();
+    let mut depth = 0;
     for action in actions {
         let place = || Some(action.range.clone());
+        if depth > MAX_NESTING {
+            let message = format!("the blocks of this text nest deeper than {MAX_NESTING} levels");
+            return Err(RenderError::new(message, place()));
+        }
         match action.keyword.as_str() {
             keyword @ ("if" | "range" | "with" | "block" | "define") => {
-                open.push(Open { keyword, range: action.range.clone(), has_else: false });
+                open.push(Open { keyword, range: action.range.clone(), has_else: false, levels: 1 });
+                depth += 1;
             }
-            "end" if open.pop().is_none() => {
-                let message = "`{{end}}` ends nothing: no `if`, `range` or `with` is open here";
-                return Err(RenderError::new(message, place()));
-            }
+            "end" => match open.pop() {
+                Some(block) => depth -= block.levels,
+                None => {
+                    let message = "`{{end}}` ends nothing: no `if`, `range` or `with` is open here";
+                    return Err(RenderError::new(message, place()));
+                }
+            },
             "else" => match open.last_mut() {
                 Some(block) if matches!(block.keyword, "if" | "range" | "with") => {
                     if block.has_else {
@@ -137,6 +160,8 @@ fn balance(actions: &[Action]) -> Result<(), RenderError> {
                         return Err(RenderError::new(message, place()));
                     }
                     block.has_else = !action.has_condition;
+                    block.levels += usize::from(action.has_condition);
+                    depth += usize::from(action.has_condition);
                 }
                 _ => {
                     let message = "`{{else}}` belongs to nothing: no `if`, `range` or `with` is open here";

@@ -5,7 +5,7 @@ use std::ops::Range;
 use gotmpl::parse::{BranchNode, CommandNode, Expr, ListNode, Node, PipeNode};
 use kiln_core::suggest;
 
-use crate::program::{self, Program};
+use crate::program::{self, MOST_MISSING, Program};
 use crate::{MissingField, RenderError};
 
 /// Checks that a text can be rendered at all: its actions are closed, its blocks balance, its functions exist. What comes
@@ -63,7 +63,10 @@ impl Finder<'_> {
     fn field(&mut self, offset: usize, name: Option<&str>) {
         let Some(name) = name.filter(|name| !self.known.contains(name)) else { return };
         let path = format!(".{name}");
-        let action = self.ranges.iter().find(|range| range.contains(&offset)).cloned();
+        if self.missing.len() >= MOST_MISSING {
+            return;
+        }
+        let action = program::enclosing(self.ranges, offset);
         let written = action.clone().and_then(|action| {
             let inside = self.text.get(action.clone())?;
             let start = action.start + inside.find(&path)?;

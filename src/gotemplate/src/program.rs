@@ -24,6 +24,9 @@ const AT: &str = "@at";
 const FIELD: &str = "@field";
 const ROOT: &str = "@root";
 
+/// How many missing fields of one text are told: each is looked up in the text again, and nobody reads thousands.
+pub(crate) const MOST_MISSING: usize = 100;
+
 /// What one rendering gave.
 pub(crate) struct Outcome {
     pub(crate) rendered: Rendered,
@@ -132,6 +135,9 @@ fn prepared(scope: &Scope<'_>, data: &BTreeMap<String, Data>, found: &[Action], 
     template.func(FIELD, move |arguments| {
         let [path, value] = arguments else { return Ok(Value::Nil) };
         if matches!(value, Value::Nil) {
+            if lock(&state).missing_fields.len() >= MOST_MISSING {
+                return Ok(value.clone());
+            }
             let path = path.as_str().unwrap_or_default().to_owned();
             let suggestion = suggest::nearest(&path, known.iter().map(String::as_str)).map(str::to_owned);
             let mut state = lock(&state);
@@ -142,8 +148,10 @@ fn prepared(scope: &Scope<'_>, data: &BTreeMap<String, Data>, found: &[Action], 
     })
 }
 
-fn enclosing(ranges: &[Range<usize>], offset: usize) -> Option<Range<usize>> {
-    ranges.iter().find(|range| range.contains(&offset)).cloned()
+/// The range that holds an offset; `ranges` are in the text's order.
+pub(crate) fn enclosing(ranges: &[Range<usize>], offset: usize) -> Option<Range<usize>> {
+    let next = ranges.partition_point(|range| range.end <= offset);
+    ranges.get(next).filter(|range| range.contains(&offset)).cloned()
 }
 
 /// Checks function names, and inserts calls that note which action runs and which printed fields are missing.

@@ -300,3 +300,23 @@ fn a_variable_is_rendered_once_and_keeps_what_prints_data() {
     assert_eq!(place("{{.Vars}}{{.Path}}{{upper `x`").as_deref(), Some("{{upper `x`"));
     assert_eq!(place("{{uper `x`}}{{.Path}}").as_deref(), Some("uper"));
 }
+
+#[test]
+fn nesting_has_a_bound() {
+    let nested = |open: &str, inner: &str, close: &str| format!("{}{inner}{}", open.repeat(50_000), close.repeat(50_000));
+    let message = |text: &str| report(text).unwrap_err().message;
+    let blocks = "the blocks of this text nest deeper than 100 levels";
+    assert_eq!(message(&nested("{{if true}}", "x", "{{end}}")), blocks);
+    assert_eq!(message(&format!("{{{{if true}}}}{}", nested("{{else if true}}", "{{end}}", ""))), blocks);
+    let parentheses = "the action has too many parentheses inside of each other";
+    assert_eq!(message(&format!("{{{{{}}}}}", nested("(", "timestamp", ")"))), parentheses);
+    gives(&"{{if true}}{{(lower (upper `x`))}}{{else if true}}{{end}}".repeat(200), &"x".repeat(200));
+}
+
+#[test]
+fn thousands_of_missing_fields_are_told_in_part() {
+    let report = report(&"{{.Nothing}} ".repeat(20_000)).unwrap();
+    assert_eq!(report.missing_fields.len(), 100);
+    assert_eq!(report.missing_fields[99].range, Some(99 * 13..99 * 13 + 12));
+    assert_eq!(report.rendered, Rendered::Text("<no value> ".repeat(20_000)));
+}
