@@ -45,6 +45,11 @@ impl Component {
         }
         let (kind, member) = shape::string(object, "type", diagnostics)?;
         let kind_span = shape::unquoted(member.node.span);
+        if kind.is_empty() {
+            let title = format!("{what} needs a `type`, and this is empty");
+            diagnostics.push(Diagnostic::error("missing-argument", member.node.span, title));
+            return None;
+        }
         if kind.contains("{{") {
             diagnostics.push(
                 Diagnostic::error("text-template", member.node.span, "`type` cannot hold template actions")

@@ -188,7 +188,8 @@ impl Collector<'_> {
     /// Runs after all settings are known: `sensitive-variables` may also name one that only `-var` gives.
     fn check_sensitive_names(&mut self) {
         for (name, span) in &self.sensitive {
-            if self.declared.contains_key(name) || self.settings.contains_key(name) {
+            let is_given = self.settings.contains_key(name) || self.options.syntax_only;
+            if self.declared.contains_key(name) || is_given {
                 continue;
             }
             self.diagnostics.push(

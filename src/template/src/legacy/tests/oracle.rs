@@ -51,6 +51,7 @@ const RECORDS: &[Record] = &[
     rejected("chain in a chain", with_builder!(r#""post-processors": [[["manifest"]]]"#)),
     rejected("post-processors is no list", with_builder!(r#""post-processors": "manifest""#)),
     rejected("post-processor without type", with_builder!(r#""post-processors": [{ "output": "x" }]"#)),
+    rejected("step with an empty type", with_builder!(r#""provisioners": [{ "type": "" }]"#)),
     rejected("post-processor for nobody", with_builder!(r#""post-processors": [{ "type": "manifest", "only": ["x"] }]"#)),
     accepted("two of one name", with_builder!(r#""post-processors": [{ "type": "manifest", "name": "a" }, { "type": "manifest", "name": "a" }]"#)),
     rejected("keep as text", with_builder!(r#""post-processors": [{ "type": "manifest", "keep_input_artifact": "true" }]"#))

@@ -237,6 +237,9 @@ fn syntax_only_needs_no_values() {
     let loaded = load_with(text, &options);
     assert!(loaded.plan().builds.is_empty());
     assert!(!load_with(&text.replace("null\"", "null"), &options).is_accepted());
+    // A variable file may bring them.
+    let undeclared = r#"{ "sensitive-variables": ["b"], "builders": [{ "type": "null", "name": "{{user `b`}}" }] }"#;
+    assert!(load_with(undeclared, &options).is_accepted());
 }
 
 #[test]
