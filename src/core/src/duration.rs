@@ -33,28 +33,40 @@ pub fn parse(text: &str) -> Result<Duration, DurationError> {
     }
     let malformed = || DurationError::Malformed(trimmed.to_owned());
     let mut rest = trimmed.strip_prefix('+').unwrap_or(trimmed);
-    let mut seconds = 0.0_f64;
+    let mut nanoseconds = 0_u128;
     while !rest.is_empty() {
         let digits = rest.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(rest.len());
-        let number: f64 = rest[..digits].parse().map_err(|_| malformed())?;
+        let number = &rest[..digits];
         rest = &rest[digits..];
         if rest.is_empty() {
             return Err(DurationError::NoUnit(trimmed.to_owned()));
         }
         let unit_length = rest.find(|c: char| c.is_ascii_digit() || c == '.').unwrap_or(rest.len());
         let factor = match &rest[..unit_length] {
-            "ns" => 1e-9,
-            "us" | "µs" | "μs" => 1e-6,
-            "ms" => 1e-3,
-            "s" => 1.0,
-            "m" => 60.0,
-            "h" => 3600.0,
+            "ns" => 1,
+            "us" | "µs" | "μs" => 1_000,
+            "ms" => 1_000_000,
+            "s" => 1_000_000_000,
+            "m" => 60_000_000_000,
+            "h" => 3_600_000_000_000,
             _ => return Err(DurationError::UnknownUnit(trimmed.to_owned())),
         };
-        seconds += number * factor;
+        nanoseconds += scaled(number, factor).ok_or_else(malformed)?;
         rest = &rest[unit_length..];
     }
-    Duration::try_from_secs_f64(seconds).map_err(|_| malformed())
+    let seconds = u64::try_from(nanoseconds / 1_000_000_000).map_err(|_| malformed())?;
+    Ok(Duration::from_secs(seconds) + Duration::from_nanos((nanoseconds % 1_000_000_000) as u64))
+}
+
+/// Whole units are exact, as those of Go; a fraction is cut after the nanosecond.
+fn scaled(number: &str, nanoseconds: u64) -> Option<u128> {
+    let (whole, fraction) = number.split_once('.').unwrap_or((number, ""));
+    if whole.is_empty() && fraction.is_empty() {
+        return None;
+    }
+    let whole: u64 = if whole.is_empty() { 0 } else { whole.parse().ok()? };
+    let fraction: f64 = if fraction.is_empty() { 0.0 } else { format!("0.{fraction}").parse().ok()? };
+    Some(u128::from(whole) * u128::from(nanoseconds) + (fraction * nanoseconds as f64) as u128)
 }
 
 /// What a text that is no duration was probably meant to be: `10 seconds` is `10s`, `1d` is `24h`, `30` is `30s`.

@@ -79,7 +79,7 @@ pub enum Data {
 }
 
 impl Data {
-    /// What a sentence calls it: `null`, `a string`, `a list of number`.
+    /// What a sentence calls it: `null`, `a string`, `a list of numbers`.
     pub fn kind_name(&self) -> String {
         match self {
             Data::Null(_) => "null".to_owned(),
@@ -90,7 +90,7 @@ impl Data {
             Data::List(element, _) => Type::list(element.clone()).friendly(),
             Data::Set(element, _) => Type::set(element.clone()).friendly(),
             Data::Map(element, _) => Type::map(element.clone()).friendly(),
-            Data::Tuple(_) => "a tuple".to_owned(),
+            Data::Tuple(_) => "a list".to_owned(),
             Data::Object(_) => "an object".to_owned(),
         }
     }
@@ -363,25 +363,35 @@ impl Type {
         }
     }
 
-    /// What a sentence calls a value of it: `a string`, `a list of number`, `an object`.
+    /// What a sentence calls a value of it: `a string`, `a list of numbers`, `an object`.
     pub fn friendly(&self) -> String {
         match self {
             Type::Any => "a value of any type".to_owned(),
             Type::String => "a string".to_owned(),
             Type::Number => "a number".to_owned(),
             Type::Bool => "a bool".to_owned(),
-            Type::List(element) => format!("a list of {}", element.bare_name()),
-            Type::Set(element) => format!("a set of {}", element.bare_name()),
-            Type::Map(element) => format!("a map of {}", element.bare_name()),
-            Type::Tuple(_) => "a tuple".to_owned(),
+            Type::List(element) => format!("a list of {}", element.plural()),
+            Type::Set(element) => format!("a set of {}", element.plural()),
+            Type::Map(element) => format!("a map of {}", element.plural()),
+            // Who writes `[1, 2]` calls it a list.
+            Type::Tuple(_) => "a list".to_owned(),
             Type::Object(_) => "an object".to_owned(),
         }
     }
 
-    /// The friendly name without its article, for use after "of".
-    fn bare_name(&self) -> String {
-        let name = self.friendly();
-        name.split_once(' ').map_or(name.clone(), |(_, rest)| rest.to_owned())
+    /// For several of its values.
+    fn plural(&self) -> String {
+        match self {
+            Type::Any => "values of any type".to_owned(),
+            Type::String => "strings".to_owned(),
+            Type::Number => "numbers".to_owned(),
+            Type::Bool => "bools".to_owned(),
+            Type::List(element) => format!("lists of {}", element.plural()),
+            Type::Set(element) => format!("sets of {}", element.plural()),
+            Type::Map(element) => format!("maps of {}", element.plural()),
+            Type::Tuple(_) => "lists".to_owned(),
+            Type::Object(_) => "objects".to_owned(),
+        }
     }
 }
 
@@ -578,6 +588,6 @@ mod tests {
     fn types_are_written_as_in_a_template() {
         let kind = Type::object([("a", Type::list(Type::map(Type::Any))), ("b", Type::Tuple(vec![Type::Bool]))]);
         assert_eq!(kind.to_string(), "object({ a = list(map(any)), b = tuple([bool]) })");
-        assert_eq!(Type::list(Type::set(Type::String)).friendly(), "a list of set of string");
+        assert_eq!(Type::list(Type::set(Type::String)).friendly(), "a list of sets of strings");
     }
 }

@@ -358,6 +358,9 @@ fn mistakes_of_evaluation() {
         "convert(1, lsit(string))",
         "try(missing, 1 + \"a\")",
         "max(1...)",
+        "{ var.open = 1 }",
+        "1 + \"a\" + 2 + \"b\"",
+        "true ? [1, [2]] : [\"a\"]",
     ];
     let all: String = texts.iter().map(|text| rendered(text, Path::new("."))).collect();
     insta::with_settings!({ omit_expression => true }, { insta::assert_snapshot!(all) });

@@ -62,7 +62,7 @@ looks! {
     an_unknown_escape: "a = \"C:\\dir\"\n",
     a_value_missing: "a =\nb = 2\n",
     an_operator_in_words: "a = var.x and var.y\n",
-    a_reference_as_key: "a = {\n  var.x = 1\n}\n",
+    a_number_with_two_points: "a = 1.5.0\n",
     legacy_indices_in_a_row: "a = b.0.1\n",
     several_mistakes: "a = \nb = [1 2]\nc = 'x'\nd = 1 +\ne {\n  f = )\n  g == 1\n}\nh = 2\n",
     an_unclosed_comment: "a = 1 /* no end\nb = 2\n",
@@ -170,14 +170,8 @@ fn nest_deeply() {
             assert_eq!(body.items.len(), usize::from(is_fine));
         }
     }
-    let chains = ["1 + ", "x.a.", "x[0]"];
-    for link in chains {
-        let text = match link {
-            "x.a." => format!("a = x{}\n", ".b".repeat(20_000)),
-            "x[0]" => format!("a = x{}\n", "[0]".repeat(20_000)),
-            link => format!("a = {}1\n", link.repeat(20_000)),
-        };
-        let (_, diagnostics, _) = parse(&text);
+    for link in [".b", "[0]"] {
+        let (_, diagnostics, _) = parse(&format!("a = x{}\n", link.repeat(20_000)));
         assert_eq!(diagnostics.items.len(), 1, "{link}");
     }
     let blocks = format!("{}{}", "a {\n".repeat(5_000), "}\n".repeat(5_000));

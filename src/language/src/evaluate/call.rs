@@ -81,7 +81,7 @@ impl Evaluator<'_> {
                     let kind = data.kind_name();
                     self.report(
                         Diagnostic::error("wrong-type", span, format!("`...` cannot expand {kind}"))
-                            .help("it takes a list, a set or a tuple"),
+                            .help("it takes a list or a set"),
                     );
                     return (None, sensitive);
                 }

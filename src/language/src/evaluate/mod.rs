@@ -121,7 +121,7 @@ impl Evaluator<'_> {
             }
             ExpressionKind::Call { name, arguments, expand_last } => self.call(name, arguments, *expand_last, span),
             ExpressionKind::Unary(operator, operand) => self.unary(*operator, operand),
-            ExpressionKind::Binary(operator, left, right) => self.binary(*operator, left, right),
+            ExpressionKind::Binary(first, rest) => self.binary(first, rest),
             ExpressionKind::Conditional { condition, then, otherwise } => {
                 self.conditional(condition, then, otherwise, span)
             }
@@ -183,7 +183,8 @@ impl Evaluator<'_> {
         let kind = if both_fine && !open_type {
             let kinds = [then_value.type_of(), other_value.type_of()];
             let Some(kind) = unify(&kinds) else {
-                let [first, second] = kinds.map(|kind| kind.friendly());
+                let told = kinds.each_ref().map(Type::friendly);
+                let [first, second] = if told[0] == told[1] { kinds.map(|kind| format!("`{kind}`")) } else { told };
                 return self.report(
                     Diagnostic::error("inconsistent-types", span, "both results of a conditional must have one type")
                         .also(then.span, format!("this is {first}"))
@@ -215,7 +216,10 @@ impl Evaluator<'_> {
         let mut sensitive = false;
         let mut all_known = true;
         for (key, value) in items {
-            let key_value = self.evaluate(key);
+            let key_value = match path_text(key) {
+                Some(path) => self.path_as_key(&path, key.span),
+                None => self.evaluate(key),
+            };
             let value = self.evaluate(value);
             sensitive |= key_value.any_sensitive();
             match self.key_text(&key_value, key.span) {
@@ -229,6 +233,15 @@ impl Evaluator<'_> {
         result.marked(sensitive)
     }
 
+    /// `{ a.b = 1 }` may mean `(a.b)` or `"a.b"`.
+    fn path_as_key(&mut self, path: &str, span: Span) -> Value {
+        self.report(Diagnostic::error("syntax", span, "this key could be a text or a reference").fix(
+            span,
+            format!("({path})"),
+            "put a reference in parentheses (or a text in quotes)",
+        ))
+    }
+
     /// The text of an object's key; `None` for unknown or after a mistake.
     fn key_text(&mut self, key: &Value, span: Span) -> Option<String> {
         if key.is_null() {
@@ -237,6 +250,34 @@ impl Evaluator<'_> {
         }
         let key = self.converted(key, &Type::String, span, "the key")?;
         key.as_str().map(str::to_owned)
+    }
+}
+
+/// The text of a name with attributes or fixed indices behind it, and of nothing else.
+fn path_text(expression: &Expression) -> Option<String> {
+    let mut expression = expression;
+    let mut steps = Vec::new();
+    loop {
+        expression = match &expression.kind {
+            ExpressionKind::Attribute { object, name } => {
+                steps.push(format!(".{}", name.text));
+                object
+            }
+            ExpressionKind::Index { collection, key } => {
+                steps.push(match &key.kind {
+                    ExpressionKind::Number(number) => format!("[{number}]"),
+                    ExpressionKind::String(text) => format!("[{text:?}]"),
+                    _ => return None,
+                });
+                collection
+            }
+            ExpressionKind::Variable(root) if !steps.is_empty() => {
+                steps.push(root.clone());
+                steps.reverse();
+                return Some(steps.concat());
+            }
+            _ => return None,
+        };
     }
 }
 

@@ -36,24 +36,38 @@ impl Evaluator<'_> {
         self.converted(value, kind, span, what)
     }
 
-    /// Both operands are always evaluated, so that mistakes in either are found.
-    pub(super) fn binary(&mut self, operator: BinaryOperator, left: &Expression, right: &Expression) -> Value {
-        let left_value = self.evaluate(left);
-        let right_value = self.evaluate(right);
+    /// All operands are always evaluated, so that mistakes in any are found.
+    pub(super) fn binary(&mut self, first: &Expression, rest: &[(BinaryOperator, Expression)]) -> Value {
+        let mut value = self.evaluate(first);
+        let mut span = first.span;
+        for (operator, operand) in rest {
+            let right = self.evaluate(operand);
+            value = self.operation(*operator, (&value, span), (&right, operand.span));
+            span = span.to(operand.span);
+        }
+        value
+    }
+
+    fn operation(
+        &mut self,
+        operator: BinaryOperator,
+        (left_value, left_span): (&Value, Span),
+        (right_value, right_span): (&Value, Span),
+    ) -> Value {
         let sensitive = left_value.any_sensitive() || right_value.any_sensitive();
         let result = match operator {
-            BinaryOperator::Equal => truth(equal(&left_value, &right_value)),
-            BinaryOperator::NotEqual => truth(equal(&left_value, &right_value).map(|equal| !equal)),
+            BinaryOperator::Equal => truth(equal(left_value, right_value)),
+            BinaryOperator::NotEqual => truth(equal(left_value, right_value).map(|equal| !equal)),
             _ => {
                 let kind = match operator {
                     BinaryOperator::And | BinaryOperator::Or => Type::Bool,
                     _ => Type::Number,
                 };
-                let left_value = self.operand(&left_value, &kind, left.span, "the left operand");
-                let right_value = self.operand(&right_value, &kind, right.span, "the right operand");
+                let left_value = self.operand(left_value, &kind, left_span, "the left operand");
+                let right_value = self.operand(right_value, &kind, right_span, "the right operand");
                 match (left_value, right_value) {
                     (Some(left_value), Some(right_value)) => {
-                        self.combine(operator, &left_value, &right_value, right.span)
+                        self.combine(operator, &left_value, &right_value, right_span)
                     }
                     _ => failed(),
                 }

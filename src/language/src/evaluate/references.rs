@@ -50,9 +50,9 @@ impl<'a> Walk<'a> {
                 arguments.iter().for_each(|argument| self.expression(argument));
             }
             ExpressionKind::Unary(_, inner) | ExpressionKind::Parenthesis(inner) => self.expression(inner),
-            ExpressionKind::Binary(_, left, right) => {
-                self.expression(left);
-                self.expression(right);
+            ExpressionKind::Binary(first, rest) => {
+                self.expression(first);
+                rest.iter().for_each(|(_, operand)| self.expression(operand));
             }
             ExpressionKind::Conditional { condition, then, otherwise } => {
                 self.expression(condition);

@@ -4,7 +4,7 @@ use std::time::SystemTime;
 
 use jiff::civil::{DateTime, ISOWeekDate};
 use jiff::tz::{Offset, TimeZone};
-use jiff::{SignedDuration, Timestamp, Zoned};
+use jiff::{Timestamp, Zoned};
 use kiln_gotemplate::layout::{RFC3339, format_go_layout, format_strftime, utc};
 
 use super::{
@@ -198,13 +198,18 @@ fn timeadd(arguments: &[Value], _: &FunctionContext) -> Outcome {
         Some(length) => (true, length),
         None => (false, source),
     };
+    // Elsewhere blanks around a duration do no harm; here Packer refuses them.
+    if source.trim() != source {
+        return fail_at(1, "there are blanks around the duration");
+    }
     let duration = kiln_core::duration::parse(length).or_else(|error| fail_at(1, error.to_string()))?;
     // Go's durations are 64-bit numbers of nanoseconds.
     let fits = duration.as_nanos() <= if negative { 1 << 63 } else { (1 << 63) - 1 };
-    let moved = SignedDuration::try_from(duration)
-        .ok()
-        .filter(|_| fits)
-        .and_then(|duration| time.checked_add(if negative { -duration } else { duration }).ok());
+    let length = i128::try_from(duration.as_nanos()).ok().filter(|_| fits);
+    let moved = length
+        .map(|length| time.timestamp().as_nanosecond() + if negative { -length } else { length })
+        .and_then(|moment| Timestamp::from_nanosecond(moment).ok())
+        .map(|moment| moment.to_zoned(time.time_zone().clone()));
     match moved {
         Some(moved) => Ok(Value::string(format_go_layout(&moved, RFC3339))),
         None => fail("the moved moment is too far away"),

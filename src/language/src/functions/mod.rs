@@ -12,6 +12,7 @@ mod json;
 mod json_reader;
 mod network;
 mod numeric;
+mod pattern;
 mod sequences;
 mod service;
 mod strings;
@@ -222,7 +223,7 @@ fn elements_argument(arguments: &[Value], index: usize) -> Result<&[Value], Func
     let Some(argument) = arguments.get(index) else { return fail("an argument is missing") };
     match argument.as_elements() {
         Some(elements) => Ok(elements),
-        None => fail_at(index, format!("a list, set or tuple is required, not {}", argument.type_of().friendly())),
+        None => fail_at(index, format!("a list or set is required, not {}", argument.type_of().friendly())),
     }
 }
 

@@ -274,98 +274,15 @@ fn substr(arguments: &[Value], _: &super::FunctionContext) -> Outcome {
 }
 
 fn compile(arguments: &[Value], index: usize) -> Result<Regex, super::FunctionError> {
-    let source = unquoted(string_argument(arguments, index));
-    // RE2's classes `\d`, `\s`, `\w`, `\b` know ASCII only; those of this engine know all of Unicode unless told.
-    Regex::new(&ascii_classes(&source)).or_else(|error| {
-        let message = error.to_string();
-        let reason = message.lines().last().unwrap_or_default().trim_start_matches("error: ").to_owned();
-        fail_at(index, format!("the regular expression is wrong: {reason}"))
-    })
-}
-
-/// Writes RE2's `\Q...\E` as escaped characters, which this engine lacks.
-fn unquoted(pattern: &str) -> String {
-    let mut output = String::with_capacity(pattern.len());
-    let mut rest = pattern;
-    while let Some(start) = rest.find(r"\Q") {
-        let escaped = rest[..start].bytes().rev().take_while(|byte| *byte == b'\\').count() % 2 == 1;
-        output.push_str(&rest[..start]);
-        rest = &rest[start + 2..];
-        if escaped {
-            output.push_str(r"\Q");
-            continue;
-        }
-        let (literal, after) = rest.split_once(r"\E").unwrap_or((rest, ""));
-        output.push_str(&regex::escape(literal));
-        rest = after;
-    }
-    output + rest
-}
-
-/// Replaces the Perl classes by their ASCII forms, and escapes what has a meaning inside brackets in this engine alone.
-fn ascii_classes(pattern: &str) -> String {
-    let mut output = String::with_capacity(pattern.len());
-    let mut rest = pattern;
-    let mut inside_brackets = false;
-    while let Some(character) = rest.chars().next() {
-        let mut length = character.len_utf8();
-        match character {
-            '\\' => {
-                let next = rest[1..].chars().next();
-                length += next.map_or(0, char::len_utf8);
-                // `\p{Greek}` and `\x{41}` have braces of their own.
-                if matches!(next, Some('p' | 'P' | 'x')) && rest[2..].starts_with('{') {
-                    length = rest.find('}').map_or(length, |end| end + 1);
-                }
-                output.push_str(perl_class(next, inside_brackets).unwrap_or(&rest[..length]));
-            }
-            '[' if !inside_brackets => {
-                inside_brackets = true;
-                // A bracket that closes at once is a literal one.
-                let start =
-                    ["[^]", "[]", "[^", "["].iter().find(|start| rest.starts_with(**start)).map_or(1, |s| s.len());
-                length = start;
-                output.push_str(&rest[..start].replace(']', r"\]"));
-            }
-            '[' if rest.starts_with("[:") && rest.contains(":]") => {
-                length = rest.find(":]").map_or(1, |end| end + 2);
-                output.push_str(&rest[..length]);
-            }
-            '[' | '&' | '~' if inside_brackets => {
-                output.push('\\');
-                output.push(character);
-            }
-            // Braces that do not count repetitions stand for themselves.
-            '{' if !inside_brackets && !is_repetition(rest) => output.push_str(r"\{"),
-            _ => {
-                inside_brackets &= character != ']';
-                output.push(character);
-            }
-        }
-        rest = &rest[length..];
-    }
-    output
-}
-
-/// Whether a text begins with `{2}`, `{2,}` or `{2,3}`.
-fn is_repetition(text: &str) -> bool {
-    let Some((counts, _)) = text[1..].split_once('}') else { return false };
-    let (least, most) = counts.split_once(',').unwrap_or((counts, ""));
-    let all_digits = |digits: &str| digits.bytes().all(|byte| byte.is_ascii_digit());
-    !least.is_empty() && all_digits(least) && all_digits(most)
-}
-
-fn perl_class(letter: Option<char>, inside_brackets: bool) -> Option<&'static str> {
-    Some(match (letter?, inside_brackets) {
-        ('d', _) => "[0-9]",
-        ('D', _) => "[^0-9]",
-        ('s', _) => r"[\t\n\x0C\r ]",
-        ('S', _) => r"[^\t\n\x0C\r ]",
-        ('w', _) => "[0-9A-Za-z_]",
-        ('W', _) => "[^0-9A-Za-z_]",
-        ('b', false) => r"(?-u:\b)",
-        _ => return None,
-    })
+    let translated = super::pattern::translated(string_argument(arguments, index));
+    translated
+        .and_then(|pattern| {
+            Regex::new(&pattern).map_err(|error| {
+                let message = error.to_string();
+                message.lines().last().unwrap_or_default().trim_start_matches("error: ").to_owned()
+            })
+        })
+        .or_else(|reason| fail_at(index, format!("the regular expression is wrong: {reason}")))
 }
 
 /// A match as a value. Groups that took no part are null.

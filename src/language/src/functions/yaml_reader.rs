@@ -13,11 +13,36 @@ use crate::value::{Value, parse_number};
 /// How many values a document may have with all its aliases written out.
 const MAX_VALUES: usize = 1_000_000;
 
+/// How many tabs behind colons are looked after; each costs a look at the whole text.
+const MAX_TABS: usize = 200;
+
 /// Reads a YAML document.
 ///
 /// # Errors
 /// What is wrong, with line and column.
 pub(super) fn read(text: &str) -> Result<Value, String> {
+    check_directives(text)?;
+    if text.contains(":\t") { read_document(&tabs_as_blanks(text)) } else { read_document(text) }
+}
+
+/// Tabs between a key's colon and its value, which the parser refuses, become blanks.
+fn tabs_as_blanks(text: &str) -> String {
+    let mut characters: Vec<char> = text.chars().collect();
+    for _ in 0..MAX_TABS {
+        let text: String = characters.iter().collect();
+        let Some(Err(error)) = Parser::new_from_str(&text).find(Result::is_err) else { return text };
+        let end = error.marker().index().min(characters.len());
+        let Some(colon) = characters[..end].iter().rposition(|character| *character == ':') else { return text };
+        let tabs = characters[colon + 1..].iter().take_while(|character| **character == '\t').count();
+        if tabs == 0 {
+            return text;
+        }
+        characters[colon + 1..=colon + tabs].fill(' ');
+    }
+    characters.into_iter().collect()
+}
+
+fn read_document(text: &str) -> Result<Value, String> {
     let mut reader = Reader {
         events: Parser::new_from_str(text),
         anchors: HashMap::new(),
@@ -37,6 +62,25 @@ pub(super) fn read(text: &str) -> Result<Value, String> {
             }
         }
     }
+}
+
+/// Only YAML 1.1 is read, as by Packer: a document that says it is of another version may mean something else.
+fn check_directives(text: &str) -> Result<(), String> {
+    let head = text.lines().enumerate().take_while(|(_, line)| line.is_empty() || line.starts_with(['%', '#']));
+    for (index, line) in head {
+        let mut words = line.split_whitespace();
+        match (words.next(), words.next()) {
+            (None, _) | (Some("%TAG"), _) | (Some("%YAML"), Some("1.1")) => {}
+            (Some("%YAML"), Some(version)) => {
+                return Err(format!("only YAML 1.1 can be read, not {version}, at line {}", index + 1));
+            }
+            (Some(name), _) if name.starts_with('%') => {
+                return Err(format!("there is no directive `{name}`, at line {}", index + 1));
+            }
+            _ => {}
+        }
+    }
+    Ok(())
 }
 
 struct Reader<'t> {

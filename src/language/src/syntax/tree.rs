@@ -135,8 +135,8 @@ pub enum ExpressionKind {
     },
     /// `-x`, `!x`.
     Unary(UnaryOperator, Box<Expression>),
-    /// `a + b`.
-    Binary(BinaryOperator, Box<Expression>, Box<Expression>),
+    /// `a + b - c`: operators that bind equally strongly, from left to right. A list, so that long sums are no deep trees.
+    Binary(Box<Expression>, Vec<(BinaryOperator, Expression)>),
     /// `condition ? then : else`.
     Conditional {
         /// The condition.

@@ -310,22 +310,24 @@ impl<'a> Lexer<'a> {
         self.push(TokenKind::Comment, self.text.len());
     }
 
+    /// Digits, points and exponents up to the last digit, as in other readers of HCL: `1.5.0` is one bad number, not a
+    /// number with an index.
     fn number(&mut self) {
         let bytes = self.text.as_bytes();
-        let digits = |mut end: usize| {
-            while bytes.get(end).is_some_and(u8::is_ascii_digit) {
-                end += 1;
-            }
-            end
-        };
-        let mut end = digits(self.position);
-        if bytes.get(end) == Some(&b'.') && bytes.get(end + 1).is_some_and(u8::is_ascii_digit) {
-            end = digits(end + 1);
-        }
-        if matches!(bytes.get(end), Some(b'e' | b'E')) {
-            let sign = usize::from(matches!(bytes.get(end + 1), Some(b'+' | b'-')));
-            if bytes.get(end + 1 + sign).is_some_and(u8::is_ascii_digit) {
-                end = digits(end + 1 + sign);
+        let mut end = self.position;
+        let mut next = end;
+        while let Some(byte) = bytes.get(next) {
+            next += 1;
+            match byte {
+                b'0'..=b'9' => end = next,
+                b'.' => {}
+                b'e' | b'E' => {
+                    next += usize::from(matches!(bytes.get(next), Some(b'+' | b'-')));
+                    if !bytes.get(next).is_some_and(u8::is_ascii_digit) {
+                        break;
+                    }
+                }
+                _ => break,
             }
         }
         self.push(TokenKind::Number, end);

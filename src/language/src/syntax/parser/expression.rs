@@ -86,19 +86,40 @@ impl Parser<'_> {
     fn binary(&mut self, least: u8) -> Parsed<Expression> {
         let mut left = self.unary()?;
         let mut height = self.height;
+        // Of the operators that `left` is a row of; they bind ever more weakly.
+        let mut strength_of_row = u8::MAX;
         while let Some((operator, strength)) = binary_operator(self.peek().kind) {
             if strength < least {
                 break;
             }
             self.next();
             let right = self.binary(strength + 1)?;
-            let span = left.span.to(right.span);
-            let kind = ExpressionKind::Binary(operator, Box::new(left), Box::new(right));
-            left = self.node(kind, span, height.max(self.height))?;
+            left = self.row(left, (operator, right), strength == strength_of_row, height)?;
             height = self.height;
+            strength_of_row = strength;
         }
         self.height = height;
         Ok(left)
+    }
+
+    /// One more operator behind `left` of the height `height`, in the same row or around it.
+    #[inline(never)]
+    fn row(
+        &mut self,
+        mut left: Expression,
+        last: (BinaryOperator, Expression),
+        is_same: bool,
+        height: usize,
+    ) -> Parsed<Expression> {
+        let span = left.span.to(last.1.span);
+        if let (ExpressionKind::Binary(_, rest), true) = (&mut left.kind, is_same) {
+            rest.push(last);
+            left.span = span;
+            self.height = height.max(self.height + 1);
+            return Ok(left);
+        }
+        let below = height.max(self.height);
+        self.node(ExpressionKind::Binary(Box::new(left), vec![last]), span, below)
     }
 
     fn unary(&mut self) -> Parsed<Expression> {
@@ -164,11 +185,10 @@ impl Parser<'_> {
             TokenKind::Number => {
                 let text = self.text_of(token);
                 if !text.bytes().all(|byte| byte.is_ascii_digit()) {
-                    let diagnostic =
-                        self.error_at(token, "two indices in a row cannot be written with dots").help(format!(
-                            "write brackets: `{}`",
-                            text.split('.').map(|digits| format!("[{digits}]")).collect::<String>()
-                        ));
+                    let brackets = text.split('.').map(|digits| format!("[{digits}]")).collect::<String>();
+                    let diagnostic = self
+                        .error_at(token, "two indices in a row cannot be written with dots")
+                        .help(format!("write brackets: `{brackets}`"));
                     return Err(self.fail(diagnostic));
                 }
                 self.next();
@@ -277,10 +297,24 @@ impl Parser<'_> {
         self.next();
         let text = self.text_of(token).to_owned();
         if crate::value::parse_number(&text).is_none() {
-            let diagnostic = self.error_at(token, "this number is out of range");
-            return Err(self.fail(diagnostic));
+            return Err(self.bad_number(token));
         }
         Ok(Expression { kind: ExpressionKind::Number(text), span: self.span(token.range()) })
+    }
+
+    #[inline(never)]
+    fn bad_number(&mut self, token: Token) -> Failed {
+        let text = self.text_of(token);
+        let diagnostic = if text.matches('.').count() > 1 || text.matches(['e', 'E']).count() > 1 {
+            self.error_at(token, "this is no number").fix(
+                self.span(token.range()),
+                format!("\"{text}\""),
+                "put quotes around a text, such as a version or an address",
+            )
+        } else {
+            self.error_at(token, "this number is out of range")
+        };
+        self.fail(diagnostic)
     }
 
     fn parenthesis(&mut self, open: Token) -> Parsed<Expression> {
@@ -461,26 +495,13 @@ impl Parser<'_> {
         Ok((key, value))
     }
 
+    /// Any expression; a name that stands alone is a text.
     fn object_key(&mut self) -> Parsed<Expression> {
         let token = self.peek();
-        let second = self.peek_second();
-        if token.kind == TokenKind::Identifier
-            && !matches!(second.kind, TokenKind::Dot | TokenKind::BracketOpen | TokenKind::ParenthesisOpen)
-        {
-            self.next();
-            self.height = 1;
-            let name = self.name(token);
-            return Ok(Expression { kind: ExpressionKind::String(name.text), span: name.span });
-        }
-        let key = self.expression()?;
-        if matches!(key.kind, ExpressionKind::Attribute { .. } | ExpressionKind::Index { .. }) {
-            let text = &self.text[key.span.range()];
-            let diagnostic = Diagnostic::error("syntax", key.span, "this key could be a text or a reference").fix(
-                key.span,
-                format!("({text})"),
-                "put a reference in parentheses (or a text in quotes)",
-            );
-            return Err(self.fail(diagnostic));
+        let mut key = self.expression()?;
+        let is_word = matches!(key.kind, ExpressionKind::Variable(_) | ExpressionKind::Bool(_) | ExpressionKind::Null);
+        if is_word {
+            key.kind = ExpressionKind::String(self.name(token).text);
         }
         Ok(key)
     }
