@@ -90,7 +90,10 @@ pub fn load(
     let uses = uses(root, template);
     let used: BTreeSet<String> = uses.iter().map(|place| place.name.clone()).collect();
     let mut variables = variables::load(root, template, &used, options, sources, diagnostics);
-    check_uses(&uses, &variables, diagnostics);
+    // A variable file may bring what is not declared.
+    if !options.syntax_only {
+        check_uses(&uses, &variables, diagnostics);
+    }
     check_hcl_references(root, template, &variables, diagnostics);
     // Told once; a text that uses one is simply unknown from here on.
     variables.unresolved.extend(used.into_iter().filter(|name| !variables.values.contains_key(name)));
@@ -131,6 +134,7 @@ fn plan(
             .collect(),
     });
     Plan {
+        unused_sources: Vec::new(),
         description,
         builds: builds.collect(),
         variables: variables.summaries.clone(),
