@@ -146,6 +146,8 @@ fn the_guide_makes_what_it_says() {
     --
     docker.builder: shell
     --
+    docker.app: file
+    --
     ");
 }
 

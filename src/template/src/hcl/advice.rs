@@ -1,10 +1,13 @@
 //! What to do about a mistake, where the text around it tells more than the rule that found it knew: habits of other
 //! languages, names of another root, texts for the shell.
 
-use std::ffi::OsStr;
+use std::collections::BTreeSet;
+use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 
-use kiln_core::{Diagnostic, Diagnostics, SourceMap, Span, suggest};
+use kiln_core::{Diagnostic, Diagnostics, SourceId, SourceMap, Span, suggest};
+use kiln_language::syntax::parse_body;
 
 use super::scope::Values;
 
@@ -15,8 +18,39 @@ pub(crate) struct Names {
     locals: Vec<String>,
     /// Where `file` looks.
     template_dir: PathBuf,
-    /// Name and text of the template files in that directory that are not loaded.
-    siblings: Vec<(String, String)>,
+    /// The names of the files that are loaded.
+    loaded: Vec<OsString>,
+    /// The template files in that directory that are not loaded; read when somebody asks.
+    siblings: OnceLock<Vec<Sibling>>,
+}
+
+/// A file beside the template, and what it declares.
+#[derive(Debug)]
+struct Sibling {
+    name: String,
+    /// `var.x`, `local.x`, `source.kind.x`.
+    declared: BTreeSet<String>,
+}
+
+impl Sibling {
+    fn new(name: String, text: &str) -> Sibling {
+        let mut declared = BTreeSet::new();
+        // What is wrong in it is told when it is loaded.
+        for block in parse_body(SourceId::OWN, text, &mut Diagnostics::new()).blocks() {
+            let labels: Vec<&str> = block.labels.iter().map(|label| label.text.as_str()).collect();
+            let mut attributes =
+                |root: &str| declared.extend(block.body.attributes().map(|one| format!("{root}.{}", one.name.text)));
+            match (block.kind.text.as_str(), labels.as_slice()) {
+                ("variables", []) => attributes("var"),
+                ("locals", []) => attributes("local"),
+                ("variable", [name]) => drop(declared.insert(format!("var.{name}"))),
+                ("local", [name]) => drop(declared.insert(format!("local.{name}"))),
+                ("source", [kind, name]) => drop(declared.insert(format!("source.{kind}.{name}"))),
+                _ => {}
+            }
+        }
+        Sibling { name, declared }
+    }
 }
 
 /// So many files beside the template are looked at, each of so many bytes at most.
@@ -27,8 +61,13 @@ impl Names {
     pub(crate) fn of(values: &Values, sources: &SourceMap) -> Names {
         let names = |root| values.names(root).into_iter().map(str::to_owned).collect();
         let template_dir = values.functions.working_dir.join(&values.functions.template_dir);
-        let siblings = siblings(&template_dir, sources);
-        Names { variables: names("var"), locals: names("local"), template_dir, siblings }
+        let paths = sources.files().filter_map(|(_, file)| file.path.as_deref().and_then(Path::file_name));
+        let loaded = paths.map(OsStr::to_owned).collect();
+        Names { variables: names("var"), locals: names("local"), template_dir, loaded, siblings: OnceLock::new() }
+    }
+
+    fn siblings(&self) -> &[Sibling] {
+        self.siblings.get_or_init(|| siblings(&self.template_dir, &self.loaded))
     }
 
     /// `var.x` or `local.x`, where one is declared.
@@ -48,19 +87,17 @@ impl Names {
     }
 }
 
-fn siblings(directory: &Path, sources: &SourceMap) -> Vec<(String, String)> {
-    let loaded: Vec<&OsStr> =
-        sources.files().filter_map(|(_, file)| file.path.as_deref().and_then(Path::file_name)).collect();
+fn siblings(directory: &Path, loaded: &[OsString]) -> Vec<Sibling> {
     let entries = std::fs::read_dir(directory).into_iter().flatten().flatten();
     let mut names: Vec<String> = entries
-        .filter(|entry| !loaded.contains(&entry.file_name().as_os_str()))
+        .filter(|entry| !loaded.contains(&entry.file_name()))
         .filter(|entry| entry.metadata().is_ok_and(|metadata| metadata.is_file() && metadata.len() < SIBLING_SIZE))
         .filter_map(|entry| entry.file_name().into_string().ok())
         .filter(|name| name.ends_with(".pkr.hcl") || name.ends_with(".kiln.hcl"))
         .collect();
     names.sort();
     names.truncate(SIBLINGS);
-    let read = |name: String| std::fs::read_to_string(directory.join(&name)).ok().map(|text| (name, text));
+    let read = |name: String| std::fs::read_to_string(directory.join(&name)).ok().map(|text| Sibling::new(name, &text));
     names.into_iter().filter_map(read).collect()
 }
 
@@ -196,19 +233,18 @@ impl Advice<'_> {
     /// What is declared in a file beside the one that was given: the directory is the template.
     fn in_a_sibling(&self, item: &mut Diagnostic) {
         let word = self.place.text.trim_matches('"');
-        let header = match item.code {
-            "unknown-variable" => format!("variable \"{word}\""),
-            "unknown-local" => format!("local \"{word}\""),
-            _ => match word.strip_prefix("source.").unwrap_or(word).split_once('.') {
-                Some((kind, name)) => format!("source \"{kind}\" \"{name}\""),
-                None => return,
-            },
+        let declared = match item.code {
+            "unknown-variable" => format!("var.{word}"),
+            "unknown-local" => format!("local.{word}"),
+            _ => format!("source.{}", word.strip_prefix("source.").unwrap_or(word)),
         };
-        let Some(sibling) = self.names.siblings.iter().find(|(_, text)| text.contains(&header)) else { return };
+        let Some(sibling) = self.names.siblings().iter().find(|sibling| sibling.declared.contains(&declared)) else {
+            return;
+        };
         item.fix = None;
         item.help = Some(format!(
             "`{}` declares it: give the directory in place of the file, and all its files are one template",
-            sibling.0
+            sibling.name
         ));
     }
 

@@ -1,7 +1,7 @@
 //! The body of a source, provisioner or post-processor, evaluated when it is asked for.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use kiln_core::config::{Attribute, Block, Body, Node, Value as Plain};
 use kiln_core::{
@@ -28,9 +28,19 @@ pub(crate) struct Shared {
     pub(crate) values: Values,
     pub(crate) sources: SourceMap,
     pub(crate) text_scope: Arc<TextScope>,
+    /// For advice on mistakes, where there are any.
+    names: OnceLock<advice::Names>,
 }
 
 impl Shared {
+    pub(crate) fn new(values: Values, sources: SourceMap, text_scope: Arc<TextScope>) -> Shared {
+        Shared { values, sources, text_scope, names: OnceLock::new() }
+    }
+
+    fn names(&self) -> &advice::Names {
+        self.names.get_or_init(|| advice::Names::of(&self.values, &self.sources))
+    }
+
     /// Notes a body that is evaluated later: what it refers to must have a value by then.
     pub(crate) fn note(&self, body: &syntax::Body) {
         let mut found = Vec::new();
@@ -128,11 +138,7 @@ impl ComponentConfig for HclComponent {
         let mut found = Diagnostics::new();
         let body = self.evaluated(schema, facts, &mut found);
         if !found.is_empty() {
-            advice::refine(
-                &mut found,
-                &self.shared.sources,
-                &advice::Names::of(&self.shared.values, &self.shared.sources),
-            );
+            advice::refine(&mut found, &self.shared.sources, self.shared.names());
         }
         diagnostics.secrets.append(&mut found.secrets);
         diagnostics.extend(found);

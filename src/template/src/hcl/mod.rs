@@ -132,7 +132,7 @@ fn evaluate(
     let world =
         DataWorld { options: options.data.clone(), sources: sources.clone(), text_scope: Arc::clone(&plan.text_scope) };
     values.set_late(Late::new(Graph::new(&declarations.locals, &declarations.data), world));
-    let shared = Arc::new(Shared { values, sources: sources.clone(), text_scope: Arc::clone(&plan.text_scope) });
+    let shared = Arc::new(Shared::new(values, sources.clone(), Arc::clone(&plan.text_scope)));
     if !options.allow_unset {
         habits::check(declarations, &shared.values, diagnostics);
     }

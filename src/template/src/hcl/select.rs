@@ -80,6 +80,7 @@ impl Selection {
             [] => "the template has no builds".to_owned(),
             _ => format!("the builds are {}", suggest::enumerate(builds.iter().map(String::as_str))),
         };
+        let mut is_told = false;
         for (flag, pattern) in self
             .only
             .iter()
@@ -88,8 +89,12 @@ impl Selection {
         {
             if !pattern.has_matched.get() {
                 let title = format!("`{flag}={}` matches nothing", pattern.text);
-                diagnostics
-                    .push(Diagnostic::new(Severity::Warning, "unmatched-pattern", None, title).help(known.as_str()));
+                let help = match meant(&pattern.text, builds) {
+                    Some(name) => format!("did you mean `{flag}={name}`? {known}"),
+                    None => known.clone(),
+                };
+                diagnostics.push(Diagnostic::new(Severity::Warning, "unmatched-pattern", None, title).help(help));
+                is_told = true;
             }
         }
         if left > 0 {
@@ -98,14 +103,17 @@ impl Selection {
         let left_out = self.left_out.borrow();
         let is_selected = !(self.only.is_empty() && self.except.is_empty());
         let (title, help) = if is_selected && !builds.is_empty() {
-            ("`-only` and `-except` leave no build to run", known)
+            ("`-only` and `-except` leave no build to run", (!is_told).then_some(known))
         } else if !left_out.is_empty() {
             let help = "enable a build with its sources, or give `for_each` an element";
-            ("the template leaves out all that it could build", help.to_owned())
+            ("the template leaves out all that it could build", Some(help.to_owned()))
         } else {
             return;
         };
-        let mut diagnostic = Diagnostic::new(Severity::Error, "no-builds", left_out.first().copied(), title).help(help);
+        let mut diagnostic = Diagnostic::new(Severity::Error, "no-builds", left_out.first().copied(), title);
+        if let Some(help) = help {
+            diagnostic = diagnostic.help(help);
+        }
         if !left_out.is_empty() {
             diagnostic = diagnostic.label("left out here");
         }
@@ -114,6 +122,16 @@ impl Selection {
         }
         diagnostics.push(diagnostic);
     }
+}
+
+/// What a pattern that matches nothing may stand for: the end of a build's name, or of a family's, or a misspelt one.
+fn meant<'a>(text: &str, builds: &'a [String]) -> Option<&'a str> {
+    let end = format!(".{text}");
+    let whole = builds.iter().find_map(|build| {
+        let (before, behind) = build.split_once(&end)?;
+        (behind.is_empty() || behind.starts_with('-')).then(|| &build[..before.len() + end.len()])
+    });
+    whole.or_else(|| suggest::nearest(text, builds.iter().map(String::as_str)))
 }
 
 // No short circuit: every pattern notes whether it matches.
@@ -170,6 +188,27 @@ mod tests {
         selection.finish(&["docker.web".to_owned()], 0, &mut diagnostics);
         let titles: Vec<&str> = diagnostics.items.iter().map(|item| item.title.as_str()).collect();
         assert_eq!(titles, ["`-only=dcoker.*` matches nothing", "`-only` and `-except` leave no build to run"]);
+    }
+
+    #[test]
+    fn what_a_pattern_may_have_meant_is_told() {
+        let builds = ["docker.web", "more.docker.db-a", "more.docker.db-b"].map(str::to_owned);
+        for (pattern, expected) in [
+            ("web", Some("docker.web")),
+            ("docker.db", Some("more.docker.db")),
+            ("docker.db-b", Some("more.docker.db-b")),
+            ("db", Some("more.docker.db")),
+            ("amazon-ebs.web-server", None),
+            ("dcoker.web", Some("docker.web")),
+        ] {
+            let known = "the builds are `docker.web`, `more.docker.db-a` and `more.docker.db-b`";
+            let help = expected.map_or(known.to_owned(), |name| format!("did you mean `-only={name}`? {known}"));
+            let (selection, mut diagnostics) = selection(&[pattern], &[]);
+            selection.finish(&builds, 0, &mut diagnostics);
+            let helps: Vec<_> = diagnostics.items.iter().map(|item| item.help.clone()).collect();
+            // The list of builds stands once.
+            assert_eq!(helps, [Some(help), None], "{pattern}");
+        }
     }
 
     #[test]
