@@ -118,6 +118,8 @@ fn plan(
     let error_cleanup = components::error_cleanup(root, &builders, &texts, diagnostics);
     let chains = components::post_processors(root, &builders, diagnostics);
     if options.syntax_only {
+        // As in Packer: what there is to build is no question of syntax.
+        diagnostics.items.retain(|item| item.code != "no-builders");
         return Plan::default();
     }
     let chosen = select::builders(&builders.all, &chains, options, diagnostics);

@@ -230,6 +230,16 @@ fn the_command_line_selects_builds_and_cuts_chains() {
 }
 
 #[test]
+fn syntax_only_needs_no_builders() {
+    let mut options = options();
+    options.syntax_only = true;
+    let text = r#"{"variables": {"release": "bookworm"}}"#;
+    assert!(load_with(text, &options).is_accepted());
+    options.syntax_only = false;
+    assert!(!load_with(text, &options).is_accepted());
+}
+
+#[test]
 fn syntax_only_needs_no_values() {
     let mut options = options();
     options.syntax_only = true;
