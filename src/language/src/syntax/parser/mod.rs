@@ -2,6 +2,7 @@
 //! own. A mistake costs the item it is in; the next one is read again.
 
 mod expression;
+mod iteration;
 mod poisoned;
 mod template;
 
