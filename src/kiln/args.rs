@@ -409,8 +409,10 @@ mod tests {
                     || matches!(argument.get_action(), clap::ArgAction::SetTrue)
             });
             for long in switches.filter_map(clap::Arg::get_long) {
-                let line = format!("kiln {} -{long}=false", command.get_name());
-                assert!(read(line.split(' ')).is_ok(), "{line}");
+                // Some commands want to know what to work on; the others take it, too.
+                let target = if command.get_positionals().next().is_some() { "x" } else { "" };
+                let line = format!("kiln {} -{long}=false {target}", command.get_name());
+                assert!(read(line.split_whitespace()).is_ok(), "{line}");
                 seen += 1;
             }
         }

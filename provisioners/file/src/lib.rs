@@ -216,7 +216,7 @@ fn check_readable(span: kiln_core::Span, place: &str, path: &str, diagnostics: &
     };
     if let Err(error) = look() {
         let diagnostic = kiln_transport::script::unreadable(span, place, path, &error);
-        diagnostics.push(if error.kind() == std::io::ErrorKind::NotFound && diagnostic.help.is_none() {
+        diagnostics.push(if error.kind() == std::io::ErrorKind::NotFound && diagnostic.fix.is_none() {
             diagnostic.help("if it appears only while the build runs, set `generated = true`")
         } else {
             diagnostic

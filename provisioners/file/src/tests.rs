@@ -183,7 +183,8 @@ fn mistakes_point_and_help() {
     let arguments = Arguments::new(json!({ "sources": [both[0], path(&context, "cnf")], "destination": "/x/" }));
     let diagnostics = arguments.provisioner(&FileKind).1;
     let [missing] = diagnostics.items.as_slice() else { panic!("{diagnostics:?}") };
-    assert_eq!(missing.help, Some(format!("did you mean `{}`?", both[1])));
+    let fix = missing.fix.as_ref().unwrap();
+    assert_eq!((&fix.text, &missing.help), (&format!("did you mean `{}`?", both[1]), &None));
     assert_eq!(arguments.text_at(missing.primary.as_ref().unwrap().span), format!("{:?}", path(&context, "cnf")));
 
     let arguments = Arguments::new(json!({ "source": path(&context, "nothing-like-it"), "destination": "/x" }));

@@ -21,8 +21,8 @@ fn table(schema: &Schema) -> String {
     let mut table = "| argument | type | default | |\n|---|---|---|---|\n".to_owned();
     for field in schema.fields {
         let default = match (field.required, field.default) {
-            (true, _) => "required".to_owned(),
-            (false, Some(text)) => format!("`{text}`"),
+            (true, _) => " required".to_owned(),
+            (false, Some(text)) => format!(" `{text}`"),
             (false, None) => String::new(),
         };
         let doc = match field.deprecated {
@@ -31,7 +31,7 @@ fn table(schema: &Schema) -> String {
         };
         // A bar inside a cell would end it.
         let kind = field.kind.name().replace('|', "\\|");
-        table.push_str(&format!("| `{}` | {kind} | {default} | {doc} |\n", field.name));
+        table.push_str(&format!("| `{}` | {kind} |{default} | {doc} |\n", field.name));
     }
     table
 }

@@ -1,6 +1,6 @@
 //! Whether a reference page and a schema say the same.
 
-use kiln_core::{FieldType, Schema};
+use kiln_core::Schema;
 
 /// What a page lacks of a schema: the kind's section (``## `KIND` ``), and in it one table row for each field, with its
 /// type, and its default or `required`. Rows for arguments that do not exist are told too. Empty when all is well.
@@ -11,10 +11,8 @@ pub fn undocumented(schema: &Schema, page: &str) -> Vec<String> {
     let section = section.find("\n## ").map_or(section, |end| &section[..end]);
     let mut lacking = Vec::new();
     for field in schema.fields {
-        let kind = match field.kind {
-            FieldType::OneOf(words) => words.join(", "),
-            kind => kind.name(),
-        };
+        // A bar inside a cell would end it.
+        let kind = field.kind.name().replace('|', "\\|");
         let default = match (field.required, field.default) {
             (true, _) => "required".to_owned(),
             (false, Some(text)) => format!("`{text}`"),
