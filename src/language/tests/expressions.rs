@@ -150,7 +150,7 @@ fn expressions_yield_what_kiln_prints_on_purpose() {
     check(include_str!("expressions/kiln.txt"), 85);
 }
 
-/// Packer's answer to a line: what it prints, or that it fails.
+/// Packer's answer to a line: what it prints, or that it fails. On a pipe it reads one line only.
 fn packer(expression: &str) -> Option<String> {
     let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/expressions");
     let mut child = Command::new("packer")
@@ -169,23 +169,34 @@ fn packer(expression: &str) -> Option<String> {
     output.status.success().then(|| text.strip_suffix('\n').unwrap_or(&text).to_owned())
 }
 
+/// Rows on which a table and Packer disagree.
+fn disagreements(rows: &[(&str, &str)]) -> String {
+    let mut failures = String::new();
+    for (name, row) in rows {
+        let (expression, expected) = row.split_once('\n').expect("a result");
+        let values: Vec<&str> = expected.lines().filter_map(|line| line.strip_prefix("= ")).collect();
+        let expected = (!values.is_empty()).then(|| values.join("\n"));
+        let found = packer(expression);
+        if found != expected {
+            writeln!(failures, "{name}: {expression}\nrecorded {expected:?}\nprinted  {found:?}").unwrap();
+        }
+    }
+    failures
+}
+
 #[test]
 fn the_tables_are_what_packer_prints() {
     if std::env::var_os("KILN_TEST_PACKER").is_none_or(|value| value != "1") {
         eprintln!("SKIPPED: KILN_TEST_PACKER=1 compares the tables with packer 1.6.6");
         return;
     }
-    let mut failures = String::new();
-    for (name, table, _) in PACKER_TABLES {
-        for row in table.split("\n> ").skip(1) {
-            let (expression, expected) = row.split_once('\n').expect("a result");
-            let values: Vec<&str> = expected.lines().filter_map(|line| line.strip_prefix("= ")).collect();
-            let expected = (!values.is_empty()).then(|| values.join("\n"));
-            let found = packer(expression);
-            if found != expected {
-                writeln!(failures, "{name}: {expression}\nrecorded {expected:?}\nprinted  {found:?}").unwrap();
-            }
-        }
-    }
+    let rows: Vec<(&str, &str)> =
+        PACKER_TABLES.iter().flat_map(|(name, table, _)| table.split("\n> ").skip(1).map(|row| (*name, row))).collect();
+    // Each row is a start of Packer; several at a time.
+    let failures: String = std::thread::scope(|scope| {
+        let parts = rows.chunks(rows.len().div_ceil(4));
+        let running: Vec<_> = parts.map(|part| scope.spawn(|| disagreements(part))).collect();
+        running.into_iter().map(|thread| thread.join().expect("the rows are compared")).collect()
+    });
     assert!(failures.is_empty(), "{failures}");
 }
