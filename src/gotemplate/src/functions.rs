@@ -206,9 +206,7 @@ fn text(value: impl AsRef<str>) -> Result<Value, CallError> {
 }
 
 fn service(name: &str) -> Result<Value, CallError> {
-    Err(failed(format!(
-        "`{name}` is not available in this build of kiln; pass the value in with `-var` or an environment variable"
-    )))
+    Err(failed(format!("kiln does not have `{name}`; pass the value in with `-var` or an environment variable")))
 }
 
 fn of_build(name: &str, value: Option<&str>) -> Result<Value, CallError> {

@@ -161,8 +161,8 @@ fn wrong_calls_are_placed_at_their_action() {
 #[test]
 fn what_is_not_there_says_so() {
     fails("{{env `HOME`}}", "only allowed in the defaults of variables", "{{env `HOME`}}");
-    fails("{{consul_key `a`}}", "not available in this build of kiln", "{{consul_key `a`}}");
-    fails("{{vault `a` `b`}}", "not available in this build of kiln", "{{vault `a` `b`}}");
+    fails("{{consul_key `a`}}", "kiln does not have `consul_key`", "{{consul_key `a`}}");
+    fails("{{vault `a` `b`}}", "kiln does not have `vault`", "{{vault `a` `b`}}");
     fails("{{sed `a` `b`}}", "use `replace` or `replace_all`", "{{sed `a` `b`}}");
 }
 
@@ -303,7 +303,8 @@ fn a_variable_is_rendered_once_and_keeps_what_prints_data() {
 
 #[test]
 fn nesting_has_a_bound() {
-    let nested = |open: &str, inner: &str, close: &str| format!("{}{inner}{}", open.repeat(50_000), close.repeat(50_000));
+    let nested =
+        |open: &str, inner: &str, close: &str| format!("{}{inner}{}", open.repeat(50_000), close.repeat(50_000));
     let message = |text: &str| report(text).unwrap_err().message;
     let blocks = "the blocks of this text nest deeper than 100 levels";
     assert_eq!(message(&nested("{{if true}}", "x", "{{end}}")), blocks);
