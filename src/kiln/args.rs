@@ -93,7 +93,7 @@ pub(crate) struct TemplateArgs {
     #[arg(long, value_name = "FILE")]
     pub(crate) var_file: Vec<PathBuf>,
     /// Build only these (comma-separated; HCL2: globs, JSON: exact names)
-    #[arg(long, value_name = "NAMES", value_delimiter = ',', conflicts_with = "except")]
+    #[arg(long, value_name = "NAMES", value_delimiter = ',')]
     pub(crate) only: Vec<String>,
     /// Build all but these; post-processors of that name, and what follows them in their chain, are left out too
     #[arg(long, value_name = "NAMES", value_delimiter = ',')]
@@ -373,8 +373,9 @@ mod tests {
 
     #[test]
     fn names_add_up_and_options_may_follow_the_template() {
-        let arguments = build("kiln build x.json -only=a,b -only c -var p=1 -var=q=2");
+        let arguments = build("kiln build x.json -only=a,b -only c -except push -var p=1 -var=q=2");
         assert_eq!(arguments.template.only, ["a", "b", "c"]);
+        assert_eq!(arguments.template.except, ["push"]);
         assert_eq!(arguments.template.var.len(), 2);
     }
 
