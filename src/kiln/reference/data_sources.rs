@@ -22,8 +22,8 @@ locals {
   are read side by side.
 - `kiln build` reads those that the selected builds need, directly or through locals: with `-only` those of the other builds
   are left alone, and one that nothing refers to is checked and not read.
-- `kiln validate`, `inspect` and `console` read nothing: outputs are unknown values of their types, and everything around them is
-  checked as far as that goes. `kiln validate -evaluate-datasources` reads.
+- `kiln validate`, `inspect` and `console` read nothing: outputs are unknown values of their types (but that of `null`, which
+  asks nobody), and everything around them is checked as far as that goes. `kiln validate -evaluate-datasources` reads.
 - When an argument is sensitive, all outputs are.
 - A data source that cannot be read is told at its block; if nothing else is wrong, the exit code is 4. Addresses are shown
   without user, query and fragment.
