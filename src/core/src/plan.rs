@@ -185,6 +185,8 @@ pub struct Plan {
     pub description: Option<String>,
     /// Builds in the template's order.
     pub builds: Vec<BuildSpec>,
+    /// Kinds of sources that no build names, with their places.
+    pub unused_sources: Vec<(String, Span)>,
     /// Input variables, by name.
     pub variables: Vec<VariableSummary>,
     /// Locals, by name.

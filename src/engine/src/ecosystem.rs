@@ -28,6 +28,11 @@ impl Sort {
         }
     }
 
+    /// Whether a plug-in of Packer's has this kind.
+    pub(crate) fn is_packers(self, kind: &str) -> bool {
+        self.packers().contains(&kind)
+    }
+
     /// Kinds of HashiCorp's and the best known other plug-ins (developer.hashicorp.com/packer/integrations).
     fn packers(self) -> &'static [&'static str] {
         match self {
@@ -213,7 +218,7 @@ pub(crate) fn unknown_kind(sort: Sort, kind: &str, span: Span, kinds: &Kinds, ac
     } else {
         format!("{title}s that kiln has: {}", suggest::enumerate(known.iter().copied()))
     };
-    if sort.packers().contains(&kind) {
+    if sort.is_packers(kind) {
         let missing = format!("kiln has no {title} `{kind}` yet");
         let diagnostic = Diagnostic::new(severity, "kind-not-supported", Some(span), missing)
             .label(format!("Packer's plug-ins have this {title}, kiln does not"))

@@ -118,6 +118,7 @@ pub fn prepare(plan: &Plan, kinds: &Kinds, options: &PrepareOptions) -> (Option<
         secrets: plan.secrets.clone(),
         facts: Facts::default(),
     };
+    preparing.unused(&plan.unused_sources);
     let builds: Vec<Option<PreparedBuild>> = plan.builds.iter().map(|build| preparing.build(build)).collect();
     let Preparing { mut diagnostics, mut secrets, .. } = preparing;
     for item in &mut diagnostics.items {
@@ -244,6 +245,16 @@ impl Preparing<'_> {
             },
             spec: spec.clone(),
         })
+    }
+
+    /// Kinds of sources that no build names: those that Packer's plug-ins have do no harm, others are slips.
+    fn unused(&mut self, sources: &[(String, Span)]) {
+        for (kind, span) in sources.iter().filter(|(kind, _)| self.kinds.builder(kind).is_none()) {
+            if !Sort::Builder.is_packers(kind) {
+                let is_accepted = self.options.allow_unknown_kinds;
+                self.diagnostics.push(unknown_kind(Sort::Builder, kind, *span, self.kinds, is_accepted));
+            }
+        }
     }
 
     /// A kind that kiln does not have. What its arguments refer to can be checked all the same.

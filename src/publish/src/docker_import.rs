@@ -66,18 +66,19 @@ impl PostProcessorKind for DockerImportKind {
     fn prepare(
         &self,
         config: &Decoded,
-        _context: &PrepareContext,
+        context: &PrepareContext,
         diagnostics: &mut Diagnostics,
     ) -> Option<Arc<dyn PostProcessor>> {
         let arguments: Arguments = prepare::read(config, diagnostics)?;
         prepare::warn_unused(config, "docker_path", prepare::DOCKER_PATH_UNUSED, diagnostics);
-        let repository = prepare::repository(config, &arguments.repository, diagnostics);
+        let repository = prepare::repository(config, &arguments.repository, context, diagnostics);
         let mut is_right = repository.is_some() || config.is_unknown("repository");
         let tag = arguments.tag.filter(|tag| !tag.is_empty());
         if let Some(tag) = &tag
             && let Err(error) = Reference::parse(&format!("any:{tag}"))
         {
-            diagnostics.push(Diagnostic::error("wrong-tag", config.span("tag"), error.to_string()));
+            let diagnostic = Diagnostic::error("wrong-tag", config.span("tag"), error.to_string());
+            diagnostics.push(prepare::wrong_tag(tag, diagnostic, context));
             is_right = false;
         }
         if !is_right {

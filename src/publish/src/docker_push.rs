@@ -150,7 +150,7 @@ fn check_login(config: &Decoded, arguments: &Arguments, context: &PrepareContext
         let diagnostic = Diagnostic::error("missing-argument", config.span(missing), title);
         let diagnostic = context.unless_checked(diagnostic);
         diagnostics.push(match state {
-            "empty" => diagnostic.help("a variable of the environment that is not set is the usual reason"),
+            "empty" => diagnostic.help(prepare::UNSET),
             _ => diagnostic,
         });
     }

@@ -61,13 +61,13 @@ impl PostProcessorKind for DockerTagKind {
     fn prepare(
         &self,
         config: &Decoded,
-        _context: &PrepareContext,
+        context: &PrepareContext,
         diagnostics: &mut Diagnostics,
     ) -> Option<Arc<dyn PostProcessor>> {
         let arguments: Arguments = prepare::read(config, diagnostics)?;
         prepare::warn_unused(config, "docker_path", prepare::DOCKER_PATH_UNUSED, diagnostics);
         let is_unknown = config.is_unknown("repository");
-        let repository = prepare::repository(config, &arguments.repository, diagnostics);
+        let repository = prepare::repository(config, &arguments.repository, context, diagnostics);
         // Tags are checked whatever the repository is, so that all mistakes are told at once.
         let any = Reference { registry: String::new(), repository: String::new(), tag: None, digest: None };
         let mut tags: Vec<String> = Vec::new();
@@ -81,7 +81,8 @@ impl PostProcessorKind for DockerTagKind {
                 // Legacy templates write `"tag": "1.2,latest"`.
                 for tag in text.split(',').map(str::trim) {
                     if let Err(error) = any.with_tag(tag) {
-                        diagnostics.push(Diagnostic::error("wrong-tag", config.span(&path), error.to_string()));
+                        let diagnostic = Diagnostic::error("wrong-tag", config.span(&path), error.to_string());
+                        diagnostics.push(prepare::wrong_tag(tag, diagnostic, context));
                         is_right = false;
                     } else if !tags.iter().any(|known| known == tag) {
                         tags.push(tag.to_owned());

@@ -5,7 +5,7 @@ use std::future::Future;
 use std::path::PathBuf;
 
 use async_trait::async_trait;
-use kiln_core::{Artifact, ArtifactOwner, BuildContext, Decoded, Diagnostic, Diagnostics, Failure};
+use kiln_core::{Artifact, ArtifactOwner, BuildContext, Decoded, Diagnostic, Diagnostics, Failure, PrepareContext};
 use kiln_gotemplate::{Data, Rendered, Scope};
 use kiln_registry::Reference;
 use serde::de::DeserializeOwned;
@@ -22,19 +22,36 @@ pub(crate) fn read<T: DeserializeOwned>(config: &Decoded, diagnostics: &mut Diag
 }
 
 /// Checks `repository`; `None` with a diagnostic, or where it is not there or not known yet.
-pub(crate) fn repository(config: &Decoded, text: &str, diagnostics: &mut Diagnostics) -> Option<Reference> {
+pub(crate) fn repository(
+    config: &Decoded,
+    text: &str,
+    context: &PrepareContext,
+    diagnostics: &mut Diagnostics,
+) -> Option<Reference> {
     if text.is_empty() && (config.is_unknown("repository") || !config.is_set("repository")) {
         return None;
     }
     let checked = Reference::parse_repository(text);
     checked
         .map_err(|error| {
-            let diagnostic = Diagnostic::error("wrong-repository", config.span("repository"), error.to_string())
-                .help("write for example `registry.example.org/group/image`; tags stand in `tags`");
-            diagnostics.push(diagnostic);
+            let diagnostic = Diagnostic::error("wrong-repository", config.span("repository"), error.to_string());
+            let has_gap = text.is_empty() || text.starts_with('/') || text.ends_with('/') || text.contains("//");
+            diagnostics.push(match has_gap {
+                true => context.unless_checked(diagnostic).help(UNSET),
+                false => diagnostic.help("write for example `registry.example.org/group/image`; tags stand in `tags`"),
+            });
         })
         .ok()
 }
+
+/// What is wrong with a tag. One that begins as none may lacks a part that the environment should give.
+pub(crate) fn wrong_tag(tag: &str, diagnostic: Diagnostic, context: &PrepareContext) -> Diagnostic {
+    let has_gap = tag.is_empty() || tag.starts_with(['-', '.']);
+    if has_gap { context.unless_checked(diagnostic).help(UNSET) } else { diagnostic }
+}
+
+/// Why something is empty.
+pub(crate) const UNSET: &str = "a variable of the environment that is not set is the usual reason";
 
 /// Warns of an argument that is taken for Packer's sake and does nothing here.
 pub(crate) fn warn_unused(config: &Decoded, name: &str, reason: &str, diagnostics: &mut Diagnostics) {

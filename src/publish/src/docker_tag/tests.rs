@@ -121,3 +121,24 @@ fn wrong_names_are_told_all_at_once_and_unknown_ones_wait() {
     let (prepared, diagnostics) = prepare(&kind(&engine), arguments);
     assert!(prepared.is_some() && diagnostics.is_empty(), "{diagnostics:?}");
 }
+
+/// An unset variable of the environment leaves gaps; where the template is only checked, it may not have to be set.
+#[test]
+fn gaps_in_names_are_warnings_where_nothing_will_run() {
+    let kind = DockerTagKind { engine: provider(&Arc::new(FakeEngine::new())) };
+    for (arguments, is_gap) in [
+        (json!({ "repository": "", "tags": ["1"] }), true),
+        (json!({ "repository": "/worker", "tags": ["1"] }), true),
+        (json!({ "repository": "r.example.org//worker", "tags": ["", "-slim"] }), true),
+        (json!({ "repository": "R!", "tags": ["1"] }), false),
+        (json!({ "repository": "a", "tags": ["1 2"] }), false),
+    ] {
+        let arguments = kiln_testkit::Arguments::new(arguments);
+        for will_run in [false, true] {
+            let context = PrepareContext { will_run, ..kiln_testkit::prepare_context() };
+            let (decoded, mut diagnostics) = arguments.decode(kind.schema());
+            assert!(kind.prepare(&decoded, &context, &mut diagnostics).is_none());
+            assert_eq!(diagnostics.has_errors(), will_run || !is_gap, "{diagnostics:?}");
+        }
+    }
+}

@@ -152,6 +152,12 @@ fn report_duplicate(span: Span, first: Span, title: String, diagnostics: &mut Di
     });
 }
 
+/// Whether a text is a bare name of HCL.
+pub(crate) fn is_identifier(text: &str) -> bool {
+    let is_start = |c: char| c.is_alphabetic() || c == '_';
+    text.starts_with(is_start) && text.chars().all(|c| is_start(c) || c.is_alphanumeric() || c == '-')
+}
+
 /// The labels of a block, when it has as many as it takes; `meanings` names them for the message ("its type").
 pub(crate) fn labels<const N: usize>(
     block: &Block,

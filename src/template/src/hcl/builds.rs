@@ -9,7 +9,7 @@ use kiln_language::syntax::{Block, Body, Item};
 
 use crate::grammar;
 
-use super::blocks::{Declarations, check_items, registry_is_ignored};
+use super::blocks::{Declarations, check_items, labels, registry_is_ignored};
 use super::component::{HclComponent, Layer, Place, Shared, collect_references};
 use super::dynamic::{ExpandedBlock, expand_block};
 use super::repetition::{self, Element, Purpose, Repetition, refers_to_each};
@@ -29,6 +29,8 @@ pub(crate) struct Builds {
     pub(crate) specs: Vec<BuildSpec>,
     /// Names of all, selected or not.
     pub(crate) names: Vec<String>,
+    /// Kinds of the sources that no build names, with their places.
+    pub(crate) unused: Vec<(String, Span)>,
     /// The first description.
     pub(crate) description: Option<String>,
     /// Where a build of a name is first called so.
@@ -44,6 +46,7 @@ pub(crate) fn read(
 ) -> Builds {
     let mut builds = Builds::default();
     let mut sources = Sources::new(declarations, &shared.values);
+    let mut is_whole = true;
     for block in &declarations.builds {
         check_items(&block.body, &grammar::BUILD, diagnostics);
         let scope = Overlay { values: &shared.values, bindings: &Bindings::default() };
@@ -51,6 +54,7 @@ pub(crate) fn read(
             Repetition::Once => vec![None],
             Repetition::Never(place) => {
                 selection.leave_out(place);
+                is_whole = false;
                 continue;
             }
             Repetition::Each { elements, left_out, .. } => {
@@ -74,6 +78,8 @@ pub(crate) fn read(
             reader.read(element.as_ref(), &mut names, &mut builds);
         }
     }
+    // A build that is left out may use others.
+    builds.unused = if is_whole { sources.unused() } else { Vec::new() };
     if shared.values.lenient {
         // Who only looks at the template does not mind.
         selection.forget_left_out();
@@ -354,6 +360,9 @@ pub(crate) fn check_shape(builds: &[Block], diagnostics: &mut Diagnostics) {
     for block in builds.iter().flat_map(|build| build.body.blocks()) {
         match block.kind.text.as_str() {
             "hcp_packer_registry" => diagnostics.push(registry_is_ignored(block.kind.span)),
+            "post-processors" if !block.labels.is_empty() => {
+                labels(block, [], diagnostics);
+            }
             "dynamic" => {
                 let Some(label) = block.labels.first() else { continue };
                 if !MADE_BY_DYNAMIC.contains(&label.text.as_str()) {

@@ -6,7 +6,7 @@ use kiln_language::value::{Data, Type, Value};
 
 use crate::grammar;
 
-use super::blocks::{check_items, labels};
+use super::blocks::{check_items, is_identifier, labels};
 use super::scope::{Bindings, Overlay, Values};
 
 /// An item of a body, `dynamic` blocks expanded.
@@ -143,13 +143,19 @@ fn check_labels(block: &Block, kind: &Name, has_label: bool, diagnostics: &mut D
 
 /// `iterator = name`, a bare name; by default the type of the blocks.
 fn iterator_name(block: &Block, kind: &Name, diagnostics: &mut Diagnostics) -> String {
-    use ExpressionKind::{String, Variable};
     let Some(attribute) = block.body.attribute("iterator") else { return kind.text.clone() };
+    if let ExpressionKind::Variable(name) = &attribute.value.kind {
+        return name.clone();
+    }
+    let span = attribute.value.span;
+    let diagnostic = Diagnostic::error("wrong-type", span, "`iterator` must be a bare name");
     match &attribute.value.kind {
-        Variable(name) | String(name) => name.clone(),
+        ExpressionKind::String(name) if is_identifier(name) => {
+            diagnostics.push(diagnostic.fix(span, name.as_str(), "write it without quotes"));
+            name.clone()
+        }
         _ => {
-            let span = attribute.value.span;
-            diagnostics.push(Diagnostic::error("wrong-type", span, "`iterator` must be a bare name"));
+            diagnostics.push(diagnostic);
             kind.text.clone()
         }
     }

@@ -7,6 +7,8 @@ use kiln_language::syntax::{self, Attribute, Block, Body, Expression, Expression
 use crate::legacy::json::{self, Duplicates, JsonNode, JsonObject, JsonValue};
 use crate::load::TemplateText;
 
+use super::blocks::is_identifier;
+
 /// A key that holds a comment.
 const COMMENT: &str = "//";
 
@@ -79,6 +81,10 @@ impl Converter<'_> {
                     // A type is an expression of its own kind, not a template.
                     let value = match (kind, text.as_str(), &member.node.value) {
                         ("variable", "type", JsonValue::String(text)) => self.type_expression(text, member.node.span),
+                        // A bare name cannot be written.
+                        ("dynamic", "iterator", JsonValue::String(text)) if is_identifier(text) => {
+                            Expression { kind: ExpressionKind::Variable(text.clone()), span: member.node.span }
+                        }
                         // What must be constant is taken as it is.
                         (
                             "variable" | "validation" | "packer",
@@ -98,7 +104,7 @@ impl Converter<'_> {
     /// One or several blocks of a kind; `missing` labels are still to come as keys.
     fn blocks(&mut self, kind: &Name, node: &JsonNode, missing: usize, labels: &mut Vec<Name>, items: &mut Vec<Item>) {
         match &node.value {
-            JsonValue::Null => {}
+            JsonValue::Null if missing == 0 => {}
             JsonValue::Array(nodes) => {
                 for node in nodes {
                     self.blocks(kind, node, missing, labels, items);
@@ -189,7 +195,14 @@ impl Converter<'_> {
     }
 
     fn type_expression(&mut self, text: &str, span: Span) -> Expression {
-        let parsed = self.apart(text, span, syntax::parse_expression);
+        let written = self.text.get(span.range()).unwrap_or_default();
+        let parsed = if written.contains('\\') {
+            self.apart(text, span, syntax::parse_expression)
+        } else {
+            // What is in front keeps the places right, the opening quote as well.
+            let padded = format!("{}{text}", " ".repeat(span.range().start + 1));
+            syntax::parse_expression(span.source, &padded, self.diagnostics)
+        };
         parsed.unwrap_or(Expression { kind: ExpressionKind::Variable("any".to_owned()), span })
     }
 

@@ -80,11 +80,12 @@ pub fn load(options: &LoadOptions, sources: &mut SourceMap, diagnostics: &mut Di
         started: options.started,
         allow_env: false,
     };
+    let before = declaration_errors(diagnostics);
     if !settings::check_version(&declarations.packer, &functions, diagnostics) {
         return Outcome::default();
     }
     let required_plugins = settings::required_plugins(&declarations.packer, &functions, diagnostics);
-    let is_well_formed = is_well_formed && !settings::is_wrong(diagnostics);
+    let is_well_formed = is_well_formed && declaration_errors(diagnostics) == before;
     if options.syntax_only {
         return Outcome { plan: Some(Plan { required_plugins, ..Plan::default() }), ..Outcome::default() };
     }
@@ -138,6 +139,10 @@ fn evaluate(
     }
     let selection = Selection::new(&options.only, &options.except, diagnostics);
     let builds = builds::read(declarations, &shared, &selection, diagnostics);
+    if options.allow_no_builds {
+        let of_empty = diagnostics.items.iter_mut().filter(|item| item.code == uses::NO_SOURCES);
+        of_empty.for_each(|item| item.severity = Severity::Warning);
+    }
     selection.finish(&builds.names, builds.specs.len(), diagnostics);
     // What only deselected builds use is not evaluated; else all is, so that every mistake is found.
     let mut settled = shared.values.settle(options.allow_unset || selection.is_empty());
@@ -152,6 +157,7 @@ fn evaluate(
     plan.extensions = extensions::used(declarations, sources);
     plan.description = builds.description;
     plan.builds = builds.specs;
+    plan.unused_sources = builds.unused;
     Outcome {
         plan: Some(plan),
         is_declared,

@@ -11,9 +11,6 @@ use crate::grammar;
 use super::blocks::{check_items, labels};
 use super::scope::{constant, constant_text};
 
-/// The code of a version constraint that is none.
-const WRONG_VERSION: &str = "wrong-version";
-
 /// `required_plugins`: name, source, version constraint.
 pub(crate) type RequiredPlugin = (String, String, String);
 
@@ -46,11 +43,6 @@ pub(crate) fn check_version(blocks: &[Block], functions: &FunctionContext, diagn
     fits
 }
 
-/// Whether a version constraint is wrong in itself.
-pub(crate) fn is_wrong(diagnostics: &Diagnostics) -> bool {
-    diagnostics.items.iter().any(|item| item.code == WRONG_VERSION)
-}
-
 /// Constraints with releases in the place of pre-releases, of which kiln has none.
 fn releases(constraints: &str) -> String {
     let releases = constraints.split(',').map(|one| one.split_once('-').map_or(one, |(release, _)| release));
@@ -58,7 +50,7 @@ fn releases(constraints: &str) -> String {
 }
 
 fn wrong_constraint(span: Span, text: &str, problem: ConstraintError) -> Diagnostic {
-    Diagnostic::error(WRONG_VERSION, span, format!("`{text}` is not a version constraint: {problem}"))
+    Diagnostic::error("wrong-version", span, format!("`{text}` is not a version constraint: {problem}"))
         .help("write for example `>= 1.7.0, < 2.0.0` or `~> 1.9`")
 }
 
@@ -120,7 +112,8 @@ fn read_plugins(
         if let Some(version) = &version
             && let Err(problem) = fits_constraints("1.0.0", version)
         {
-            diagnostics.push(wrong_constraint(span, version, problem));
+            let written = super::to_config::literal_entry(Some(&attribute.value), "version");
+            diagnostics.push(wrong_constraint(written.map_or(span, |(_, value)| value.span), version, problem));
         }
         plugins.push((name.clone(), source.unwrap_or_default(), version.unwrap_or_default()));
     }

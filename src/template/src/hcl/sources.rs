@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use kiln_core::{Diagnostic, Diagnostics, Span, suggest};
 
-use super::blocks::{Declarations, SourceDeclaration};
+use super::blocks::{Declarations, SourceDeclaration, is_identifier};
 use super::repetition::{self, Element, Purpose, Repetition};
 use super::scope::{Bindings, Overlay, Values};
 use super::steps::Quoted;
@@ -87,6 +87,7 @@ impl<'a> Sources<'a> {
         }
         for (kind, name) in &meanings {
             if let Some(found) = self.declared(kind, name, diagnostics) {
+                self.check_name(kind, name, span, diagnostics);
                 return Some(found);
             }
         }
@@ -108,6 +109,24 @@ impl<'a> Sources<'a> {
         let of_family = meanings.iter().find(|(kind, name)| !self.families_of(kind, name).is_empty());
         let (kind, name) = of_family.unwrap_or(&meanings[0]).clone();
         self.undeclared(reference, &kind, &name, span, diagnostics)
+    }
+
+    /// As in Packer, a source may be declared under any name, and used under one that is a bare name only.
+    fn check_name(&self, kind: &str, name: &str, span: Span, diagnostics: &mut Diagnostics) {
+        let Some(wrong) = [kind, name].into_iter().find(|part| !is_identifier(part)) else { return };
+        let title = format!("`{wrong}` is not a name: letters, digits, `_` and `-`, and no digit or `-` first");
+        let diagnostic = Diagnostic::error("wrong-name", span, title);
+        let declared = self.declarations.sources.get(&(kind.to_owned(), name.to_owned()));
+        diagnostics.push(match declared {
+            Some(declared) => diagnostic.also(declared.header, "declared here"),
+            None => diagnostic,
+        });
+    }
+
+    /// Kind and place of the sources that nothing has asked for.
+    pub(crate) fn unused(&self) -> Vec<(String, Span)> {
+        let unused = self.declarations.sources.iter().filter(|(key, _)| !self.families.contains_key(*key));
+        unused.map(|(_, source)| (source.kind.text.clone(), source.kind.span)).collect()
     }
 
     /// A source, or all of a family.

@@ -16,6 +16,9 @@ use super::sources::{Found, Instance};
 use super::steps::Arguments;
 use super::to_config::literal_elements;
 
+/// The code of a build block that names no source.
+pub(crate) const NO_SOURCES: &str = "no-sources";
+
 /// One use of a source by a build block.
 pub(crate) struct SourceUse {
     pub(crate) instance: Instance,
@@ -79,7 +82,7 @@ impl BuildReader<'_, '_> {
             body.blocks().any(|block| block.kind.text == "sources") || body.attribute("source").is_some();
         if !has_block && body.attribute("sources").is_none() && !is_misplaced {
             self.diagnostics.push(
-                Diagnostic::error("missing-argument", self.block.header, "a `build` block needs at least one source")
+                Diagnostic::error(NO_SOURCES, self.block.header, "a `build` block needs at least one source")
                     .help("write `sources = [\"source.TYPE.NAME\"]`"),
             );
         }
