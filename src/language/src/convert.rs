@@ -336,6 +336,9 @@ fn unify_collections(kinds: &[&Type]) -> Option<Type> {
             _ => return None,
         }
     }
+    if let (0, 1.., 0, Some(set)) = (lists, sets, maps, set_of_all(kinds)) {
+        return Some(set.clone());
+    }
     let has_tuple = kinds.iter().any(|kind| matches!(kind, Type::Tuple(_)));
     let has_object = kinds.iter().any(|kind| matches!(kind, Type::Object(_)));
     let wrap = match (lists, sets, maps) {
@@ -345,6 +348,22 @@ fn unify_collections(kinds: &[&Type]) -> Option<Type> {
         _ => return None,
     };
     unify(&elements).map(wrap)
+}
+
+/// Of one type of sets, and tuples whose elements it may take, which their values decide: that type.
+fn set_of_all<'k>(kinds: &[&'k Type]) -> Option<&'k Type> {
+    let (set, wanted) = kinds.iter().find_map(|kind| match kind {
+        Type::Set(element) => Some((*kind, element)),
+        _ => None,
+    })?;
+    let may_hold = |found: &Type| {
+        always_converts(found, wanted) || (*found == Type::String && matches!(**wanted, Type::Number | Type::Bool))
+    };
+    let fits = |kind: &&Type| match kind {
+        Type::Tuple(elements) => elements.iter().all(may_hold),
+        other => *other == set,
+    };
+    kinds.iter().all(fits).then_some(set)
 }
 
 #[cfg(test)]

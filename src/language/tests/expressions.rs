@@ -134,7 +134,7 @@ fn check(table: &str, least: usize) {
 /// What Packer prints, and how many rows each table has at least.
 const PACKER_TABLES: [(&str, &str, usize); 3] = [
     ("packer.txt", include_str!("expressions/packer.txt"), 360),
-    ("language.txt", include_str!("expressions/language.txt"), 450),
+    ("language.txt", include_str!("expressions/language.txt"), 550),
     ("functions.txt", include_str!("expressions/functions.txt"), 650),
 ];
 
@@ -147,7 +147,7 @@ fn expressions_yield_what_packer_prints() {
 
 #[test]
 fn expressions_yield_what_kiln_prints_on_purpose() {
-    check(include_str!("expressions/kiln.txt"), 85);
+    check(include_str!("expressions/kiln.txt"), 90);
 }
 
 /// Packer's answer to a line: what it prints, or that it fails. On a pipe it reads one line only.

@@ -187,7 +187,8 @@ fn offset(zone: &str) -> Option<Offset> {
         let is_number = digits.len() == 2 && digits.bytes().all(|byte| byte.is_ascii_digit());
         digits.parse().ok().filter(|number| is_number && *number < limit)
     };
-    let seconds = two(hours, 24)? * 3600 + two(minutes, 60)? * 60;
+    // The bounds are Go's.
+    let seconds = two(hours, 25)? * 3600 + two(minutes, 61)? * 60;
     Offset::from_seconds(if negative { -seconds } else { seconds }).ok()
 }
 
