@@ -22,6 +22,13 @@ const BASE64_COLUMNS: [usize; 2] = [76, 64];
 /// Shorter pieces of base64 may stand anywhere by chance.
 const LEAST_BASE64: usize = 8;
 
+/// Of larger secrets (whole files) only pieces are known: lines, and lines of base64. All forms of a megabyte would take a
+/// gigabyte.
+const LARGE: usize = 64 * 1024;
+
+/// Longer lines of a large secret are known by pieces of this many bytes.
+const PIECE: usize = 4096;
+
 /// A text that neither Display nor Debug shows.
 #[derive(Clone, PartialEq, Eq, Default, serde::Deserialize)]
 #[serde(transparent)]
@@ -113,6 +120,10 @@ impl Redactor {
             return;
         }
         let mut forms = BTreeSet::new();
+        if secret.len() > LARGE {
+            forms.extend(large_forms(secret));
+            return self.know(forms);
+        }
         for form in std::iter::once(secret).chain(secret.lines().map(str::trim)) {
             // A single letter, or a brace between the lines of a key, would blot out everything.
             let is_part = form.len() != secret.len();
@@ -122,6 +133,10 @@ impl Redactor {
             forms.insert(form.to_owned());
             forms.extend(encoded_forms(form));
         }
+        self.know(forms);
+    }
+
+    fn know(&self, forms: BTreeSet<String>) {
         let mut known = self.known.write().unwrap_or_else(PoisonError::into_inner);
         let before = known.needles.len();
         known.needles.extend(forms);
@@ -182,6 +197,24 @@ impl Redactor {
             _ => {}
         }
     }
+}
+
+/// The pieces by which a large secret is known.
+fn large_forms(secret: &str) -> Vec<String> {
+    let mut forms = Vec::new();
+    for mut line in secret.lines().map(str::trim) {
+        while !line.is_empty() {
+            let (piece, rest) = line.split_at(line.floor_char_boundary(PIECE));
+            if piece.len() >= LEAST_BASE64 {
+                forms.push(piece.to_owned());
+            }
+            line = rest;
+        }
+    }
+    let encoded = general_purpose::STANDARD.encode(secret);
+    let pieces = encoded.as_bytes().chunks(BASE64_COLUMNS[0]).filter(|piece| piece.len() >= LEAST_BASE64);
+    forms.extend(pieces.map(|piece| String::from_utf8_lossy(piece).into_owned()));
+    forms
 }
 
 fn encoded_forms(text: &str) -> Vec<String> {
@@ -357,6 +390,20 @@ mod tests {
         redactor.add("secret");
         redactor.add("secret-long");
         assert_eq!(redactor.redact("a secret-long b"), "a <sensitive> b");
+    }
+
+    #[test]
+    fn a_large_secret_is_known_by_its_pieces() {
+        let redactor = Redactor::new();
+        let lines: Vec<String> = (0..5000).map(|number| format!("key {number} of many")).collect();
+        let long = "ä".repeat(10_000);
+        let secret = format!("{}\n{long}\n", lines.join("\n"));
+        redactor.add(&secret);
+        assert_eq!(redactor.redact("got key 4321 of many!"), "got <sensitive>!");
+        assert!(redactor.redact(&long).len() < 100, "its pieces");
+        let encoded = general_purpose::STANDARD.encode(&secret);
+        assert_eq!(redactor.redact(&encoded[76 * 3..76 * 4]), MASK);
+        assert!(redactor.longest() <= PIECE, "output is not held back by more");
     }
 
     #[test]
