@@ -99,12 +99,9 @@ fn parseint(arguments: &[Value], _: &FunctionContext) -> Outcome {
         _ => return fail_at(1, "the base must be a whole number from 2 to 62"),
     };
     let wrong = || FunctionError { argument: Some(0), message: format!("this text is no whole number of base {base}") };
-    let digits = source.strip_prefix(['+', '-']).unwrap_or(source);
-    if digits.is_empty() {
-        return Err(wrong());
-    }
-    let mut magnitude = BigUint::zero();
-    for character in digits.chars() {
+    let text = source.strip_prefix(['+', '-']).unwrap_or(source);
+    let mut digits = Vec::with_capacity(text.len());
+    for character in text.chars() {
         // Up to base 36 the case of a letter does not matter; beyond, capitals are the higher digits.
         let digit = match character {
             '0'..='9' => u32::from(character) - u32::from('0'),
@@ -116,8 +113,13 @@ fn parseint(arguments: &[Value], _: &FunctionContext) -> Outcome {
         if digit >= base {
             return Err(wrong());
         }
-        magnitude = magnitude * base + digit;
+        digits.push(u8::try_from(digit).map_err(|_| wrong())?);
     }
+    if digits.is_empty() {
+        return Err(wrong());
+    }
+    // All at once: one by one, each would multiply a number as long as all before.
+    let magnitude = BigUint::from_radix_be(&digits, base).ok_or_else(wrong)?;
     let sign = if source.starts_with('-') { Sign::Minus } else { Sign::Plus };
     Ok(Value::number(rounded(&BigDecimal::from(BigInt::from_biguint(sign, magnitude)))))
 }
