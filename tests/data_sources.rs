@@ -158,3 +158,20 @@ fn a_certificate_of_ones_own_is_trusted_where_it_is_given() {
     let outcome = world.run(&["validate", "-evaluate-datasources", "-only=release-13.*", "t.pkr.hcl"]);
     assert_eq!(outcome.code, 0, "{}", outcome.stderr);
 }
+
+/// What follows from a reading that failed is not told besides, and is not the template's fault.
+#[test]
+fn sources_made_of_what_cannot_be_read_are_no_mistake() {
+    let world = World::new();
+    world.write(
+        "t.pkr.hcl",
+        "data \"http\" \"x\" {\n  url = \"http://127.0.0.1:1/x\"\n}\nsource \"docker\" \"a\" {\n  for_each = split(\",\", \
+         data.http.x.body)\n  image    = \"debian\"\n  commit   = true\n}\nbuild {\n  sources = [\"docker.a\"]\n}\n",
+    );
+    for only in ["-only=docker.a", "-only=docker.a-1"] {
+        let outcome = world.run(&["build", only, "t.pkr.hcl"]);
+        assert_eq!(outcome.code, 4, "{}", outcome.stderr);
+        assert!(outcome.stderr.contains("`data.http.x` cannot be read"), "{}", outcome.stderr);
+        assert!(outcome.stderr.contains("1 error in the template"), "{}", outcome.stderr);
+    }
+}

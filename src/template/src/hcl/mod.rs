@@ -168,6 +168,10 @@ fn evaluate(
 
 /// Tells where there is no build block at all.
 fn check_builds(declarations: &blocks::Declarations, options: &LoadOptions, diagnostics: &mut Diagnostics) {
+    if diagnostics.items.iter().any(|item| item.code == "data-source-failed") {
+        // What cannot be known without it follows from that.
+        diagnostics.items.retain(|item| !matches!(item.code, "not-known-yet" | "no-builds"));
+    }
     // A block that is called otherwise may be the one that is missing.
     let is_misspelt = diagnostics.items.iter().any(|item| item.code == "unknown-block");
     if declarations.builds.is_empty() && !options.allow_unset && !is_misspelt {

@@ -266,7 +266,7 @@ fn report_unknown(attribute: &Attribute, scope: &Overlay<'_>, diagnostics: &mut 
     } else if !scope.values.lenient && !diagnostics.has_errors() {
         let title = format!("`{name}` must be known before anything runs, and this is not");
         diagnostics.push(
-            Diagnostic::error("unknown-value", attribute.value.span, title)
+            Diagnostic::error("not-known-yet", attribute.value.span, title)
                 .note("`validate` does not read data sources")
                 .help("to have it read them: `-evaluate-datasources`"),
         );
