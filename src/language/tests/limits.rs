@@ -111,3 +111,19 @@ fn long_texts_take_time_in_proportion() {
     assert_eq!(parse_body(SourceId(0), &heredoc, &mut diagnostics).attributes().count(), 2);
     assert!(diagnostics.is_empty() && start.elapsed() < PATIENCE, "{:?}", start.elapsed());
 }
+
+#[test]
+fn thousands_of_mistakes_take_time_by_their_number() {
+    let texts = [
+        "a = \"\n".repeat(30_000),
+        "a = <<A\nA x\n".repeat(30_000),
+        format!("{}{}", "a {}\n".repeat(30_000), "}\n".repeat(30_000)),
+        format!("{}{}", "[\n".repeat(30_000), "}\n".repeat(30_000)),
+    ];
+    for text in texts {
+        let start = Instant::now();
+        let mut diagnostics = Diagnostics::new();
+        parse_body(SourceId(0), &text, &mut diagnostics);
+        assert!(diagnostics.has_errors() && start.elapsed() < PATIENCE, "{}: {:?}", &text[..6], start.elapsed());
+    }
+}
