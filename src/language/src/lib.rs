@@ -13,5 +13,6 @@ pub mod format;
 pub mod functions;
 mod number;
 pub mod print;
+pub mod size;
 pub mod syntax;
 pub mod value;

@@ -3,6 +3,7 @@
 use kiln_core::{Diagnostic, Diagnostics};
 use kiln_language::evaluate::{Reference, Scope, Variables, evaluate, references};
 use kiln_language::functions::FunctionContext;
+use kiln_language::size;
 use kiln_language::syntax::{Block, Expression, Name};
 use kiln_language::value::{Type, Value};
 
@@ -82,7 +83,15 @@ impl LocalDeclaration {
         if report_build_names(&self.references(), "a local", diagnostics) {
             return Value::unknown(Type::Any).marked(is_sensitive);
         }
-        evaluate(&self.value, &Scope { variables, functions }, diagnostics).marked(is_sensitive)
+        let value = evaluate(&self.value, &Scope { variables, functions }, diagnostics).marked(is_sensitive);
+        match size::check(&value) {
+            Ok(()) => value,
+            Err(excess) => {
+                let title = format!("the value of `local.{}` is too large: {excess}", self.name.text);
+                diagnostics.push(Diagnostic::error("too-large", self.value.span, title));
+                Value::unknown(Type::Any).marked(is_sensitive || value.any_sensitive())
+            }
+        }
     }
 
     /// Whether it is declared sensitive. A mark that cannot be read is taken as set: rather hide too much.

@@ -293,3 +293,15 @@ fn a_template_cut_anywhere_is_told_and_nothing_breaks() {
         super::report(&loaded, &loaded.diagnostics);
     }
 }
+
+/// Forty such lines would take all memory there is.
+#[test]
+fn locals_that_double_end_with_a_mistake() {
+    for (steps, step) in [(30, "\"${local.aN}${local.aN}\""), (22, "[local.aN, local.aN]"), (300, "[local.aN]")] {
+        let lines: String = (1..=steps)
+            .map(|number| format!("  a{number} = {}\n", step.replace("aN", &format!("a{}", number - 1))))
+            .collect();
+        let loaded = Fixture::file(&format!("locals {{\n  a0 = \"x\"\n{lines}}}\n")).load();
+        assert!(loaded.diagnostics.items.iter().any(|item| item.code == "too-large"), "{step}");
+    }
+}
