@@ -1,17 +1,19 @@
 //! Data sources: which commands read them, over HTTP and HTTPS, and what is said when that fails.
 
-use std::io::{Read, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpListener;
 use std::process::{Child, Command, Stdio};
+use std::sync::mpsc::{Sender, channel};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use crate::support::{World, stable};
 
-/// Answers each request with its path; `/missing` is not there.
+/// Answers each request with its path; `/missing` is not there, and `/late` is answered when the server is released.
 struct Server {
     address: String,
     asked: Arc<Mutex<Vec<String>>>,
+    late: Option<Sender<()>>,
 }
 
 impl Server {
@@ -20,6 +22,7 @@ impl Server {
         let address = format!("http://{}", listener.local_addr().unwrap());
         let asked = Arc::new(Mutex::new(Vec::new()));
         let seen = Arc::clone(&asked);
+        let (late, released) = channel();
         // Ends with the test's process.
         std::thread::spawn(move || {
             for stream in listener.incoming() {
@@ -28,13 +31,21 @@ impl Server {
                 let length = stream.read(&mut request).unwrap();
                 let request = String::from_utf8_lossy(&request[..length]).into_owned();
                 let path = request.split(' ').nth(1).unwrap_or_default().to_owned();
+                if path.starts_with("/late") {
+                    // Nothing is ever sent: it ends with the sender.
+                    let _ = released.recv();
+                }
                 let status = if path.starts_with("/missing") { "404 Not Found" } else { "200 OK" };
                 let head = format!("HTTP/1.1 {status}\r\nContent-Length: {}\r\nConnection: close\r\n\r\n", path.len());
                 let _ = stream.write_all(format!("{head}{path}").as_bytes());
                 seen.lock().unwrap().push(path);
             }
         });
-        Server { address, asked }
+        Server { address, asked, late: Some(late) }
+    }
+
+    fn release(&mut self) {
+        self.late = None;
     }
 
     fn take_asked(&self) -> Vec<String> {
@@ -94,6 +105,46 @@ fn a_failed_reading_is_told_at_its_block_without_secrets() {
     assert!(!outcome.stderr.contains("hunter2"), "{}", outcome.stderr);
     let text = stable(&outcome.stderr, &world).replace(&server.address, "http://127.0.0.1:PORT");
     insta::assert_snapshot!(text);
+}
+
+/// In words on standard error, but as an event or a line of Packer's where standard output is made of them.
+#[test]
+fn a_long_wait_is_told() {
+    let mut server = Server::new();
+    let mut world = World::new();
+    world.env("DOCKER_HOST", "unix:///nowhere/docker.sock").env("PKR_VAR_token", "hunter2hunter2");
+    let template = template(&server.address).replace("/one\"", "/late?token=${var.token}\"");
+    world.write("t.pkr.hcl", &format!("variable \"token\" {{\n  sensitive = true\n}}\n{template}"));
+    let start = |arguments: &[&str]| {
+        let mut arguments = arguments.to_vec();
+        arguments.extend(["-only=docker.one", "t.pkr.hcl"]);
+        let mut command = world.command(&arguments);
+        command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
+    };
+    let mut validate = start(&["validate", "-json", "-evaluate-datasources"]);
+    let mut packers = start(&["-machine-readable", "validate", "-evaluate-datasources"]);
+    let mut build = start(&["build", "-json"]);
+
+    let mut words = BufReader::new(validate.stderr.take().unwrap()).lines().map(Result::unwrap);
+    assert_eq!(words.next().as_deref(), Some("waiting for data.http.one"));
+    let mut lines = BufReader::new(packers.stdout.take().unwrap()).lines().map(Result::unwrap);
+    let line = lines.next().unwrap();
+    assert!(line.ends_with(",,ui,say,waiting for data.http.one"), "{line}");
+    let mut events = BufReader::new(build.stdout.take().unwrap()).lines().map(Result::unwrap);
+    let event: serde_json::Value = serde_json::from_str(&events.next().unwrap()).unwrap();
+    assert_eq!((&event["event"], &event["text"]), (&"message".into(), &"waiting for data.http.one".into()));
+
+    server.release();
+    assert_eq!(words.next(), None);
+    let report: serde_json::Value = serde_json::from_reader(validate.stdout.take().unwrap()).unwrap();
+    assert_eq!(report["valid"], true);
+    assert!(lines.next().unwrap().ends_with(",,ui,say,the template is valid"));
+    assert_eq!(lines.next(), None);
+    assert!(!events.any(|line| line.contains("waiting for data.")));
+    // The engine is not there: the build fails.
+    for (child, code) in [(&mut validate, 0), (&mut packers, 0), (&mut build, 4)] {
+        assert_eq!(child.wait().unwrap().code(), Some(code));
+    }
 }
 
 /// A server of OpenSSL's, stopped with the test.

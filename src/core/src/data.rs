@@ -7,6 +7,7 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 
@@ -77,4 +78,14 @@ pub type Done = Box<dyn FnOnce(Result<DataOutputs, Failure>) + Send>;
 pub trait DataReader: Send + Sync + fmt::Debug {
     /// Starts a reading and returns at once; several run side by side.
     fn start(&self, source: Arc<dyn DataSource>, done: Done);
+
+    /// How long the loader waits for an answer before it calls [`DataReader::waiting`].
+    fn patience(&self) -> Duration {
+        Duration::from_secs(3)
+    }
+
+    /// Is told by the loader, once a reading, which data sources it still waits for: `data.TYPE.NAME` each. Returns at once.
+    fn waiting(&self, names: &[String]) {
+        let _ = names;
+    }
 }

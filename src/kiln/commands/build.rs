@@ -35,7 +35,7 @@ pub(crate) async fn run(arguments: &BuildArgs, settings: &Settings) -> Result<u8
 
 async fn build(arguments: &BuildArgs, format: Format, settings: &Settings) -> Result<u8, CliError> {
     let wanted = Wanted { warn_undeclared: arguments.warn_on_undeclared_var, ..Wanted::default() };
-    let mut loaded = load::load_with_data(&arguments.template, wanted, settings).await?;
+    let mut loaded = load::load_with_data(&arguments.template, wanted, settings, format).await?;
     let redactor = Arc::new(load::redactor(&loaded));
     // Mistakes in the template come before those in the surroundings.
     let (kinds, no_engine) = match kinds::all(settings) {

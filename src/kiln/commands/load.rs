@@ -4,7 +4,8 @@ use std::io::Read;
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use kiln_core::{DataReader, Diagnostics, Failure, FailureClass, Redactor};
+use kiln_core::data::Done;
+use kiln_core::{DataReader, DataSource, Diagnostics, Failure, FailureClass, Redactor};
 use kiln_data::RuntimeReader;
 use kiln_template::{ConfigType, DataOptions, LoadOptions, Loaded, UnknownKinds};
 use tokio::runtime::Handle;
@@ -35,19 +36,38 @@ pub(crate) fn load(arguments: &TemplateArgs, wanted: Wanted, settings: &Settings
     load_with(arguments, wanted, settings, None)
 }
 
-/// As [`load()`], and data sources that something needs are read. Runs in a thread of its own, that may wait for them.
+/// As [`load()`], and data sources that something needs are read; a long wait for them is told in the format. Runs in a
+/// thread of its own, that may wait.
 pub(crate) async fn load_with_data(
     arguments: &TemplateArgs,
     wanted: Wanted,
     settings: &Settings,
+    format: Format,
 ) -> Result<Loaded, CliError> {
     let (arguments, settings) = (arguments.clone(), settings.clone());
-    let reader: Arc<dyn DataReader> = Arc::new(RuntimeReader::new(Handle::current()));
+    let reader: Arc<dyn DataReader> = Arc::new(TellingReader { inner: RuntimeReader::new(Handle::current()), format });
     let loading = tokio::task::spawn_blocking(move || load_with(&arguments, wanted, &settings, Some(reader)));
     match loading.await {
         Ok(loaded) => loaded,
         // It is never cancelled, so it panicked: go on doing so.
         Err(error) => std::panic::resume_unwind(error.into_panic()),
+    }
+}
+
+/// Tells the user what is waited for.
+#[derive(Debug)]
+struct TellingReader {
+    inner: RuntimeReader,
+    format: Format,
+}
+
+impl DataReader for TellingReader {
+    fn start(&self, source: Arc<dyn DataSource>, done: Done) {
+        self.inner.start(source, done);
+    }
+
+    fn waiting(&self, names: &[String]) {
+        ui::show_message(self.format, &format!("waiting for {}", names.join(", ")));
     }
 }
 

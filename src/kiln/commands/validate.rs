@@ -22,7 +22,9 @@ pub(crate) fn run(arguments: &ValidateArgs, settings: &Settings) -> Result<u8, C
         syntax_only: arguments.syntax_only,
     };
     let mut loaded = if arguments.evaluate_datasources {
-        super::block_on(load::load_with_data(&arguments.template, wanted, settings))?
+        // With `-json`, standard output is one report.
+        let format = if arguments.json { Format::Human { timestamps: false } } else { Format::of_messages(settings) };
+        super::block_on(load::load_with_data(&arguments.template, wanted, settings, format))?
     } else {
         load::load(&arguments.template, wanted, settings)?
     };

@@ -26,7 +26,7 @@ locals {
   asks nobody), and everything around them is checked as far as that goes. `kiln validate -evaluate-datasources` reads.
 - When an argument is sensitive, all outputs are.
 - A data source that cannot be read is told at its block; if nothing else is wrong, the exit code is 4. Addresses are shown
-  without user, query and fragment.
+  without user, query and fragment. After three seconds without an answer, kiln says which data sources it waits for.
 - Types that kiln does not have (`amazon-ami`, `hcp-packer-version`, ...) are an error, and the rest of the template is checked all
   the same; `validate --allow-unknown-kinds` accepts them, their outputs unknown.
 ";

@@ -160,6 +160,16 @@ pub(crate) fn say(format: Format, text: &str) {
     }
 }
 
+/// Says what kiln does before a run; as an event where events are written.
+pub(crate) fn show_message(format: Format, text: &str) {
+    match format {
+        // Names in a template may hold anything.
+        Format::Human { .. } => show_text(&format!("{}\n", text::tame(text, false))),
+        Format::Json => show_data(&json::line("message", serde_json::json!({ "text": text }))),
+        Format::MachineReadable => show_data(&machine_readable::ui_line("say", text)),
+    }
+}
+
 fn show_data(text: &str) {
     // A reader that went away does not change how the command ends.
     let _ = std::io::stdout().write_all(text.as_bytes());

@@ -20,6 +20,7 @@ mod json_syntax;
 mod locals;
 mod order;
 mod outline;
+mod readings;
 mod repetition;
 mod run;
 mod scope;

@@ -1,14 +1,14 @@
 //! Evaluates nodes of the graph in order; reads data sources side by side.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::mpsc::{Receiver, Sender, channel};
 
-use kiln_core::{DataOutputs, Diagnostic, Diagnostics, Failure, Severity};
+use kiln_core::{Diagnostic, Diagnostics, Failure, Severity};
 use kiln_language::value::{Type, Value};
 
 use super::data::{DataDeclaration, DataWorld, Prepared};
 use super::graph::{Graph, Keep, Node, View};
 use super::order::Order;
+use super::readings::{Outcome, Readings};
 use super::scope::Values;
 
 /// How many data sources are read at one time.
@@ -23,9 +23,6 @@ pub(crate) struct Run<'a> {
     /// Whether data sources are read; else they are checked alone.
     pub(crate) is_needed: bool,
 }
-
-/// The result of a reading, by the node's position in the order; `None` where the reading came to nothing.
-type Answer = (usize, Option<Result<DataOutputs, Failure>>);
 
 /// What waits for what.
 struct Schedule {
@@ -71,10 +68,9 @@ impl Run<'_> {
     /// Gives every node of the order a value.
     pub(crate) fn run(&self, state: &mut dyn Keep) {
         let mut schedule = Schedule::new(self.graph, self.order);
-        let (sender, receiver): (Sender<Answer>, Receiver<Answer>) = channel();
-        let mut in_flight: BTreeMap<usize, Prepared> = BTreeMap::new();
+        let mut readings = Readings::new(self.world.options.reader.as_deref().filter(|_| self.is_needed));
         loop {
-            while in_flight.len() < MOST_READINGS
+            while readings.len() < MOST_READINGS
                 && let Some(position) = schedule.ready.pop_first()
             {
                 let index = self.order.nodes[position];
@@ -90,13 +86,7 @@ impl Run<'_> {
                             let view = View { values: self.values, roots: &roots };
                             Some(local.evaluate(&view, &self.values.functions, state.diagnostics()))
                         }
-                        Node::Data(data) => match self.start(data, position, &sender, state) {
-                            Ok(value) => Some(value),
-                            Err(prepared) => {
-                                in_flight.insert(position, prepared);
-                                None
-                            }
-                        },
+                        Node::Data(data) => self.start(data, position, &mut readings, state),
                     }
                 };
                 let is_wrong = state.diagnostics().items.iter().skip(told).any(Diagnostic::is_error);
@@ -108,12 +98,7 @@ impl Run<'_> {
                     schedule.done(position);
                 }
             }
-            if in_flight.is_empty() {
-                return;
-            }
-            // The sender in this function keeps the channel open.
-            let Ok((position, answer)) = receiver.recv() else { return };
-            let Some(prepared) = in_flight.remove(&position) else { continue };
+            let Some((position, prepared, answer)) = readings.next() else { return };
             let index = self.order.nodes[position];
             let node = &self.graph.nodes[index];
             let value = answered(node, &prepared, answer, state.diagnostics());
@@ -130,63 +115,33 @@ impl Run<'_> {
         Value::unknown(Type::Any).marked(is_sensitive)
     }
 
-    /// The value where it can be told at once, or what a reading is under way for.
+    /// The value where it can be told at once; else a reading is under way.
     fn start(
         &self,
         data: &DataDeclaration,
         position: usize,
-        sender: &Sender<Answer>,
+        readings: &mut Readings<'_>,
         state: &mut dyn Keep,
-    ) -> Result<Value, Prepared> {
+    ) -> Option<Value> {
         let roots = state.roots();
         let values = self.values.with_late(&roots, &data.references());
         let prepared = match data.prepare(&values, self.world, state.diagnostics()) {
             Ok(prepared) => prepared,
-            Err(value) => return Ok(value),
+            Err(value) => return Some(value),
         };
-        let Some(source) = prepared.source.clone() else { return Ok(prepared.unknown()) };
+        let Some(source) = prepared.source.clone() else { return Some(prepared.unknown()) };
         if let Some(outputs) = source.known() {
-            return Ok(prepared.value(&outputs));
+            return Some(prepared.value(&outputs));
         }
-        let Some(reader) = self.world.options.reader.as_ref().filter(|_| self.is_needed) else {
-            return Ok(prepared.unknown());
-        };
-        let mut reply = Reply { sender: sender.clone(), position, is_sent: false };
-        reader.start(source, Box::new(move |outcome| reply.send(Some(outcome))));
-        Err(prepared)
-    }
-}
-
-/// Answers in any case, so that nobody waits in vain.
-struct Reply {
-    sender: Sender<Answer>,
-    position: usize,
-    is_sent: bool,
-}
-
-impl Reply {
-    fn send(&mut self, outcome: Option<Result<DataOutputs, Failure>>) {
-        self.is_sent = true;
-        // Nobody listens any more where the loader is gone.
-        let _ = self.sender.send((self.position, outcome));
-    }
-}
-
-impl Drop for Reply {
-    fn drop(&mut self) {
-        if !self.is_sent {
-            self.send(None);
+        match readings.start(position, data.label(), source, prepared) {
+            Ok(()) => None,
+            Err(unread) => Some(unread.unknown()),
         }
     }
 }
 
 /// The value of a data source after its reading.
-fn answered(
-    node: &Node,
-    prepared: &Prepared,
-    answer: Option<Result<DataOutputs, Failure>>,
-    diagnostics: &mut Diagnostics,
-) -> Value {
+fn answered(node: &Node, prepared: &Prepared, answer: Outcome, diagnostics: &mut Diagnostics) -> Value {
     match (node, answer) {
         (_, Some(Ok(outputs))) => prepared.value(&outputs),
         (Node::Data(data), Some(Err(failure))) => {

@@ -96,6 +96,47 @@ impl DataReader for Threads {
             }
         });
     }
+
+    fn patience(&self) -> Duration {
+        Duration::MAX
+    }
+
+    fn waiting(&self, names: &[String]) {
+        panic!("{names:?} were not given their time");
+    }
+}
+
+/// Readings that are answered when the loader says that it waits: the first time one of them, then all.
+#[derive(Default)]
+struct Late {
+    told: Mutex<Vec<String>>,
+    held: Mutex<Vec<Done>>,
+}
+
+impl std::fmt::Debug for Late {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.debug_struct("Late").finish_non_exhaustive()
+    }
+}
+
+impl DataReader for Late {
+    fn start(&self, _: Arc<dyn DataSource>, done: Done) {
+        self.held.lock().unwrap().push(done);
+    }
+
+    fn patience(&self) -> Duration {
+        Duration::from_millis(1)
+    }
+
+    fn waiting(&self, names: &[String]) {
+        let mut told = self.told.lock().unwrap();
+        told.push(names.join(" "));
+        let mut held = self.held.lock().unwrap();
+        let answered = if told.len() == 1 { 1 } else { held.len() };
+        for done in held.drain(..answered) {
+            done(Ok(json!({ "value": "late" }).as_object().unwrap().clone()));
+        }
+    }
 }
 
 /// Readings come to nothing.
@@ -297,6 +338,33 @@ fn independent_data_sources_are_read_side_by_side() {
     assert!(plan(&loaded).builds.is_empty());
     assert_eq!(read_keys(&store).len(), 12);
     assert!(start.elapsed() < Duration::from_millis(1_200), "{:?}", start.elapsed());
+}
+
+#[test]
+fn a_long_wait_is_told_once_a_reading() {
+    let text = r#"
+data "store" "a" {
+  key = "a"
+}
+data "store" "b" {
+  key = "b"
+}
+data "store" "after" {
+  key = data.store.a.value
+}
+locals {
+  all = "${data.store.after.value} ${data.store.b.value}"
+}
+build {
+  name    = local.all
+  sources = []
+}
+"#;
+    let (mut fixture, _) = with_store(text);
+    let reader = Arc::new(Late::default());
+    fixture.options.data.reader = Some(reader.clone());
+    assert_eq!(local(&fixture.load(), "all"), "\"late late\"");
+    assert_eq!(*reader.told.lock().unwrap(), ["data.store.a data.store.b", "data.store.after"]);
 }
 
 #[test]
