@@ -75,6 +75,9 @@ pub enum EventKind {
         total: usize,
         /// The provisioner's kind.
         kind: String,
+        /// Its `name`, where given.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        name: Option<String>,
         /// What it does, in a few words.
         title: String,
         /// `file:line` in the template.
@@ -256,7 +259,10 @@ impl Events {
         };
         match kind {
             EventKind::RunStarted { builds, .. } => builds.iter_mut().for_each(redact),
-            EventKind::StepStarted { title, .. } => redact(title),
+            EventKind::StepStarted { name, title, .. } => {
+                name.iter_mut().for_each(redact);
+                redact(title);
+            }
             EventKind::Message { text } | EventKind::Warning { text } => redact(text),
             EventKind::Error { text, hints } => {
                 redact(text);

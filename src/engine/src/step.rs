@@ -28,7 +28,9 @@ impl BuildRun {
         let bound = step.component.bind(component, &self.binding(&facts));
         let title = bound.as_ref().map_or_else(|_| step.title(), |provisioner| provisioner.title());
         let kind = component.kind.clone();
-        self.events.emit(EventKind::StepStarted { index, total, kind: kind.clone(), title, place: step.place.clone() });
+        let name = component.name.clone().filter(|name| !name.is_empty());
+        let place = step.place.clone();
+        self.events.emit(EventKind::StepStarted { index, total, kind: kind.clone(), name, title, place });
         let started = Instant::now();
         let result = match bound {
             Ok(provisioner) => self.tries(step, provisioner.as_ref(), facts, machine).await,

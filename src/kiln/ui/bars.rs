@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use indicatif::{HumanBytes, ProgressBar, ProgressStyle};
 use kiln_core::{Event, EventKind};
 
+use super::human::called;
 use super::screen::Screen;
 use super::text::tame;
 
@@ -111,9 +112,10 @@ impl Bars {
 impl Row {
     fn update(&mut self, kind: &EventKind) {
         match kind {
-            EventKind::StepStarted { index, total, kind, title, .. } => {
+            EventKind::StepStarted { index, total, kind, name, title, .. } => {
                 self.transfers.clear();
-                self.bar.set_message(tame(&format!("[{index}/{total}] {kind}: {title}"), false));
+                let step = called(kind, name.as_deref());
+                self.bar.set_message(tame(&format!("[{index}/{total}] {step}: {title}"), false));
             }
             EventKind::PostProcessorStarted { kind, .. } => {
                 self.transfers.clear();

@@ -70,8 +70,8 @@ impl LineFormat {
         let said = |text: &str| text.lines().map(|line| format!("==> {build}: {line}")).collect::<Vec<_>>();
         let lines = match &event.kind {
             EventKind::BuildStarted { builder } => said(&format!("building with `{builder}`")),
-            EventKind::StepStarted { index, total, kind, title, place } => {
-                said(&format!("[{index}/{total}] {kind}: {title} ({place})"))
+            EventKind::StepStarted { index, total, kind, name, title, place } => {
+                said(&format!("[{index}/{total}] {}: {title} ({place})", called(kind, name.as_deref())))
             }
             EventKind::StepFinished { index, outcome, seconds } => match outcome {
                 Outcome::Succeeded if *seconds < 1.0 => Vec::new(),
@@ -157,6 +157,14 @@ impl LineFormat {
     }
 }
 
+/// A step's kind, with its name where it has one; on one line.
+pub(super) fn called(kind: &str, name: Option<&str>) -> String {
+    match name {
+        Some(name) => format!("{kind} \"{}\"", name.split_whitespace().collect::<Vec<_>>().join(" ")),
+        None => kind.to_owned(),
+    }
+}
+
 /// A wall time in seconds, for people.
 pub(super) fn wall(seconds: f64) -> String {
     duration::display(Duration::try_from_secs_f64(seconds).unwrap_or_default())
@@ -198,6 +206,21 @@ mod tests {
         let line = |stream| EventKind::Output { stream, line: "text".into() };
         assert_eq!(format.format(&event(Some("docker.a"), line(Stream::Stdout))), "    docker.a: text\n");
         assert_eq!(format.format(&event(Some("docker.a"), line(Stream::Stderr))), "    docker.a 2> text\n");
+    }
+
+    #[test]
+    fn a_step_is_called_by_its_name() {
+        let mut format = LineFormat::default();
+        let mut line = |name: Option<&str>| {
+            let (kind, title, place) = ("shell".into(), "1 inline command".into(), "a.pkr.hcl:17".into());
+            let kind = EventKind::StepStarted { index: 2, total: 3, kind, name: name.map(Into::into), title, place };
+            format.format(&event(Some("docker.a"), kind))
+        };
+        insta::assert_snapshot!([None, Some("install curl"), Some("two\nlines")].map(&mut line).concat(), @r#"
+        ==> docker.a: [2/3] shell: 1 inline command (a.pkr.hcl:17)
+        ==> docker.a: [2/3] shell "install curl": 1 inline command (a.pkr.hcl:17)
+        ==> docker.a: [2/3] shell "two lines": 1 inline command (a.pkr.hcl:17)
+        "#);
     }
 
     #[test]

@@ -185,7 +185,7 @@ pub const PROVISIONER: Schema = Schema {
     title: "a `provisioner` block",
     doc: "A step. Its label is its type; what it takes beside these, its type says: see [provisioners](provisioners.md).",
     fields: &[
-        Field::string("name", "What it is called."),
+        Field::string("name", "What it is called; output shows it beside the type."),
         Field::strings("only", "Only for these sources: `TYPE.NAME`."),
         Field::strings("except", "Not for these sources."),
         Field::duration("pause_before", "Wait before it."),

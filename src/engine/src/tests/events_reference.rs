@@ -35,6 +35,7 @@ fn samples() -> Vec<EventKind> {
             index: 2,
             total: 3,
             kind: "shell".into(),
+            name: Some("packages".into()),
             title: "scripts/apt.sh".into(),
             place: "worker.pkr.hcl:12".into(),
         },

@@ -207,7 +207,7 @@ fn in_few_words(event: &Event) -> String {
     match &event.kind {
         EventKind::RunStarted { builds, .. } => format!("run started: {}", builds.join(", ")),
         EventKind::BuildStarted { builder } => format!("build started: {builder}"),
-        EventKind::StepStarted { index, total, kind, title, place } => {
+        EventKind::StepStarted { index, total, kind, title, place, .. } => {
             format!("step {index}/{total} started: {kind} {title} {place}")
         }
         EventKind::StepFinished { index, outcome, .. } => format!("step {index} {outcome:?}"),

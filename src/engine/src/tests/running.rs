@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use kiln_core::event::Outcome;
-use kiln_core::{FailureClass, Value};
+use kiln_core::{EventKind, FailureClass, Value};
 
 use super::fakes::Act;
 use super::harness::{Harness, build, component, maker, post, step, step_with, text};
@@ -98,6 +98,26 @@ async fn secrets_of_plan_arguments_and_machine_are_hidden() {
     for secret in ["hunter2", "s3cret", "of-the-plan"] {
         assert!(!harness.reporter.as_json().contains(secret), "{secret} is shown");
     }
+}
+
+#[tokio::test]
+async fn a_step_is_told_with_its_name_and_without_the_secret_in_it() {
+    let mut spec = build("worker");
+    let named = |at: usize, name: Option<&str>| {
+        let mut step = step("one", at);
+        step.component.name = name.map(Into::into);
+        step
+    };
+    spec.steps = vec![named(3, None), named(4, Some("install curl")), named(5, Some("for s3cret")), named(6, Some(""))];
+    let mut harness = Harness::new(vec![spec]);
+    harness.plan.secrets = vec!["s3cret".into()];
+    harness.run().await;
+    let names = harness.reporter.events().into_iter().filter_map(|event| match event.kind {
+        EventKind::StepStarted { name, .. } => Some(name),
+        _ => None,
+    });
+    let shown: Vec<Option<String>> = names.collect();
+    assert_eq!(shown, [None, Some("install curl".to_owned()), Some("for <sensitive>".to_owned()), None]);
 }
 
 #[tokio::test(start_paused = true)]

@@ -13,6 +13,7 @@ use super::dynamic::ExpandedBlock;
 use super::repetition::{self, Purpose, Repetition, refers_to_each};
 use super::scope::{Bindings, Overlay, Values};
 use super::to_config::literal_elements;
+use super::variables::collect_secrets;
 
 /// Arguments of a provisioner that are the template's.
 pub(crate) const STEP_ARGUMENTS: [&str; 10] = [
@@ -238,6 +239,8 @@ impl<'a> Arguments<'a> {
         if value.is_null() {
             return None;
         }
+        // Names are shown; a text that derives from a secret is known to nobody yet.
+        collect_secrets(&value, false, &mut self.diagnostics.secrets);
         match convert(&value, kind) {
             Ok(value) => Some((attribute, value)),
             Err(error) => {

@@ -63,6 +63,33 @@ fn an_untyped_variable_takes_a_longer_list_than_its_default() {
     assert_eq!(value(&fixture.load(), "l"), "[\n  \"b\",\n  3,\n]");
 }
 
+/// Names are shown, and nothing else evaluates them.
+#[test]
+fn what_a_name_makes_of_a_secret_is_a_secret() {
+    let text = r#"
+variable "token" {
+  sensitive = true
+  default   = "hunter2"
+}
+source "docker" "a" {}
+build {
+  sources = ["docker.a"]
+  provisioner "shell" {
+    name = upper(var.token)
+  }
+  post-processor "manifest" {
+    name = "of ${title(var.token)}"
+  }
+}
+"#;
+    let loaded = Fixture::file(text).load();
+    let plan = plan(&loaded);
+    assert_eq!(plan.builds[0].steps[0].component.name.as_deref(), Some("HUNTER2"));
+    for secret in ["HUNTER2", "Hunter2"] {
+        assert!(plan.secrets.iter().any(|known| known == secret), "{:?}", plan.secrets);
+    }
+}
+
 #[test]
 fn secrets_are_collected_in_depth_and_through_locals() {
     let text = r#"
