@@ -179,6 +179,15 @@ fn sources(directory: &Path) -> Vec<PathBuf> {
     found
 }
 
+const SECRETS_IN_IMAGES: &str = "
+## Secrets
+
+Whoever has an image can read its configuration and its history. `validate` and `build` warn where a sensitive value would
+stand there: in `changes`, `message` and `author`, in `-e`, `--label` and the command of `run_command`, with `commit = true`;
+likewise in the `changes` of [`docker-import`](post-processors.md#docker-import). Hand it to a step by `env` instead: that is
+gone when the step ends. An exported root file system has no configuration, and `discard` leaves no image.
+";
+
 #[test]
 fn the_docker_source_is_documented() {
     let settings = crate::settings::Settings::for_tests();
@@ -203,6 +212,7 @@ fn the_docker_source_is_documented() {
         }
     }
     let names: Vec<String> = without_effect.iter().map(|field| format!("`{}`", field.name)).collect();
+    page.push_str(SECRETS_IN_IMAGES);
     page.push_str(
         "\n## Of other communicators\n\nAccepted for templates that serve several sources; without effect here:\n",
     );

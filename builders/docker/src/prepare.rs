@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use kiln_core::{Builder, BuilderKind, Decoded, Diagnostic, Diagnostics, PrepareContext, Schema, TextScope, suggest};
+use kiln_docker::secret_in_image;
 use kiln_gotemplate::{Data, Rendered, Scope, render};
 
 use crate::DockerSettings;
@@ -56,7 +57,8 @@ impl BuilderKind for DockerBuilderKind {
         check.unavailable();
         check.login(context);
         let changes = check.changes();
-        check.run_command(&self.settings, context);
+        let kept_words = check.run_command(&self.settings, context);
+        check.secrets(&kept_words);
         check.without_effect();
         let is_wrong = check.found.has_errors();
         diagnostics.extend(check.found);
@@ -199,10 +201,22 @@ impl Check<'_> {
         changes
     }
 
-    /// Reads `run_command` with a made-up image, only to find its mistakes.
-    fn run_command(&mut self, settings: &DockerSettings, context: &PrepareContext) {
-        if self.config.run_command.is_empty() || self.decoded.is_unknown("run_command") {
+    /// A commit keeps these for everybody who has the image; an export has the files alone.
+    fn secrets(&mut self, kept_words: &[usize]) {
+        if !self.config.commit {
             return;
+        }
+        let changes = (0..self.config.changes.len()).map(|index| format!("changes[{index}]"));
+        let words = kept_words.iter().map(|index| format!("run_command[{index}]"));
+        let texts = ["author", "message"].map(str::to_owned);
+        let paths: Vec<String> = changes.chain(words).chain(texts).collect();
+        self.found.extend(paths.iter().filter_map(|path| secret_in_image(self.decoded, path)));
+    }
+
+    /// Reads `run_command` with a made-up image, only to find its mistakes, and the words that a commit keeps.
+    fn run_command(&mut self, settings: &DockerSettings, context: &PrepareContext) -> Vec<usize> {
+        if self.config.run_command.is_empty() || self.decoded.is_unknown("run_command") {
+            return Vec::new();
         }
         let text = TextScope::default();
         let scope = Scope {
@@ -214,22 +228,33 @@ impl Check<'_> {
         };
         let data = BTreeMap::from([("Image".to_owned(), Data::Text("image".to_owned()))]);
         let mut words = Vec::new();
+        let mut is_known = true;
+        let mut unknown = |word: &String| {
+            is_known = false;
+            word.clone()
+        };
         for (index, word) in self.config.run_command.iter().enumerate() {
-            match render(word, &scope, &data) {
-                Ok(Rendered::Text(word)) => words.push(word),
+            words.push(match render(word, &scope, &data) {
+                Ok(Rendered::Text(word)) => word,
                 // `{{build}}` and `{{user}}` depend on what is not known here.
-                Ok(Rendered::Unknown) => return,
-                Err(_) if word.contains("user") => return,
+                Ok(Rendered::Unknown) => unknown(word),
+                Err(_) if word.contains("user") => unknown(word),
                 Err(error) => {
                     let title = format!("`run_command[{index}]`: {error}");
                     self.error(&format!("run_command[{index}]"), title, None);
-                    return;
+                    return Vec::new();
                 }
-            }
+            });
         }
         let host = HostScope { environment: &settings.credentials.environment, home: settings.home.as_deref() };
-        if let Err(error) = run_command::parse(&words, host) {
-            self.error(&format!("run_command[{}]", error.index), error.message, error.help);
+        match run_command::parse(&words, host) {
+            Ok(run) => run.kept_words,
+            Err(error) => {
+                if is_known {
+                    self.error(&format!("run_command[{}]", error.index), error.message, error.help);
+                }
+                Vec::new()
+            }
         }
     }
 

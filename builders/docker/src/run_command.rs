@@ -36,6 +36,8 @@ pub(crate) struct RunCommand {
     pub(crate) entrypoint: Option<String>,
     pub(crate) command: Vec<String>,
     pub(crate) config: ContainerCreateBody,
+    /// The words that a commit takes over: into the image's environment and labels, and the command into its history.
+    pub(crate) kept_words: Vec<usize>,
 }
 
 /// Flags that are switches, by all their names.
@@ -125,6 +127,7 @@ pub(crate) fn parse(words: &[String], scope: HostScope<'_>) -> Result<RunCommand
     let mut run = parser.run;
     run.image.clone_from(image);
     run.command = words[parser.next + 1..].to_vec();
+    run.kept_words.extend(parser.next + 1..words.len());
     Ok(run)
 }
 
@@ -227,6 +230,10 @@ impl Parser<'_> {
     }
 
     fn value(&mut self, name: &str, value: &str) -> Result<(), String> {
+        if matches!(name, "env" | "label") {
+            // The word that was read last, be it the flag's own or the one behind it.
+            self.run.kept_words.push(self.next - 1);
+        }
         let owned = || Some(value.to_owned());
         let push = |list: &mut Option<Vec<String>>| list.get_or_insert_default().push(value.to_owned());
         match name {

@@ -8,6 +8,7 @@ use kiln_core::{
     PostProcessorKind, PrepareContext, Processed, Schema,
 };
 use kiln_docker::engine::ImportOptions;
+use kiln_docker::secret_in_image;
 use kiln_docker::undo::seconds_since_epoch;
 use kiln_registry::Reference;
 use serde::Deserialize;
@@ -71,6 +72,8 @@ impl PostProcessorKind for DockerImportKind {
     ) -> Option<Arc<dyn PostProcessor>> {
         let arguments: Arguments = prepare::read(config, diagnostics)?;
         prepare::warn_unused(config, "docker_path", prepare::DOCKER_PATH_UNUSED, diagnostics);
+        let changes = (0..arguments.changes.len()).map(|index| format!("changes[{index}]"));
+        diagnostics.extend(changes.filter_map(|path| secret_in_image(config, &path)));
         let repository = prepare::repository(config, &arguments.repository, context, diagnostics);
         let mut is_right = repository.is_some() || config.is_unknown("repository");
         let tag = arguments.tag.filter(|tag| !tag.is_empty());
@@ -155,7 +158,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::test_support::{Bench, files_artifact, image_artifact, processor, provider, titles_of};
+    use crate::test_support::{self, Bench, files_artifact, image_artifact, processor, provider, titles_of};
 
     #[tokio::test]
     async fn a_tar_becomes_a_named_image() {
@@ -197,6 +200,21 @@ mod tests {
             assert_eq!(failure.hints.len(), 1);
         }
         assert!(engine.calls().is_empty());
+    }
+
+    #[test]
+    fn a_secret_in_the_images_configuration_is_a_warning() {
+        let kind = DockerImportKind { engine: provider(&Arc::new(FakeEngine::new())) };
+        let arguments = kiln_testkit::Arguments::new(json!({"repository": "a", "changes": ["USER a", "ENV TOKEN=x"]}));
+        for (path, place) in [("changes[1]", "\"ENV TOKEN=x\""), ("changes", "[\"USER a\", \"ENV TOKEN=x\", ]")] {
+            let (prepared, diagnostics) = test_support::prepare(&kind, arguments.clone().sensitive(path));
+            assert!(prepared.is_some());
+            let [warning] = diagnostics.items.as_slice() else { panic!("{diagnostics:?}") };
+            assert_eq!(warning.title, "a sensitive value would stand in the image for everyone to read");
+            assert_eq!(arguments.text_at(warning.primary.as_ref().unwrap().span), place);
+        }
+        let (_, diagnostics) = test_support::prepare(&kind, arguments.sensitive("repository"));
+        assert!(diagnostics.is_empty(), "{diagnostics:?}");
     }
 
     #[test]

@@ -13,7 +13,7 @@ use crate::context::prepare_context;
 
 /// The arguments of a component. Behind them stands a text with one line `name = VALUE` per argument, so that a place in
 /// a diagnostic can be read back with [`Arguments::text_at`].
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Arguments {
     json: Json,
     is_weak: bool,

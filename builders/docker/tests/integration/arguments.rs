@@ -9,7 +9,10 @@ use serde_json::{Value, json};
 use crate::support::prepare;
 
 fn mistakes(arguments: Value) -> Vec<(String, String)> {
-    let arguments = Arguments::new(arguments);
+    mistakes_in(Arguments::new(arguments))
+}
+
+fn mistakes_in(arguments: Arguments) -> Vec<(String, String)> {
     let (builder, diagnostics) = prepare(Arc::new(FakeEngine::new()), &arguments);
     assert!(builder.is_some() || diagnostics.has_errors());
     diagnostics
@@ -40,6 +43,29 @@ fn exactly_one_base_and_one_result() {
         "a docker source takes one of `commit`, `discard` and `export_path`"
     );
     assert!(mistakes(json!({ "image": "a", "export_path": "x.tar" })).is_empty());
+}
+
+/// What of a source stands in the image's configuration and history, and nothing else.
+#[test]
+fn a_secret_that_would_stand_in_the_image_is_a_warning() {
+    let places = |result: &str, paths: &[&str]| -> Vec<String> {
+        let mut arguments = json!({
+            "image": "a", "changes": ["USER a", "ENV TOKEN=x"], "author": "y", "message": "z",
+            "run_command": ["-d", "-e", "A=1", "--label=b=2", "-v", "/c:/c", "-leD={{user `d`}}", "{{.Image}}", "sh"],
+        });
+        arguments[result] = if result == "export_path" { "x.tar".into() } else { true.into() };
+        let arguments = paths.iter().fold(Arguments::new(arguments), |arguments, path| arguments.sensitive(path));
+        let titled = "a sensitive value would stand in the image for everyone to read";
+        mistakes_in(arguments).into_iter().filter(|(title, _)| title == titled).map(|(_, place)| place).collect()
+    };
+    let words = ["image", "run_command[2]", "run_command[3]", "run_command[5]", "run_command[6]", "run_command[8]"];
+    assert_eq!(places("commit", &words), ["\"A=1\"", "\"--label=b=2\"", "\"-leD={{user `d`}}\"", "\"sh\""]);
+    let texts = ["changes[1]", "author", "message"];
+    assert_eq!(places("commit", &texts), ["\"ENV TOKEN=x\"", "\"y\"", "\"z\""]);
+    assert_eq!(places("commit", &["changes"]), ["[\"USER a\", \"ENV TOKEN=x\", ]"]);
+    assert!(places("commit", &[]).is_empty());
+    let all = [&words[..], &texts].concat();
+    assert!(places("discard", &all).is_empty() && places("export_path", &all).is_empty());
 }
 
 #[test]
