@@ -150,7 +150,7 @@ impl DockerMachine {
             builder_id: COMMITTED.to_owned(),
             id: id.clone(),
             description: format!("Imported Docker image: {id}"),
-            content: Content::Image(Image { id, tags: Vec::new(), digest: None }),
+            content: Content::Image(Image { id, tags: Vec::new(), digest: None, layout: None }),
             owner: Some(Arc::new(Owner { engine: Arc::clone(&self.engine) })),
         })
     }

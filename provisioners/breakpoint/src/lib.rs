@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use kiln_core::{
-    BuildContext, Decoded, Diagnostics, Failure, Field, Machine, PrepareContext, Provisioner, ProvisionerKind, Schema,
+    BuildContext, Caching, Decoded, Diagnostics, Failure, Field, Machine, PrepareContext, Provisioner, ProvisionerKind,
+    Schema,
 };
 use serde::Deserialize;
 
@@ -74,8 +75,8 @@ impl Provisioner for Breakpoint {
     }
 
     /// A restored step would not hold the build.
-    fn is_cacheable(&self) -> bool {
-        false
+    fn caching(&self) -> Caching {
+        Caching::Outside
     }
 
     async fn provision(&self, machine: &dyn Machine, context: &BuildContext) -> Result<(), Failure> {
@@ -114,7 +115,7 @@ mod tests {
     async fn it_asks_and_goes_on_after_enter() {
         let context = context().prompt(FixedPrompt::answering([""])).build();
         let step = breakpoint(json!({ "note": "look" }));
-        assert_eq!((step.title().as_str(), step.is_cacheable()), ("look", false));
+        assert_eq!((step.title().as_str(), step.caching()), ("look", Caching::Outside));
         step.provision(&FakeMachine::new(), &context).await.unwrap();
         assert_eq!(context.prompt.questions(), ["Press Enter to continue."]);
         let messages = ["held at breakpoint \"look\"", "to look at the machine: enter the fake machine"];

@@ -9,8 +9,8 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use kiln_core::communicator::{CommunicatorError, NullSink};
 use kiln_core::{
-    BuildContext, Command, Communicator, Decoded, Diagnostic, Diagnostics, Failure, Field, FieldType, Machine, Payload,
-    PrepareContext, Provisioner, ProvisionerKind, Schema, suggest,
+    BuildContext, Caching, Command, Communicator, Decoded, Diagnostic, Diagnostics, Failure, Field, FieldType, Machine,
+    Payload, PrepareContext, Provisioner, ProvisionerKind, Schema, suggest,
 };
 use serde::Deserialize;
 
@@ -73,7 +73,6 @@ struct FileStep {
     origin: Origin,
     destination: String,
     is_download: bool,
-    is_generated: bool,
 }
 
 /// Why a file was not moved.
@@ -121,7 +120,7 @@ impl ProvisionerKind for FileKind {
         if is_empty || (is_download && name == "content") {
             return None;
         }
-        let step = FileStep { origin, destination: read.destination, is_download, is_generated: read.generated };
+        let step = FileStep { origin, destination: read.destination, is_download };
         Some(Arc::new(step))
     }
 }
@@ -245,9 +244,13 @@ impl Provisioner for FileStep {
         }
     }
 
-    /// A download is for this host, which no snapshot restores; a generated source may not be what it was.
-    fn is_cacheable(&self) -> bool {
-        !self.is_download && !self.is_generated
+    /// A download is for this host, which no snapshot restores. A generated source is there when its turn comes.
+    fn caching(&self) -> Caching {
+        if self.is_download { Caching::Outside } else { Caching::Restorable }
+    }
+
+    fn path_arguments(&self) -> &'static [&'static str] {
+        &["source", "sources"]
     }
 
     async fn provision(&self, machine: &dyn Machine, context: &BuildContext) -> Result<(), Failure> {

@@ -91,7 +91,7 @@ async fn downloads_follow_the_same_rules() {
         ("/var/log/apt", "plain"),
     ] {
         let step = file(json!({ "source": source, "destination": path(&context, to), "direction": "download" }));
-        assert!(!step.is_cacheable() && step.input_files().is_empty());
+        assert!(step.caching() == Caching::Outside && step.input_files().is_empty());
         step.provision(&machine, &context).await.unwrap();
     }
     for (name, content) in [
@@ -122,7 +122,7 @@ async fn failures_name_both_ends() {
         "cannot upload the content to `/x`: cannot upload to /x on the machine: scripted: refused"
     );
     let step = file(json!({ "source": path(&context, "later"), "destination": "/x", "generated": true }));
-    assert!(!step.is_cacheable());
+    assert_eq!(step.caching(), Caching::Restorable);
     let failure = step.provision(&machine, &context).await.unwrap_err();
     assert!(failure.to_string().starts_with("cannot read `"), "{failure}");
 }
@@ -149,7 +149,7 @@ fn titles_and_inputs() {
     let step = file(json!({ "source": motd, "destination": "/etc/" }));
     assert_eq!(step.title(), format!("{motd} -> /etc/"));
     assert_eq!(step.input_files(), [PathBuf::from(&motd)]);
-    assert!(step.is_cacheable());
+    assert_eq!(step.caching(), Caching::Restorable);
     let step = file(json!({ "sources": [motd, conf], "destination": "/etc/" }));
     assert_eq!(step.title(), format!("{motd} and 1 more -> /etc/"));
     assert_eq!(file(json!({ "content": "x", "destination": "/y" })).title(), "content -> /y");

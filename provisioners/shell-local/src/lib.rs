@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use kiln_core::{
-    BuildContext, Decoded, Diagnostics, Failure, Machine, PrepareContext, Provisioner, ProvisionerKind, Schema,
+    BuildContext, Caching, Decoded, Diagnostics, Failure, Machine, PrepareContext, Provisioner, ProvisionerKind, Schema,
 };
 use kiln_transport::LocalCommunicator;
 use kiln_transport::local_script::{FIELDS, LocalData, LocalScript};
@@ -57,8 +57,8 @@ impl Provisioner for ShellLocal {
         self.0.input_files()
     }
 
-    fn is_cacheable(&self) -> bool {
-        false
+    fn caching(&self) -> Caching {
+        Caching::Outside
     }
 
     async fn provision(&self, _machine: &dyn Machine, context: &BuildContext) -> Result<(), Failure> {
@@ -89,7 +89,7 @@ mod tests {
             "inline": ["echo \"$PACKER_BUILD_NAME has $TOKEN\"", "false", "echo not reached"],
             "env": { "TOKEN": "hunter22" }, "valid_exit_codes": [1],
         }));
-        assert_eq!((step.title().as_str(), step.is_cacheable()), ("3 local commands", false));
+        assert_eq!((step.title().as_str(), step.caching()), ("3 local commands", Caching::Outside));
         step.provision(&machine, &context).await.unwrap();
         assert_eq!(context.reporter.output(), ["worker has <sensitive>"]);
         assert!(machine.communicator.calls().is_empty());

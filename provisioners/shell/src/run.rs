@@ -70,6 +70,10 @@ impl Provisioner for Shell {
         self.source.files()
     }
 
+    fn path_arguments(&self) -> &'static [&'static str] {
+        &["script", "scripts"]
+    }
+
     async fn provision(&self, machine: &dyn Machine, context: &BuildContext) -> Result<(), Failure> {
         let environment = self.environment.complete(context, &BTreeMap::new());
         let path = self.path_on_machine();

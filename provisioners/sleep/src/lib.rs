@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use kiln_core::{
-    BuildContext, Decoded, Diagnostics, Failure, Field, Machine, PrepareContext, Provisioner, ProvisionerKind, Schema,
-    duration,
+    BuildContext, Caching, Decoded, Diagnostics, Failure, Field, Machine, PrepareContext, Provisioner, ProvisionerKind,
+    Schema, duration,
 };
 use serde::Deserialize;
 
@@ -63,6 +63,10 @@ impl Provisioner for Sleep {
         self.duration.map(duration::display).unwrap_or_default()
     }
 
+    fn caching(&self) -> Caching {
+        Caching::Passing
+    }
+
     async fn provision(&self, _machine: &dyn Machine, context: &BuildContext) -> Result<(), Failure> {
         tokio::select! {
             biased;
@@ -88,7 +92,7 @@ mod tests {
         let (context, machine) = (context().build(), FakeMachine::new());
         let begin = tokio::time::Instant::now();
         let step = sleep("1m30s");
-        assert_eq!((step.title().as_str(), step.is_cacheable()), ("1m 30s", true));
+        assert_eq!((step.title().as_str(), step.caching()), ("1m 30s", Caching::Passing));
         step.provision(&machine, &context).await.unwrap();
         assert_eq!(begin.elapsed(), Duration::from_secs(90));
         assert!(machine.communicator.calls().is_empty());

@@ -9,21 +9,23 @@ use crate::context::BuildContext;
 use crate::event::ArtifactSummary;
 use crate::failure::Failure;
 
-/// A container image in an engine's store.
+/// A container image: in an engine's store, or in an OCI layout of this host.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Image {
     /// `sha256:...`, the id of its config.
     pub id: String,
     /// Names it bears, in the order given, each once; they accumulate along a chain of post-processors.
     pub tags: Vec<String>,
-    /// `sha256:...` of the manifest in a registry, after a push.
+    /// `sha256:...` of the manifest: in a registry after a push; of an image in a layout always.
     pub digest: Option<String>,
+    /// The OCI layout that holds it, named by its digest; `None` for an image in an engine's store.
+    pub layout: Option<PathBuf>,
 }
 
 /// What kind of thing it is.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Content {
-    /// An image in an engine's store.
+    /// An image.
     Image(Image),
     /// Files on this host.
     Files(Vec<PathBuf>),

@@ -196,6 +196,16 @@ pub enum CommunicatorError {
     },
 }
 
+/// A person's terminal, for [`Communicator::interact`]. Bytes go both ways unchanged; the caller has put it into raw mode.
+pub struct Terminal {
+    /// What is typed.
+    pub input: Box<dyn tokio::io::AsyncRead + Send + Unpin>,
+    /// What is shown.
+    pub output: Box<dyn tokio::io::AsyncWrite + Send + Unpin>,
+    /// Its size in columns and rows, now and whenever that changes.
+    pub size: tokio::sync::watch::Receiver<(u16, u16)>,
+}
+
 /// Runs commands on a machine and moves files; everything streams. Dropping a future ends the transfer, and the command
 /// as far as the transport can; what it cannot end that way, [`Communicator::end_dropped`] ends.
 #[async_trait]
@@ -218,6 +228,13 @@ pub trait Communicator: Send + Sync {
     /// Downloads. A file: `to` is its new path. A directory: as for uploads, a trailing `/` on `from` means "its content".
     /// Missing parents are created; nothing lands outside `to`, whatever the machine sends.
     async fn download(&self, from: &str, to: &Path) -> Result<Downloaded, CommunicatorError>;
+
+    /// Runs a command on a pseudo terminal that a person sits at.
+    async fn interact(&self, command: &Command, terminal: Terminal) -> Result<ExitStatus, CommunicatorError> {
+        let _ = (command, terminal);
+        let source = "this machine has no interactive terminal".into();
+        Err(CommunicatorError::Transport { action: "open a terminal".to_owned(), source })
+    }
 
     /// Ends the commands that still run although the futures of their calls were dropped, and all that they started. For
     /// transports where dropping does not end a command by itself.

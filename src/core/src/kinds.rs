@@ -6,6 +6,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 
 use crate::artifact::Artifact;
+use crate::cache::{Kept, Key, Snapshots, StateInfo};
 use crate::communicator::Communicator;
 use crate::context::BuildContext;
 use crate::data::DataSourceKind;
@@ -71,6 +72,11 @@ pub enum Launched {
 pub trait Builder: Send + Sync {
     /// Starts the base machine. Notes every undo in the journal first; on failure, what it started is gone again.
     async fn launch(&self, context: &BuildContext) -> Result<Launched, Failure>;
+
+    /// How states of its machines are kept and restored; `None` for a builder without a step cache.
+    fn snapshots(&self) -> Option<&dyn Snapshots> {
+        None
+    }
 }
 
 /// A machine that runs.
@@ -89,6 +95,18 @@ pub trait Machine: Send + Sync {
 
     /// Removes it and what belongs to it. Always called, safe to repeat.
     async fn destroy(&self, context: &BuildContext) -> Result<(), Failure>;
+
+    /// Keeps its present state under a key, and goes on from there. The state before it was kept under `info.parent`, or
+    /// is where the machine was restored from. Nothing half kept is ever found, whatever interrupts this.
+    async fn keep(&self, key: &Key, info: &StateInfo, context: &BuildContext) -> Result<Kept, Failure> {
+        let _ = (key, info, context);
+        Ok(Kept::NotWorth("this builder keeps no states"))
+    }
+
+    /// A directory of the machine that is held in memory and is never part of its state, for secrets of a step.
+    fn secrets_directory(&self) -> Option<&str> {
+        None
+    }
 
     /// How a person gets into it, for `-on-error=abort` and `-debug`: `docker exec -it kiln-... sh`.
     fn enter_hint(&self) -> Option<String> {
@@ -110,6 +128,18 @@ pub trait ProvisionerKind: Send + Sync {
     ) -> Option<Arc<dyn Provisioner>>;
 }
 
+/// What the step cache may do with a provisioner.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Caching {
+    /// Its result depends on the machine and its inputs alone: it may be restored instead of run.
+    Restorable,
+    /// It reaches outside and leaves the machine as it is (a download, a command on this host, a pause for a person): it
+    /// always runs, at its place, and does not enter the key of what comes after.
+    Outside,
+    /// It only passes time for what runs before and after it: left out where the step before it is restored.
+    Passing,
+}
+
 /// A configured provisioner.
 #[async_trait]
 pub trait Provisioner: Send + Sync {
@@ -121,9 +151,15 @@ pub trait Provisioner: Send + Sync {
         Vec::new()
     }
 
-    /// Whether its result depends on the machine and its inputs alone, so that it may be restored instead of run.
-    fn is_cacheable(&self) -> bool {
-        true
+    /// What the step cache may do with it.
+    fn caching(&self) -> Caching {
+        Caching::Restorable
+    }
+
+    /// Arguments whose texts do not matter to the result, because [`Provisioner::input_files`] says the same better: names
+    /// of files of this host.
+    fn path_arguments(&self) -> &'static [&'static str] {
+        &[]
     }
 
     /// Changes the machine. Heeds `context.cancel`.

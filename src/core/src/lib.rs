@@ -13,6 +13,7 @@
 //! user's home. Nothing here performs I/O but the scratch directory.
 
 pub mod artifact;
+pub mod cache;
 pub mod communicator;
 pub mod config;
 pub mod context;
@@ -32,7 +33,8 @@ pub mod source;
 pub mod suggest;
 
 pub use artifact::{Artifact, ArtifactOwner, Content, Image};
-pub use communicator::{Command, Communicator, ExitStatus, OutputSink, Payload, Stdin, Stream};
+pub use cache::{Input, Kept, Key, Sealed, Snapshots, StateInfo};
+pub use communicator::{Command, Communicator, ExitStatus, OutputSink, Payload, Stdin, Stream, Terminal};
 pub use config::{Block, Body, Node, Value};
 pub use context::{BuildContext, Prompt, RunOptions};
 pub use data::{DataOutputs, DataReader, DataSource, DataSourceKind, Output};
@@ -41,8 +43,8 @@ pub use event::{Event, EventKind, Events, Reporter};
 pub use failure::{Failure, FailureClass};
 pub use journal::{EntryId, Journal, Undo, UndoOutcome, Undoer};
 pub use kinds::{
-    Builder, BuilderKind, Kinds, Launched, Machine, PostProcessor, PostProcessorKind, PrepareContext, Processed,
-    Provisioner, ProvisionerKind,
+    Builder, BuilderKind, Caching, Kinds, Launched, Machine, PostProcessor, PostProcessorKind, PrepareContext,
+    Processed, Provisioner, ProvisionerKind,
 };
 pub use plan::{
     BuildSpec, ComponentConfig, ComponentSpec, Extension, Facts, Plan, PostProcessorSpec, ProcessEnvironment, StepSpec,

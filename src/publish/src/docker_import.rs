@@ -142,7 +142,7 @@ impl PostProcessor for DockerImport {
                 builder_id: "packer.post-processor.docker-import".to_owned(),
                 description: format!("Imported Docker image: {written}"),
                 id: written,
-                content: Content::Image(Image { id, tags: vec![name.clone()], digest: None }),
+                content: Content::Image(Image { id, tags: vec![name.clone()], digest: None, layout: None }),
                 owner: Some(Arc::new(NameOwner { engine: Arc::clone(&self.engine), names: vec![name] })),
             },
             keep_input: false,

@@ -70,7 +70,7 @@ fn an_environment_that_the_command_drops_is_warned_of() {
 fn legacy_json_may_give_a_text_for_a_list() {
     let step = prepared(&Arguments::new(json!({ "inline": "true", "valid_exit_codes": "3" })).weak());
     assert_eq!(step.title(), "1 inline command");
-    assert!(step.is_cacheable());
+    assert_eq!(step.caching(), kiln_core::Caching::Restorable);
 }
 
 #[test]
