@@ -1,0 +1,1 @@
+//! The `oci` source: images without a daemon.

@@ -1,0 +1,15 @@
+//! Container images as files: digests, OCI layouts, docker archives, layers.
+//!
+//! Owns: what an image is on disk, how a layer is packed from a tree and unpacked into one, compression. Must not know: any
+//! registry, engine, sandbox or template. Everything here blocks; callers run it on threads for that.
+
+pub mod config;
+pub mod digest;
+pub mod error;
+pub mod layout;
+
+pub use config::ImageConfig;
+pub use digest::Digest;
+pub use error::ImageError;
+pub use layout::{BlobWriter, Layout};
+pub use oci_spec::image::{Descriptor, ImageIndex, ImageManifest, MediaType};

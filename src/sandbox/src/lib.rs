@@ -1,0 +1,1 @@
+//! Sandboxes: a root file system, isolated, with commands run in it.
