@@ -9,6 +9,7 @@ use async_trait::async_trait;
 use kiln_core::{BuildContext, Builder, EntryId, Failure, Launched, Stream};
 use kiln_docker::engine::{BuildRequest, ContainerSpec, Created, TransferProgress};
 use kiln_docker::models::{ContainerCreateBody, HostConfig};
+use kiln_docker::run_command::{self, HostScope, RunCommand, values};
 use kiln_docker::steps::DockerfileSteps;
 use kiln_docker::{BaseUndo, ContainerUndo, Engine, EngineError, ImageInfo, undo};
 use kiln_gotemplate::{Data, Rendered, Scope, render};
@@ -20,8 +21,6 @@ use crate::communicator::DockerCommunicator;
 use crate::config::{BuildBlock, Config, Pull};
 use crate::machine::{self, DockerMachine, Entries, Started};
 use crate::prepare::UNAVAILABLE;
-use crate::run_command::{self, HostScope, RunCommand};
-use crate::run_values as values;
 
 /// Steps of a transfer closer together than this are not all told.
 const PROGRESS_INTERVAL: Duration = Duration::from_millis(100);

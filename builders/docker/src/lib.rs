@@ -25,8 +25,6 @@ mod launch;
 mod machine;
 mod owner;
 mod prepare;
-mod run_command;
-mod run_values;
 mod running;
 mod schema;
 

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use kiln_core::{Builder, BuilderKind, Decoded, Diagnostic, Diagnostics, PrepareContext, Schema, TextScope, suggest};
+use kiln_docker::run_command::{self, HostScope};
 use kiln_docker::secret_in_image;
 use kiln_gotemplate::{Data, Rendered, Scope, render};
 
@@ -11,7 +12,6 @@ use crate::DockerSettings;
 use crate::changes::Changes;
 use crate::config::Config;
 use crate::launch::DockerBuilder;
-use crate::run_command::{self, HostScope};
 use crate::schema::DOCKER;
 
 /// Communicators of Packer's docker sources that kiln does not have.

@@ -1,7 +1,7 @@
 //! The Docker Engine API behind one narrow trait.
 //!
-//! Owns: the connection (`DOCKER_HOST`: unix, tcp with TLS, ssh), the calls that builders and post-processors need, and
-//! how a journal's entries of a Docker engine are undone. Must not know: templates, steps, the user's home.
+//! Owns: the connection (`DOCKER_HOST`: unix, tcp with TLS, ssh), the calls that builders and post-processors need, the flags
+//! of `docker run`, and how a journal's entries of a Docker engine are undone. Must not know: templates, steps, the user's home.
 //!
 //! ```no_run
 //! # async fn example() -> Result<(), kiln_docker::EngineError> {
@@ -25,6 +25,7 @@ pub mod fake;
 mod ignore;
 mod images;
 mod public;
+pub mod run_command;
 mod ssh;
 pub mod steps;
 pub mod undo;

@@ -8,6 +8,7 @@ pub mod conformance;
 pub mod lines;
 pub mod local;
 pub mod local_script;
+pub mod owner;
 pub mod place;
 pub mod script;
 pub mod tar;

@@ -1,12 +1,12 @@
 //! Values of `docker run`'s flags in the Engine API's shapes.
 
-use kiln_docker::models::{
+use crate::models::{
     DeviceMapping, Mount, MountBindOptions, MountBindOptionsPropagationEnum, MountTmpfsOptions, MountType,
     ResourcesUlimits,
 };
 
 /// `512m`: bytes. Units are powers of 1024, as docker has them.
-pub(crate) fn bytes(text: &str) -> Result<i64, String> {
+pub fn bytes(text: &str) -> Result<i64, String> {
     let lower = text.trim().to_ascii_lowercase();
     let number = lower.trim_end_matches(|character: char| character.is_ascii_alphabetic());
     let power = match &lower[number.len()..] {
@@ -27,7 +27,7 @@ pub(crate) fn bytes(text: &str) -> Result<i64, String> {
 }
 
 /// `1.5`: CPUs in billionths.
-pub(crate) fn nano_cpus(text: &str) -> Result<i64, String> {
+pub fn nano_cpus(text: &str) -> Result<i64, String> {
     let number: f64 = text.trim().parse().map_err(|_| format!("`{text}` is no number of CPUs such as 1.5"))?;
     if !(0.0..1e6).contains(&number) {
         return Err(format!("`{text}` is out of range"));
@@ -36,12 +36,12 @@ pub(crate) fn nano_cpus(text: &str) -> Result<i64, String> {
 }
 
 /// A whole number.
-pub(crate) fn integer(text: &str) -> Result<i64, String> {
+pub fn integer(text: &str) -> Result<i64, String> {
     text.trim().parse().map_err(|_| format!("`{text}` is no whole number"))
 }
 
 /// `/dev/x[:/dev/y[:rwm]]`.
-pub(crate) fn device(text: &str) -> Result<DeviceMapping, String> {
+pub fn device(text: &str) -> Result<DeviceMapping, String> {
     let is_permissions = |part: &str| !part.is_empty() && part.chars().all(|character| "rwm".contains(character));
     let parts: Vec<&str> = text.split(':').collect();
     let (host, inside, permissions) = match parts.as_slice() {
@@ -62,7 +62,7 @@ pub(crate) fn device(text: &str) -> Result<DeviceMapping, String> {
 }
 
 /// `nofile=1024[:2048]`.
-pub(crate) fn ulimit(text: &str) -> Result<ResourcesUlimits, String> {
+pub fn ulimit(text: &str) -> Result<ResourcesUlimits, String> {
     let (name, limits) =
         text.split_once('=').ok_or_else(|| format!("`{text}` is no limit such as nofile=1024:2048"))?;
     let (soft, hard) = limits.split_once(':').unwrap_or((limits, limits));
@@ -70,7 +70,7 @@ pub(crate) fn ulimit(text: &str) -> Result<ResourcesUlimits, String> {
 }
 
 /// `/path[:options]` of a file system in memory.
-pub(crate) fn tmpfs(text: &str) -> Result<(String, String), String> {
+pub fn tmpfs(text: &str) -> Result<(String, String), String> {
     let (path, options) = text.split_once(':').unwrap_or((text, ""));
     if !path.starts_with('/') {
         return Err(format!("`{path}` is no absolute path"));
@@ -79,7 +79,7 @@ pub(crate) fn tmpfs(text: &str) -> Result<(String, String), String> {
 }
 
 /// `type=bind,source=/x,target=/y,readonly`.
-pub(crate) fn mount(text: &str) -> Result<Mount, String> {
+pub fn mount(text: &str) -> Result<Mount, String> {
     let mut mount = Mount { typ: Some(MountType::VOLUME), ..Mount::default() };
     for part in text.split(',') {
         let (key, value) = part.split_once('=').unwrap_or((part, "true"));
@@ -125,7 +125,7 @@ fn tmpfs_options(mount: &mut Mount) -> &mut MountTmpfsOptions {
 }
 
 /// Go's booleans.
-pub(crate) fn switch(text: &str) -> Result<bool, String> {
+pub fn switch(text: &str) -> Result<bool, String> {
     match text {
         "1" | "t" | "T" | "true" | "TRUE" | "True" => Ok(true),
         "0" | "f" | "F" | "false" | "FALSE" | "False" => Ok(false),

@@ -1,43 +1,52 @@
 //! `run_command`: the flags of `docker run` that say how a container is made, in the Engine API's shapes.
 
+pub mod values;
+
 use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
 
-use kiln_core::suggest;
-use kiln_docker::models::{
+use crate::models::{
     ContainerCreateBody, HostConfig, HostConfigCgroupnsModeEnum, HostConfigLogConfig, Mount, MountType,
 };
-
-use crate::run_values as values;
+use kiln_core::suggest;
 
 /// What a flag of this host may look at.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct HostScope<'a> {
+pub struct HostScope<'a> {
     /// For `-e NAME`.
-    pub(crate) environment: &'a BTreeMap<String, String>,
+    pub environment: &'a BTreeMap<String, String>,
     /// For `~/` in volumes.
-    pub(crate) home: Option<&'a Path>,
+    pub home: Option<&'a Path>,
 }
 
 /// What is wrong, and in which word.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct RunCommandError {
-    pub(crate) index: usize,
-    pub(crate) message: String,
-    pub(crate) help: Option<String>,
+pub struct RunCommandError {
+    /// The word, from 0.
+    pub index: usize,
+    /// What is wrong.
+    pub message: String,
+    /// What to write instead, where that is known.
+    pub help: Option<String>,
 }
 
 /// A `docker run` as read.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct RunCommand {
-    pub(crate) name: Option<String>,
-    pub(crate) platform: Option<String>,
-    pub(crate) image: String,
-    pub(crate) entrypoint: Option<String>,
-    pub(crate) command: Vec<String>,
-    pub(crate) config: ContainerCreateBody,
+pub struct RunCommand {
+    /// `--name`.
+    pub name: Option<String>,
+    /// `--platform`.
+    pub platform: Option<String>,
+    /// The image.
+    pub image: String,
+    /// `--entrypoint`.
+    pub entrypoint: Option<String>,
+    /// The words after the image.
+    pub command: Vec<String>,
+    /// Everything else.
+    pub config: ContainerCreateBody,
     /// The words that a commit takes over: into the image's environment and labels, and the command into its history.
-    pub(crate) kept_words: Vec<usize>,
+    pub kept_words: Vec<usize>,
 }
 
 /// Flags that are switches, by all their names.
@@ -103,7 +112,7 @@ const VALUES: [(&str, &str); 45] = [
 ];
 
 /// The same as `-d -i -t --entrypoint=/bin/sh -- IMAGE`.
-pub(crate) fn keep_alive(image: &str) -> RunCommand {
+pub fn keep_alive(image: &str) -> RunCommand {
     RunCommand {
         image: image.to_owned(),
         entrypoint: Some("/bin/sh".to_owned()),
@@ -113,7 +122,7 @@ pub(crate) fn keep_alive(image: &str) -> RunCommand {
 }
 
 /// Reads the words after `docker run`.
-pub(crate) fn parse(words: &[String], scope: HostScope<'_>) -> Result<RunCommand, RunCommandError> {
+pub fn parse(words: &[String], scope: HostScope<'_>) -> Result<RunCommand, RunCommandError> {
     let mut parser = Parser { words, next: 0, scope, run: RunCommand::default() };
     parser.run.config.host_config = Some(HostConfig::default());
     parser.flags()?;
@@ -344,7 +353,7 @@ fn log_options(host: &mut HostConfig) -> &mut HashMap<String, String> {
 }
 
 /// `[SOURCE:]TARGET[:OPTIONS]`. A source with a slash is a path of the engine's host, else the name of a volume.
-pub(crate) fn volume(host: &mut HostConfig, text: &str, home: Option<&Path>) -> Result<(), String> {
+pub fn volume(host: &mut HostConfig, text: &str, home: Option<&Path>) -> Result<(), String> {
     let Some((source, target)) = text.split_once(':') else {
         if !text.starts_with('/') {
             return Err(format!("`{text}` is no absolute path in the container"));
