@@ -7,6 +7,7 @@
 //! The engine computes keys and decides; a builder keeps and restores states. Neither sees the other's half.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::time::{Duration, SystemTime};
 
 use async_trait::async_trait;
@@ -122,4 +123,75 @@ pub trait Snapshots: Send + Sync {
 
     /// Whether [`Snapshots::sealed`] would give something, without bringing it anywhere; for `kiln plan`.
     async fn is_sealed(&self, key: &Key) -> Result<bool, Failure>;
+}
+
+/// What a build's steps depended on when it ran last. It explains misses, and says where keys lead since. Free of secrets.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PlanRecord {
+    /// The builder's kind.
+    pub builder: String,
+    /// What its machines started as.
+    pub base: Vec<Input>,
+    /// Its steps in order, as far as the build came.
+    pub steps: Vec<StepRecord>,
+    /// The state that the build sealed last.
+    pub sealed: Option<Key>,
+    /// Where keys lead that are not the names of their states, the newest last.
+    #[serde(default)]
+    pub links: Vec<Link>,
+    /// What states differ in from their parents, the newest last.
+    #[serde(default)]
+    pub contents: Vec<ContentRecord>,
+}
+
+/// One step as it was when its build ran last.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StepRecord {
+    /// The provisioner's kind.
+    pub kind: String,
+    /// Its `name`, where given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// What it does, in a few words.
+    pub title: String,
+    /// What it depended on.
+    pub inputs: Vec<Input>,
+    /// The state after it; `None` for a step that leads to no state of its own, and for one that failed.
+    pub state: Option<Key>,
+    /// Why that state was not kept.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub not_kept: Option<String>,
+}
+
+/// A computed key whose state bears another one: a step that ran anew although its key was known (`--no-cache`, an entry
+/// that expired), or whose result was equal to one that was there.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Link {
+    /// The computed key.
+    pub from: Key,
+    /// The state's.
+    pub to: Key,
+}
+
+/// The content of a state.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ContentRecord {
+    /// The state before.
+    pub parent: Key,
+    /// Digest of what it differs in.
+    pub content: String,
+    /// The state.
+    pub state: Key,
+}
+
+/// What is remembered of builds from one run to the next, and the secret that keys are made with.
+pub trait PlanMemory: Send + Sync {
+    /// Digest of a secret under a key of this host alone, so that nobody can try out secrets on it.
+    fn keyed_digest(&self, secret: &[u8]) -> String;
+
+    /// The last record of a build of the template at this absolute path; `None` where there is none that can be read.
+    fn last_plan(&self, template: &Path, build: &str) -> Option<PlanRecord>;
+
+    /// Puts a record in the last one's place.
+    fn put_plan(&self, template: &Path, build: &str, record: &PlanRecord) -> Result<(), Failure>;
 }

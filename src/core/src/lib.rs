@@ -33,7 +33,9 @@ pub mod source;
 pub mod suggest;
 
 pub use artifact::{Artifact, ArtifactOwner, Content, Image};
-pub use cache::{Input, Kept, Key, Sealed, Snapshots, StateInfo};
+pub use cache::{
+    ContentRecord, Input, Kept, Key, Link, PlanMemory, PlanRecord, Sealed, Snapshots, StateInfo, StepRecord,
+};
 pub use communicator::{Command, Communicator, ExitStatus, OutputSink, Payload, Stdin, Stream, Terminal};
 pub use config::{Block, Body, Node, Value};
 pub use context::{BuildContext, Prompt, RunOptions};

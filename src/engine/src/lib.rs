@@ -25,11 +25,13 @@
 //! ```
 
 mod build;
+pub mod cache;
 pub mod cleanup;
 mod ecosystem;
 pub mod error;
 mod guard;
 pub mod journal;
+pub mod plan;
 pub mod policy;
 mod post_process;
 pub mod prepare;
@@ -38,13 +40,17 @@ mod scope;
 mod step;
 mod tail;
 mod undo;
+pub mod visit;
 
+pub use cache::{CachePolicy, Change, ChangeKind, Reason, StepChoice};
 pub use cleanup::{CleanupReport, RunCleanup, RunState, cleanup};
 pub use error::{BuildError, EngineError};
 pub use journal::{FileJournal, JournalError, OpenEntry, RunHeader};
+pub use plan::{BuildPlan, KeptState, PlanReport, SealPlan, StepAction, StepPlan, plan};
 pub use policy::OnError;
 pub use prepare::{PrepareOptions, PreparedBuild, PreparedPostProcessor, PreparedRun, PreparedStep, prepare};
 pub use run::{BuildReport, RunReport, RunSettings, Surroundings, run};
+pub use visit::{StateChoice, visit};
 
 #[cfg(test)]
 mod tests;

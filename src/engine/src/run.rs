@@ -17,6 +17,7 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use crate::build::BuildRun;
+use crate::cache::CachePolicy;
 use crate::cleanup::{blocking, remove_directory, scratch_name};
 use crate::error::EngineError;
 use crate::guard::{Stop, bug};
@@ -46,6 +47,8 @@ pub struct RunSettings {
     pub template: String,
     /// The git commit of the template's work tree.
     pub revision: Option<String>,
+    /// What is restored instead of run.
+    pub cache: CachePolicy,
 }
 
 /// Who a run talks to.

@@ -82,6 +82,7 @@ async fn build(arguments: &BuildArgs, format: Format, settings: &Settings) -> Re
         scratch_root: settings.scratch_root.clone(),
         template: arguments.template.template.display().to_string(),
         revision: revision(&settings.working_dir.join(&arguments.template.template)).await,
+        cache: kiln_engine::CachePolicy::default(),
     };
     let surroundings = Surroundings {
         kinds,

@@ -13,7 +13,7 @@ use kiln_core::{
 use kiln_testkit::{FixedPrompt, RecordingReporter};
 
 use super::fakes::{World, kinds};
-use crate::{OnError, PrepareOptions, RunReport, RunSettings, Surroundings, prepare, run};
+use crate::{CachePolicy, OnError, PrepareOptions, RunReport, RunSettings, Surroundings, prepare, run};
 
 /// Arguments; a text `build.X` is that value of the machine, unknown before it runs.
 #[derive(Clone)]
@@ -124,6 +124,7 @@ impl Harness {
             scratch_root: directory.path().join("tmp"),
             template: "a.pkr.hcl".into(),
             revision: None,
+            cache: CachePolicy::default(),
         };
         Harness {
             world: Arc::default(),
