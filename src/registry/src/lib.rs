@@ -1,6 +1,6 @@
-//! Registries: image references and credentials (the distribution client comes here too).
+//! Registries: image references, credentials, and a client that pulls and pushes.
 //!
-//! Owns: reference grammar, where credentials come from. Must not know: any engine, any template.
+//! Owns: reference grammar, where credentials come from, the distribution protocol. Must not know: any engine, any template.
 //!
 //! ```
 //! use kiln_registry::Reference;
@@ -12,10 +12,19 @@
 //! # Ok::<(), kiln_registry::ReferenceError>(())
 //! ```
 
+pub mod client;
 pub mod credentials;
+pub mod error;
 mod helper;
+pub mod options;
 pub mod reference;
 mod store;
 
+pub use client::{Client, Upload};
 pub use credentials::{CredentialError, CredentialSources, Credentials, Found, Origin};
+pub use error::RegistryError;
+pub use options::{
+    ClientOptions, Mirror, Moves, Note, Platform, Progress, ProgressSink, PullOptions, Pulled, PushOptions, Pushed,
+    Resolved, Stage, no_progress,
+};
 pub use reference::{Reference, ReferenceError, normalize_registry};
