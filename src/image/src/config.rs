@@ -2,10 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::{Map, Value};
 
 use crate::digest::Digest;
+use crate::error::ImageError;
 
 /// An image's config document. Fields that kiln does not know are kept: Docker writes more than the OCI specification has
 /// (`Healthcheck`, `OnBuild`, `Shell`).
@@ -18,26 +19,42 @@ pub struct ImageConfig {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub author: Option<String>,
     /// Go's name: `amd64`.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "or_default")]
     pub architecture: String,
     /// Go's name: `v8`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub variant: Option<String>,
     /// Go's name: `linux`.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "or_default")]
     pub os: String,
     /// What a container starts with.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "or_default")]
     pub config: RunConfig,
     /// Its layers.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "or_default")]
     pub rootfs: RootFs,
     /// How it came about, the oldest first.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[serde(default, deserialize_with = "or_default", skip_serializing_if = "Vec::is_empty")]
     pub history: Vec<History>,
     /// Everything else.
     #[serde(flatten)]
     pub other: Map<String, Value>,
+}
+
+impl ImageConfig {
+    /// Reads one.
+    ///
+    /// # Errors
+    /// It is no config.
+    pub fn parse(bytes: &[u8], digest: &Digest) -> Result<ImageConfig, ImageError> {
+        serde_json::from_slice(bytes)
+            .map_err(|error| ImageError::Malformed { what: format!("the config {digest}"), problem: error.to_string() })
+    }
+}
+
+/// Go writes `null` for an empty list as well as for an empty structure behind a pointer.
+fn or_default<'de, D: Deserializer<'de>, T: Default + Deserialize<'de>>(deserializer: D) -> Result<T, D::Error> {
+    Ok(Option::deserialize(deserializer)?.unwrap_or_default())
 }
 
 /// What a container starts with.
@@ -45,7 +62,7 @@ pub struct ImageConfig {
 #[serde(rename_all = "PascalCase")]
 pub struct RunConfig {
     /// `USER`.
-    #[serde(default, skip_serializing_if = "String::is_empty")]
+    #[serde(default, deserialize_with = "or_default", skip_serializing_if = "String::is_empty")]
     pub user: String,
     /// `EXPOSE`: `80/tcp` to an empty object.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -63,7 +80,7 @@ pub struct RunConfig {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub volumes: Option<BTreeMap<String, Value>>,
     /// `WORKDIR`.
-    #[serde(default, skip_serializing_if = "String::is_empty")]
+    #[serde(default, deserialize_with = "or_default", skip_serializing_if = "String::is_empty")]
     pub working_dir: String,
     /// `LABEL`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -83,7 +100,7 @@ pub struct RootFs {
     #[serde(rename = "type", default = "layers")]
     pub kind: String,
     /// The lowest first.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "or_default")]
     pub diff_ids: Vec<Digest>,
 }
 

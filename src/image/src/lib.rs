@@ -3,13 +3,21 @@
 //! Owns: what an image is on disk, how a layer is packed from a tree and unpacked into one, compression. Must not know: any
 //! registry, engine, sandbox or template. Everything here blocks; callers run it on threads for that.
 
+pub mod archive;
+pub mod changes;
 pub mod config;
 pub mod digest;
 pub mod error;
+pub mod image;
 pub mod layout;
+pub mod media;
+pub mod names;
+pub mod unpack;
 
 pub use config::ImageConfig;
 pub use digest::Digest;
 pub use error::ImageError;
+pub use image::{Image, Platform};
 pub use layout::{BlobWriter, Layout};
+pub use media::{LayerCompression, ManifestFormat};
 pub use oci_spec::image::{Descriptor, ImageIndex, ImageManifest, MediaType};
