@@ -1,1 +1,39 @@
-//! Sandboxes: a root file system, isolated, with commands run in it.
+//! Sandboxes: a root file system, isolated, with commands run in it, and no daemon.
+//!
+//! Owns: the choice of the isolation, namespaces, mounts, our process 1 in the guest, terminals, filters, and file work that
+//! must happen as the guest's root. Must not know: templates, builders, registries, the step cache. Linux only.
+//!
+//! A session is three kinds of processes. The *helper* is this very program again, single-threaded, so that it may fork and
+//! unshare safely; it keeps the mounts and waits. Its child is process 1 of the guest: it builds the guest's root, then takes
+//! orders from a socket that no guest process can reach. Each command has a *keeper* between it and process 1, which knows all
+//! that the command started, so that ending a command ends those, too.
+//!
+//! ```no_run
+//! # use kiln_sandbox::{Exec, HelperProgram, Session, SandboxSpec};
+//! # async fn example(spec: SandboxSpec, output: std::os::fd::OwnedFd) -> Result<(), kiln_sandbox::SandboxError> {
+//! let session = Session::start(spec, &HelperProgram::this_program()).await?;
+//! let exec = Exec::new(["/bin/true"], output);
+//! let status = session.exec(exec).await?.wait().await?;
+//! session.stop().await?;
+//! # Ok(()) }
+//! ```
+
+pub mod error;
+pub mod files;
+mod helper;
+mod init;
+mod protocol;
+pub mod session;
+pub mod spec;
+mod sys;
+mod terminal;
+
+pub mod capabilities;
+
+pub use error::SandboxError;
+pub use files::FileInfo;
+pub use helper::{HELPER_ARGUMENT, helper_main};
+pub use session::{Exec, ExitStatus, Running, Session};
+pub use spec::{
+    BindMount, Chosen, Device, HelperProgram, IdKind, IdMap, IdRange, Isolation, Network, RootFs, SandboxSpec, Tmpfs,
+};

@@ -1,0 +1,156 @@
+//! Starting this program again as a helper, and what it does then.
+
+use std::ffi::CString;
+use std::io;
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitCode, Stdio};
+use std::sync::{Mutex, OnceLock, PoisonError, mpsc};
+
+use rustix::mount::OpenTreeFlags;
+
+use crate::error::{Report, SandboxError, Trying};
+use crate::protocol::{Channel, Order, Reply};
+use crate::spec::HelperProgram;
+
+/// The first argument of a helper.
+pub const HELPER_ARGUMENT: &str = "__kiln-sandbox";
+
+/// A helper that runs and waits for its [`Order`].
+#[derive(Debug)]
+pub(crate) struct Helper {
+    pub(crate) child: Child,
+    pub(crate) channel: Channel,
+}
+
+type Started = Box<dyn FnOnce(io::Result<Child>) + Send>;
+
+struct Job {
+    command: Command,
+    started: Started,
+}
+
+/// The thread that starts all helpers. A helper asks the kernel for a signal when the *thread* that started it ends, and other
+/// threads may end while their session goes on.
+fn starter() -> &'static Mutex<mpsc::Sender<Job>> {
+    static STARTER: OnceLock<Mutex<mpsc::Sender<Job>>> = OnceLock::new();
+    STARTER.get_or_init(|| {
+        let (sender, jobs) = mpsc::channel::<Job>();
+        let thread = std::thread::Builder::new().name("kiln-helpers".to_owned());
+        // Where no thread can be had, the receiver goes, and sending fails.
+        _ = thread.spawn(move || {
+            for mut job in jobs {
+                (job.started)(job.command.spawn());
+            }
+        });
+        Mutex::new(sender)
+    })
+}
+
+fn start(helper: &HelperProgram, started: Started) -> Result<Channel, SandboxError> {
+    let (ours, theirs) = Channel::pair().trying("make a socket for the helper")?;
+    let mut command = Command::new(unwritable(&helper.path)?);
+    command.args(&helper.arguments).stdin(Stdio::from(theirs.into_fd())).stdout(Stdio::null()).stderr(Stdio::null());
+    // The guest must not find our environment in the helper's memory; the way to newuidmap is all that it needs.
+    command.env_clear().envs(std::env::var_os("PATH").map(|path| ("PATH", path)));
+    let sender = starter().lock().unwrap_or_else(PoisonError::into_inner);
+    let sent = sender.send(Job { command, started });
+    sent.map_err(|_| SandboxError::system("start the helper", io::Error::other("no thread can be started")))?;
+    Ok(ours)
+}
+
+impl Helper {
+    /// Starts one.
+    pub(crate) async fn start(helper: &HelperProgram) -> Result<Helper, SandboxError> {
+        let (sender, receiver) = tokio::sync::oneshot::channel();
+        let channel = start(helper, Box::new(move |child| drop(sender.send(child))))?;
+        let child = receiver.await.unwrap_or_else(|_| Err(io::ErrorKind::Other.into())).trying("start the helper")?;
+        Ok(Helper { child, channel })
+    }
+
+    /// Starts one, for callers that block.
+    pub(crate) fn start_blocking(helper: &HelperProgram) -> Result<Helper, SandboxError> {
+        let (sender, receiver) = mpsc::sync_channel(1);
+        let channel = start(helper, Box::new(move |child| drop(sender.send(child))))?;
+        let child = receiver.recv().unwrap_or_else(|_| Err(io::ErrorKind::Other.into())).trying("start the helper")?;
+        Ok(Helper { child, channel })
+    }
+}
+
+/// A way to the same program that nobody can write through: a guest finds the program of its process 1 in `/proc`, and root
+/// in a guest may be root on the host.
+fn unwritable(path: &Path) -> Result<PathBuf, SandboxError> {
+    static COPIES: Mutex<Vec<(PathBuf, OwnedFd)>> = Mutex::new(Vec::new());
+    let mut copies = COPIES.lock().unwrap_or_else(PoisonError::into_inner);
+    let number = match copies.iter().find(|(of, _)| of == path) {
+        Some((_, copy)) => copy.as_raw_fd(),
+        None => {
+            let copy = read_only_mount(path).or_else(|_| sealed_copy(path)).trying("protect the helper's program")?;
+            let number = copy.as_raw_fd();
+            copies.push((path.to_owned(), copy));
+            number
+        }
+    };
+    Ok(PathBuf::from(format!("/proc/self/fd/{number}")))
+}
+
+/// The file through a read-only mount of its own that is nowhere attached. Only root may do that.
+fn read_only_mount(path: &Path) -> io::Result<OwnedFd> {
+    let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
+    // The kernel does not take the link in /proc for a mount's root.
+    let path = path.canonicalize()?;
+    let mount = rustix::mount::open_tree(rustix::fs::CWD, path, flags)?;
+    crate::sys::mount_setattr(std::os::fd::AsFd::as_fd(&mount), libc::MOUNT_ATTR_RDONLY, 0, false)?;
+    Ok(mount)
+}
+
+fn sealed_copy(path: &Path) -> io::Result<OwnedFd> {
+    use rustix::fs::{MemfdFlags, SealFlags};
+    let mut program = std::fs::File::open(path)?;
+    let name = CString::new("kiln-helper")?;
+    let copy = rustix::fs::memfd_create(name, MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING)?;
+    let mut copy = std::fs::File::from(copy);
+    io::copy(&mut program, &mut copy)?;
+    rustix::fs::fcntl_add_seals(&copy, SealFlags::SEAL | SealFlags::SHRINK | SealFlags::GROW | SealFlags::WRITE)?;
+    Ok(copy.into())
+}
+
+/// Acts as a helper if this process was started as one, and tells its exit code then. To be called first thing in `main`,
+/// before any thread is started. `None`: this is no helper.
+pub fn helper_main() -> Option<ExitCode> {
+    let mut arguments = std::env::args_os();
+    if arguments.nth(1)? != HELPER_ARGUMENT {
+        return None;
+    }
+    Some(match run() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(_) => ExitCode::FAILURE,
+    })
+}
+
+fn run() -> Result<(), SandboxError> {
+    use rustix::process::{Signal, set_parent_process_death_signal};
+    _ = rustix::thread::set_name(c"kiln-helper");
+    set_parent_process_death_signal(Some(Signal::KILL)).trying("watch the parent")?;
+    // A copy, so that nothing that is run later can have it as its standard input.
+    let channel = rustix::io::fcntl_dupfd_cloexec(rustix::stdio::stdin(), 3).trying("take the socket")?;
+    let null = rustix::fs::open("/dev/null", rustix::fs::OFlags::RDWR, rustix::fs::Mode::empty());
+    rustix::stdio::dup2_stdin(null.trying("open /dev/null")?).trying("leave the socket")?;
+    let channel = Channel::from_fd(channel);
+    let Some((order, files)) = channel.receive::<Order>().trying("read the order")? else {
+        return Ok(());
+    };
+    let result = obey(order, files, &channel);
+    if let Err(error) = &result {
+        // Whoever asked may be gone; then nobody is left to be told.
+        _ = channel.send(&Reply::Failed(Report::from(error)), &[]);
+    }
+    result
+}
+
+fn obey(order: Order, files: Vec<OwnedFd>, channel: &Channel) -> Result<(), SandboxError> {
+    drop(files);
+    match order {
+        Order::Session(spec) => crate::init::session(&spec, channel),
+    }
+}

@@ -1,0 +1,315 @@
+//! A guest that runs, and commands in it.
+
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::process::Child;
+use std::time::Duration;
+
+use rustix::io::Errno;
+use serde::de::DeserializeOwned;
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
+
+use crate::error::{SandboxError, Trying};
+use crate::files::FileInfo;
+use crate::helper::Helper;
+use crate::protocol::{
+    self, Channel, Encoded, ExecFiles, ExecRequest, FilesRequest, FromKeeper, Order, Reply, Request, ToKeeper,
+};
+use crate::spec::{HelperProgram, SandboxSpec};
+
+/// How long a guest may take to end in good order; then it is killed.
+const STOPPING: Duration = Duration::from_secs(10);
+
+/// A guest. Dropping it ends everything in it; [`Session::stop`] does that and waits, and then the root is final.
+#[derive(Debug)]
+pub struct Session {
+    channel: AsyncChannel,
+    helper: Option<Child>,
+}
+
+/// A command for a guest.
+#[derive(Debug)]
+pub struct Exec {
+    /// Program and arguments. A name without `/` is looked for in the `PATH` that the command gets.
+    pub argv: Vec<String>,
+    /// Environment on top of the image's.
+    pub environment: Vec<(String, String)>,
+    /// Working directory; `/` if absent.
+    pub directory: Option<String>,
+    /// `NAME|UID[:GROUP|GID]`, as the guest knows them; root if absent.
+    pub user: Option<String>,
+    /// Runs on a terminal with this many columns and rows; its other side is [`Running::take_terminal`], and it takes the place of all
+    /// three files.
+    pub terminal: Option<(u16, u16)>,
+    /// What it reads; nothing if absent.
+    pub stdin: Option<OwnedFd>,
+    /// Where it writes; nowhere if absent.
+    pub stdout: Option<OwnedFd>,
+    /// Where its messages go; to `stdout` if absent.
+    pub stderr: Option<OwnedFd>,
+}
+
+impl Exec {
+    /// A command that writes all to one file.
+    pub fn new<S: Into<String>>(argv: impl IntoIterator<Item = S>, output: OwnedFd) -> Exec {
+        Exec { stdout: Some(output), ..Exec::silent(argv) }
+    }
+
+    /// A command that writes nowhere.
+    pub fn silent<S: Into<String>>(argv: impl IntoIterator<Item = S>) -> Exec {
+        Exec {
+            argv: argv.into_iter().map(Into::into).collect(),
+            environment: Vec::new(),
+            directory: None,
+            user: None,
+            terminal: None,
+            stdin: None,
+            stdout: None,
+            stderr: None,
+        }
+    }
+}
+
+/// How a command ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ExitStatus {
+    /// With this status.
+    Exited(i32),
+    /// By this signal.
+    Signalled(i32),
+}
+
+/// A command that runs. Dropping it kills the command and all that it started.
+#[derive(Debug)]
+pub struct Running {
+    channel: AsyncChannel,
+    pid: u32,
+    terminal: Option<OwnedFd>,
+    /// For sizes, after the terminal was taken.
+    size: Option<OwnedFd>,
+    ended: Option<ExitStatus>,
+}
+
+impl Session {
+    /// Starts a guest; it is ready when this returns.
+    pub async fn start(spec: SandboxSpec, helper: &HelperProgram) -> Result<Session, SandboxError> {
+        let Helper { child, channel } = Helper::start(helper).await?;
+        let mut session = Session { channel: AsyncChannel::new(channel)?, helper: Some(child) };
+        let order = protocol::encode(&Order::Session(Box::new(spec))).trying("describe the sandbox")?;
+        session.channel.send(order, &[]).await?;
+        match session.reply().await {
+            Ok(Reply::Ready) => Ok(session),
+            Ok(_) => Err(SandboxError::Protocol("process 1 stopped unasked".to_owned())),
+            Err(error) => {
+                session.end().await?;
+                Err(error)
+            }
+        }
+    }
+
+    /// The helper's process id: journals note it.
+    pub fn helper_pid(&self) -> u32 {
+        self.helper.as_ref().map_or(0, Child::id)
+    }
+
+    /// Runs a command. Returns when its program has begun: a program that cannot be started is an error here.
+    pub async fn exec(&self, exec: Exec) -> Result<Running, SandboxError> {
+        let files =
+            ExecFiles { stdin: exec.stdin.is_some(), stdout: exec.stdout.is_some(), stderr: exec.stderr.is_some() };
+        let request = ExecRequest {
+            argv: exec.argv,
+            environment: exec.environment,
+            directory: exec.directory,
+            user: exec.user,
+            terminal: exec.terminal,
+            files,
+        };
+        let passed = [exec.stdin, exec.stdout, exec.stderr];
+        let passed: Vec<BorrowedFd<'_>> = passed.iter().flatten().map(AsFd::as_fd).collect();
+        let mut channel = self.request(&Request::Exec(Box::new(request)), &passed).await?;
+        match channel.receive::<FromKeeper>().await? {
+            Some((FromKeeper::Started { pid }, files)) => {
+                let terminal = files.into_iter().next();
+                let size = terminal.as_ref().map(OwnedFd::try_clone).transpose().trying("keep the terminal")?;
+                Ok(Running { channel, pid, terminal, size, ended: None })
+            }
+            Some((FromKeeper::Failed(report), _)) => Err(report.into()),
+            Some((other, _)) => Err(SandboxError::Protocol(format!("{other:?}"))),
+            None => Err(SandboxError::Ended),
+        }
+    }
+
+    /// What is at a path of the guest; a symbolic link is not followed. `None`: nothing.
+    pub async fn stat(&self, path: &str) -> Result<Option<FileInfo>, SandboxError> {
+        let request = Request::Files(FilesRequest::Stat { path: path.to_owned() });
+        let mut channel = self.request(&request, &[]).await?;
+        match channel.receive::<FromKeeper>().await? {
+            Some((FromKeeper::Stat(info), _)) => Ok(info),
+            Some((FromKeeper::Failed(report), _)) => Err(report.into()),
+            Some((other, _)) => Err(SandboxError::Protocol(format!("{other:?}"))),
+            None => Err(SandboxError::Ended),
+        }
+    }
+
+    /// Ends everything in the guest and waits for that; mounts are gone, and the root is as the commands left it.
+    pub async fn stop(mut self) -> Result<(), SandboxError> {
+        let stop = protocol::encode(&Request::Stop).trying("stop the sandbox")?;
+        let asked = async {
+            // A guest that is gone needs not be asked.
+            _ = self.channel.send(stop, &[]).await;
+            self.reply().await
+        };
+        let answer = tokio::time::timeout(STOPPING, asked).await;
+        self.end().await?;
+        match answer {
+            Ok(Ok(Reply::Stopped)) => Ok(()),
+            Ok(Ok(_)) => Err(SandboxError::Protocol("process 1 did not stop".to_owned())),
+            Ok(Err(error)) => Err(error),
+            Err(_) => Err(SandboxError::Ended),
+        }
+    }
+
+    async fn reply(&mut self) -> Result<Reply, SandboxError> {
+        match self.channel.receive::<Reply>().await? {
+            Some((Reply::Failed(report), _)) => Err(report.into()),
+            Some((reply, _)) => Ok(reply),
+            None => Err(SandboxError::Ended),
+        }
+    }
+
+    /// A request with a socket of its own, on which the answers come.
+    async fn request(&self, request: &Request, files: &[BorrowedFd<'_>]) -> Result<AsyncChannel, SandboxError> {
+        let (ours, theirs) = Channel::pair().trying("make a socket")?;
+        let encoded = protocol::encode(request).trying("describe the command")?;
+        let mut all = vec![theirs.as_fd()];
+        all.extend_from_slice(files);
+        self.channel.send(encoded, &all).await?;
+        AsyncChannel::new(ours)
+    }
+
+    /// Waits for the helper, which waits for process 1; kills it where that takes too long.
+    async fn end(&mut self) -> Result<(), SandboxError> {
+        let Some(mut helper) = self.helper.take() else { return Ok(()) };
+        self.channel.shut_down();
+        let pid = helper.id();
+        let waited = tokio::task::spawn_blocking(move || helper.wait());
+        tokio::pin!(waited);
+        let result = match tokio::time::timeout(STOPPING, &mut waited).await {
+            Ok(result) => result,
+            Err(_) => {
+                kill(pid);
+                waited.await
+            }
+        };
+        result.map_err(io::Error::other).flatten().trying("wait for the helper")?;
+        Ok(())
+    }
+}
+
+impl Drop for Session {
+    fn drop(&mut self) {
+        self.channel.shut_down();
+        if let Some(mut helper) = self.helper.take() {
+            // It ends by the end of the socket; somebody has to wait for it.
+            std::thread::spawn(move || helper.wait());
+        }
+    }
+}
+
+/// Only for a helper that nobody has waited for: its number is still its own.
+fn kill(pid: u32) {
+    if let Some(pid) = i32::try_from(pid).ok().and_then(rustix::process::Pid::from_raw) {
+        _ = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
+    }
+}
+
+impl Running {
+    /// Its process id, as the guest counts.
+    pub fn pid(&self) -> u32 {
+        self.pid
+    }
+
+    /// The terminal's other side: what is written to it is typed, what is read from it is shown.
+    pub fn take_terminal(&mut self) -> Option<OwnedFd> {
+        self.terminal.take()
+    }
+
+    /// Tells the terminal its new size.
+    pub fn resize(&self, columns: u16, rows: u16) -> Result<(), SandboxError> {
+        match &self.size {
+            Some(terminal) => crate::terminal::set_size(terminal.as_fd(), columns, rows).trying("resize the terminal"),
+            None => Ok(()),
+        }
+    }
+
+    /// Waits for its end. May be called again, also after a call that was dropped.
+    pub async fn wait(&mut self) -> Result<ExitStatus, SandboxError> {
+        if let Some(status) = self.ended {
+            return Ok(status);
+        }
+        let status = match self.channel.receive::<FromKeeper>().await? {
+            Some((FromKeeper::Exited(status), _)) => ExitStatus::Exited(status),
+            Some((FromKeeper::Signalled(signal), _)) => ExitStatus::Signalled(signal),
+            Some((other, _)) => return Err(SandboxError::Protocol(format!("{other:?}"))),
+            None => return Err(SandboxError::Ended),
+        };
+        self.ended = Some(status);
+        Ok(status)
+    }
+
+    /// Sends a signal to its first process.
+    pub async fn signal(&self, signal: i32) -> Result<(), SandboxError> {
+        self.tell(&ToKeeper::Signal(signal)).await
+    }
+
+    /// Kills it and all that it started; [`Running::wait`] tells when its first process has ended.
+    pub async fn kill(&self) -> Result<(), SandboxError> {
+        self.tell(&ToKeeper::Kill).await
+    }
+
+    async fn tell(&self, message: &ToKeeper) -> Result<(), SandboxError> {
+        if self.ended.is_some() {
+            return Ok(());
+        }
+        let encoded = protocol::encode(message).trying("reach the command")?;
+        match self.channel.send(encoded, &[]).await {
+            // It has just ended by itself.
+            Err(SandboxError::Ended) => Ok(()),
+            result => result,
+        }
+    }
+}
+
+/// A socket end in the runtime.
+#[derive(Debug)]
+struct AsyncChannel(AsyncFd<OwnedFd>);
+
+impl AsyncChannel {
+    fn new(channel: Channel) -> Result<AsyncChannel, SandboxError> {
+        let fd = channel.into_fd();
+        rustix::io::ioctl_fionbio(&fd, true).trying("use a socket")?;
+        Ok(AsyncChannel(AsyncFd::new(fd).trying("use a socket")?))
+    }
+
+    async fn send(&self, encoded: Encoded, files: &[BorrowedFd<'_>]) -> Result<(), SandboxError> {
+        let sending = self.0.async_io(Interest::WRITABLE, |fd| protocol::send(fd.as_fd(), &encoded, files));
+        match sending.await {
+            Err(error) if error.raw_os_error() == Some(Errno::PIPE.raw_os_error()) => Err(SandboxError::Ended),
+            Err(error) if error.raw_os_error() == Some(Errno::CONNRESET.raw_os_error()) => Err(SandboxError::Ended),
+            result => result.trying("write to the sandbox"),
+        }
+    }
+
+    async fn receive<T: DeserializeOwned>(&mut self) -> Result<Option<(T, Vec<OwnedFd>)>, SandboxError> {
+        match self.0.async_io(Interest::READABLE, |fd| protocol::receive(fd.as_fd())).await {
+            Err(error) if error.raw_os_error() == Some(Errno::CONNRESET.raw_os_error()) => Ok(None),
+            result => result.trying("read from the sandbox"),
+        }
+    }
+
+    fn shut_down(&self) {
+        // Fails where the other side is gone already.
+        _ = rustix::net::shutdown(self.0.get_ref(), rustix::net::Shutdown::Both);
+    }
+}
