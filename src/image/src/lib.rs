@@ -5,6 +5,7 @@
 
 pub mod archive;
 pub mod changes;
+pub mod compress;
 pub mod config;
 pub mod digest;
 pub mod error;
@@ -12,8 +13,12 @@ pub mod image;
 pub mod layout;
 pub mod media;
 pub mod names;
+pub mod pack;
+pub mod tree;
+mod union;
 pub mod unpack;
 
+pub use compress::{Compression, LayerDigests, LayerWriter};
 pub use config::ImageConfig;
 pub use digest::Digest;
 pub use error::ImageError;
@@ -21,3 +26,5 @@ pub use image::{Image, Platform};
 pub use layout::{BlobWriter, Layout};
 pub use media::{LayerCompression, ManifestFormat};
 pub use oci_spec::image::{Descriptor, ImageIndex, ImageManifest, MediaType};
+pub use pack::{PackOptions, PackSettings, Packed, pack, pack_difference};
+pub use tree::TreeManifest;

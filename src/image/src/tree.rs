@@ -1,0 +1,151 @@
+//! What a tree was like, to tell later what changed in it: for where no overlay can be mounted.
+//!
+//! A file is the same while its inode and the time of its last change are: the kernel sets that time, and no guest can set
+//! it back.
+
+use std::collections::HashMap;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::Path;
+
+use crate::error::ImageError;
+use crate::pack::{Attributes, Meta, failed, overlay_prefix};
+use crate::union::{Below, Names, open_directory, open_root};
+
+/// One entry as it was.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Record {
+    name: Box<[u8]>,
+    meta: Meta,
+    /// A directory's; a file's changes show in its time.
+    attributes: Vec<(Vec<u8>, Vec<u8>)>,
+}
+
+/// A tree as it was when it was recorded.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct TreeManifest {
+    root: Option<Record>,
+    /// Directories by their paths; their entries sorted.
+    directories: HashMap<Vec<u8>, Vec<Record>>,
+    /// Of all.
+    entries: u64,
+}
+
+impl TreeManifest {
+    /// Records a tree. Nothing may change it meanwhile.
+    ///
+    /// # Errors
+    /// Something in it cannot be read.
+    pub fn record(tree: &Path) -> Result<TreeManifest, ImageError> {
+        let mut walk =
+            Walk { root: open_root(tree)?, manifest: TreeManifest::default(), space: Vec::with_capacity(32 * 1024) };
+        walk.run()?;
+        Ok(walk.manifest)
+    }
+
+    /// How many entries it has.
+    pub fn entries(&self) -> u64 {
+        self.entries
+    }
+
+    fn find(&self, path: &[u8]) -> Option<&Record> {
+        if path.is_empty() {
+            return self.root.as_ref();
+        }
+        let (parent, name) = match path.iter().rposition(|byte| *byte == b'/') {
+            Some(slash) => (&path[..slash], &path[slash + 1..]),
+            None => (&path[..0], path),
+        };
+        let records = self.directories.get(parent)?;
+        records.binary_search_by(|record| record.name.as_ref().cmp(name)).ok().map(|index| &records[index])
+    }
+}
+
+struct Walk {
+    root: OwnedFd,
+    manifest: TreeManifest,
+    space: Vec<u8>,
+}
+
+impl Walk {
+    fn run(&mut self) -> Result<(), ImageError> {
+        self.manifest.root = self.record(b"", b"")?;
+        let mut waiting = vec![Vec::new()];
+        while let Some(path) = waiting.pop() {
+            let mut names = Names::default();
+            let directory = open_directory(self.root.as_fd(), &path)?;
+            names.read(directory.as_fd(), 0, &mut self.space).map_err(failed("read", &path))?;
+            names.settle();
+            let mut records = Vec::new();
+            for name in names.iter() {
+                let below = if path.is_empty() { name.to_vec() } else { [&path, b"/".as_slice(), name].concat() };
+                let Some(record) = self.record(&below, name)? else { continue };
+                if record.meta.is_directory() {
+                    waiting.push(below);
+                }
+                records.push(record);
+            }
+            self.manifest.entries += records.len() as u64;
+            self.manifest.directories.insert(path, records);
+        }
+        Ok(())
+    }
+
+    fn record(&self, path: &[u8], name: &[u8]) -> Result<Option<Record>, ImageError> {
+        let Some(meta) = Meta::look(self.root.as_fd(), path).map_err(failed("read", path))? else { return Ok(None) };
+        let attributes = match meta.is_directory() {
+            true => {
+                let directory = open_directory(self.root.as_fd(), path)?;
+                Attributes::read(directory, overlay_prefix(false)).map_err(failed("read", path))?.kept
+            }
+            false => Vec::new(),
+        };
+        Ok(Some(Record { name: name.into(), meta, attributes }))
+    }
+}
+
+/// A manifest as a walk looks at it.
+pub(crate) struct Before<'a> {
+    manifest: &'a TreeManifest,
+    path: Vec<Vec<u8>>,
+}
+
+impl<'a> Before<'a> {
+    pub(crate) fn new(manifest: &'a TreeManifest) -> Before<'a> {
+        Before { manifest, path: Vec::new() }
+    }
+}
+
+impl Below for Before<'_> {
+    fn enter(&mut self, path: &[u8]) {
+        self.path.push(path.to_vec());
+    }
+
+    fn leave(&mut self) {
+        self.path.pop();
+    }
+
+    fn has(&mut self, path: &[u8]) -> Result<bool, ImageError> {
+        Ok(self.manifest.find(path).is_some())
+    }
+
+    fn directory(&mut self, path: &[u8]) -> Result<Option<(Meta, Attributes)>, ImageError> {
+        let record = self.manifest.find(path).filter(|record| record.meta.is_directory());
+        let attributes = |record: &Record| Attributes { kept: record.attributes.clone(), ..Attributes::default() };
+        Ok(record.map(|record| (record.meta, attributes(record))))
+    }
+
+    fn names(&mut self, names: &mut Names) -> Result<(), ImageError> {
+        let records = self.path.last().and_then(|path| self.manifest.directories.get(path));
+        for record in records.into_iter().flatten() {
+            names.add_below(&record.name);
+        }
+        Ok(())
+    }
+
+    fn is_same(&self, path: &[u8], meta: &Meta) -> bool {
+        self.manifest.find(path).is_some_and(|record| {
+            let told = |meta: &Meta| (meta.kind, meta.device, meta.inode, meta.ctime, meta.size);
+            told(&record.meta) == told(meta)
+        })
+    }
+}
