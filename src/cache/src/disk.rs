@@ -56,14 +56,19 @@ impl Durability {
         at < self.synced_until
     }
 
-    /// After another boot, removes blobs that were not synced: a damaged one would only be noticed when it is read.
-    pub(crate) fn drop_unsynced_blobs(&self, root: &Path) -> Result<(), CacheError> {
-        let path = root.join("boot");
-        let before = files::read_limited(&path, 128).and_then(|bytes| String::from_utf8(bytes).ok());
-        if self.boot.is_some() && before.as_deref() == self.boot.as_deref() {
-            return Ok(());
-        }
-        if before.is_some() {
+    /// Whether nobody opened the store since the machine started.
+    pub(crate) fn is_first_look(&self, root: &Path) -> bool {
+        let Some(boot) = &self.boot else { return false };
+        files::read_limited(&root.join("boot"), 128).as_deref() != Some(boot.as_bytes())
+    }
+
+    /// Removes what an earlier boot left unsynced where nobody else would notice: blobs, whose content is only checked when
+    /// they are read, and an index that was cut off. The store's lock must be held exclusively.
+    pub(crate) fn forget_unsynced(&self, root: &Path) -> Result<(), CacheError> {
+        // Somebody else may have been faster.
+        let Some(boot) = self.boot.as_ref().filter(|_| self.is_first_look(root)) else { return Ok(()) };
+        let note = root.join("boot");
+        if note.exists() {
             let blobs = root.join("blobs/sha256");
             for name in files::names(&blobs) {
                 let blob = blobs.join(name);
@@ -71,8 +76,12 @@ impl Durability {
                     let _ = std::fs::remove_file(blob);
                 }
             }
+            let index = root.join("index.json");
+            if index.exists() && files::read_record::<serde_json::Value>(&index).is_none() {
+                std::fs::remove_file(&index).map_err(CacheError::io("remove", &index))?;
+            }
         }
-        files::write_whole(&root.join("tmp"), &path, self.boot.as_deref().unwrap_or("unknown").as_bytes(), false)
+        files::write_whole(&root.join("tmp"), &note, boot.as_bytes(), false)
     }
 }
 

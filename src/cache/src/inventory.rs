@@ -144,6 +144,28 @@ impl Store {
             let record = Key::parse(&name).and_then(|key| self.read_state(&key));
             inventory.add(self.state_entry(path, name, record));
         }
+        self.break_orphans(inventory);
+    }
+
+    /// A state is nothing without the ones below it.
+    fn break_orphans(&self, inventory: &mut Inventory) {
+        loop {
+            let is_state = |need: &&String| need.starts_with("steps/");
+            let is_whole =
+                |need: &String| inventory.entries.get(need).is_some_and(|below| below.item.kind != ItemKind::Broken);
+            let orphans: Vec<(String, String)> = inventory
+                .entries
+                .values()
+                .filter(|entry| !entry.needs.iter().filter(is_state).all(is_whole))
+                .map(|entry| (entry.path.clone(), entry.item.name.clone()))
+                .collect();
+            if orphans.is_empty() {
+                return;
+            }
+            for (path, name) in orphans {
+                inventory.add(self.broken(path, name));
+            }
+        }
     }
 
     fn state_entry(&self, path: String, name: String, record: Option<StateRecord>) -> Entry {

@@ -5,7 +5,7 @@
 //!     oci-layout index.json blobs/   an OCI layout: images and their blobs
 //!     layers/CHAIN/{tree/,meta.json}     unpacked base layers
 //!     steps/KEY/{upper/,meta.json}       kept states
-//!     bases/KEY.json sealed/KEY.json aliases/KEY.json plans/HASH.json
+//!     bases/KEY.json sealed/KEY.json plans/HASH.json
 //!     work/ tmp/ leases/ lock hmac-key version synced boot
 //! ```
 //!
@@ -41,7 +41,7 @@ pub use error::CacheError;
 pub use inventory::{Item, ItemKind, Usage};
 pub use layers::{LayerEntry, LayerMeta};
 pub use prune::{PrunePolicy, Pruned};
-pub use records::{BaseEntry, PlanRecord, SealedEntry, StepRecord};
+pub use records::{BaseEntry, PlanEntry, SealedEntry};
 pub use states::{StateEntry, StateMeta};
 pub use store::{PlainRemover, Remover, Store, StoreOptions};
 

@@ -1,5 +1,6 @@
 //! Collection: what is too old, too much, or not wanted any more.
 
+use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::time::{Duration, SystemTime};
@@ -94,66 +95,101 @@ impl Store {
 
 /// Decides, without touching anything.
 fn decide(inventory: &Inventory, policy: &PrunePolicy, now: u64) -> Decision {
-    let in_use = inventory.in_use();
-    let used = last_use(inventory);
-    let too_old = |name: &str| {
-        let limit = policy.older_than.map(|age| u64::try_from(age.as_millis()).unwrap_or(u64::MAX));
-        limit.is_some_and(|limit| now.saturating_sub(used[name]) > limit)
-    };
-    let mut order: Vec<&str> = inventory.entries.keys().map(String::as_str).collect();
-    // What lies on something goes before it: it was used no later, and where the times are equal it lies deeper.
-    let depth: BTreeMap<&str, usize> = order.iter().map(|name| (*name, depth(inventory, name, 0))).collect();
-    order.sort_by_key(|name| (used[*name], std::cmp::Reverse(depth[name])));
-
-    let mut kept: BTreeSet<&str> = order.iter().copied().collect();
-    let mut doomed: Vec<String> = Vec::new();
+    let view = View::of(inventory);
     let mut decision = Decision::default();
-    // Deepest first, so that what others still need is known.
-    let mut by_depth = order.clone();
-    by_depth.sort_by_key(|name| std::cmp::Reverse(depth[name]));
-    let mut needed: BTreeSet<&str> = BTreeSet::new();
-    for name in by_depth {
-        let entry = &inventory.entries[name];
-        let is_named = entry.item.kind == ItemKind::Image;
-        let is_of_build = entry.item.build.as_ref().is_some_and(|build| policy.builds.contains(build));
-        let wanted = entry.item.kind == ItemKind::Broken || policy.all || is_of_build || too_old(name);
-        if wanted && in_use.contains(name) {
-            decision.in_use += 1;
-        }
-        if wanted && !is_named && !in_use.contains(name) && !needed.contains(name) {
-            kept.remove(name);
-            doomed.push(name.to_owned());
-        } else {
-            needed.extend(entry.needs.iter().map(String::as_str));
+    decision.choose_unwanted(&view, policy, now);
+    let mut kept: BTreeSet<&str> = inventory.entries.keys().map(String::as_str).collect();
+    for name in &decision.entries {
+        kept.remove(name.as_str());
+    }
+    let mut sizes = Sizes::new(inventory, &kept);
+    if let Some(limit) = policy.max_size {
+        decision.choose_oldest(&view, kept, &mut sizes, limit);
+    }
+    decision.left = sizes.total();
+    if inventory.leased.others {
+        // A blob that nothing names may be one that is being pulled or sealed.
+        decision.left += sizes.unreferenced(inventory);
+    } else {
+        decision.blobs = inventory.blobs.keys().filter(|blob| !sizes.references.contains_key(*blob)).cloned().collect();
+    }
+    decision.freed = Sizes::whole(inventory).saturating_sub(decision.left);
+    decision
+}
+
+/// An inventory with what is derived from it.
+struct View<'a> {
+    inventory: &'a Inventory,
+    in_use: BTreeSet<String>,
+    used: BTreeMap<&'a str, u64>,
+    depth: BTreeMap<&'a str, usize>,
+}
+
+impl<'a> View<'a> {
+    fn of(inventory: &'a Inventory) -> View<'a> {
+        let depths = inventory.entries.keys().map(|name| (name.as_str(), depth(inventory, name, 0)));
+        View { inventory, in_use: inventory.in_use(), used: last_use(inventory), depth: depths.collect() }
+    }
+
+    /// Names in the order of something.
+    fn sorted<K: Ord>(&self, by: impl Fn(&str) -> K) -> Vec<&'a str> {
+        let mut names: Vec<&str> = self.inventory.entries.keys().map(String::as_str).collect();
+        names.sort_by_key(|name| by(name));
+        names
+    }
+}
+
+impl Decision {
+    /// What the policy names, as far as nothing that stays lies on it.
+    fn choose_unwanted(&mut self, view: &View<'_>, policy: &PrunePolicy, now: u64) {
+        let limit = policy.older_than.map(|age| u64::try_from(age.as_millis()).unwrap_or(u64::MAX));
+        let mut needed: BTreeSet<&str> = BTreeSet::new();
+        for name in view.sorted(|name| Reverse(view.depth[name])) {
+            let entry = &view.inventory.entries[name];
+            let is_named = entry.item.kind == ItemKind::Image;
+            let is_of_build = entry.item.build.as_ref().is_some_and(|build| policy.builds.contains(build));
+            let is_old = limit.is_some_and(|limit| now.saturating_sub(view.used[name]) > limit);
+            let is_wanted = !is_named && entry.item.kind != ItemKind::Broken && !policy.all && !is_of_build && !is_old;
+            let is_used = view.in_use.contains(name);
+            self.in_use += usize::from(is_used && !is_wanted);
+            if is_named || is_used || is_wanted || needed.contains(name) {
+                needed.extend(entry.needs.iter().map(String::as_str));
+            } else {
+                self.entries.push(name.to_owned());
+            }
         }
     }
 
-    let mut sizes = Sizes::new(inventory, &kept);
-    if let Some(limit) = policy.max_size {
-        for name in order {
+    /// The least recently used, until the rest is small enough.
+    fn choose_oldest(&mut self, view: &View<'_>, mut kept: BTreeSet<&str>, sizes: &mut Sizes, limit: u64) {
+        let mut needed = needs_of(view.inventory, &kept);
+        // What lies on something goes before it: it was used no later, and where the times are equal it lies deeper.
+        for name in view.sorted(|name| (view.used[name], Reverse(view.depth[name]))) {
             if sizes.total() <= limit {
                 break;
             }
-            let is_named = inventory.entries[name].item.kind == ItemKind::Image;
-            let is_needed = kept.iter().any(|other| inventory.entries[*other].needs.iter().any(|need| need == name));
-            if is_named || is_needed || in_use.contains(name) || !kept.remove(name) {
+            let entry = &view.inventory.entries[name];
+            let is_needed = needed.get(name).is_some_and(|count| *count > 0);
+            let is_named = entry.item.kind == ItemKind::Image;
+            if is_named || is_needed || view.in_use.contains(name) || !kept.remove(name) {
                 continue;
             }
-            sizes.drop_entry(inventory, name);
-            doomed.push(name.to_owned());
+            for need in &entry.needs {
+                needed.entry(need).and_modify(|count| *count -= 1);
+            }
+            sizes.drop_entry(view.inventory, name);
+            self.entries.push(name.to_owned());
         }
     }
-    let everything: u64 = Sizes::whole(inventory);
-    decision.entries = doomed;
-    if inventory.leased.others {
-        // A blob that nothing names may be one that is being pulled or sealed.
-        decision.left = sizes.total() + sizes.unreferenced(inventory);
-    } else {
-        decision.blobs = inventory.blobs.keys().filter(|blob| !sizes.references.contains_key(*blob)).cloned().collect();
-        decision.left = sizes.total();
+}
+
+/// How many of these entries need each other one.
+fn needs_of<'a>(inventory: &'a Inventory, kept: &BTreeSet<&str>) -> BTreeMap<&'a str, usize> {
+    let mut needed = BTreeMap::new();
+    for need in kept.iter().filter_map(|name| inventory.entries.get(*name)).flat_map(|entry| &entry.needs) {
+        *needed.entry(need.as_str()).or_default() += 1;
     }
-    decision.freed = everything.saturating_sub(decision.left);
-    decision
+    needed
 }
 
 /// When each entry was used last, itself or by what lies on it.

@@ -1,10 +1,10 @@
-//! Records that are files alone: what a base became, what sealing gave, other names of states, what was planned.
+//! Records that are files alone: what a base became, what sealing gave, what was planned.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
-use kiln_core::{Input, Key};
+use kiln_core::{Failure, Key, PlanMemory, PlanRecord};
 use kiln_image::Digest;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -48,45 +48,17 @@ pub struct BaseEntry {
     pub details: BTreeMap<String, String>,
 }
 
-/// A step at the last build.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct StepRecord {
-    /// Its `name`, where given.
-    pub name: Option<String>,
-    /// The provisioner's kind.
-    pub kind: String,
-    /// What it does, in a few words.
-    pub title: String,
-    /// The state after it; `None` where nothing is kept of it.
-    pub key: Option<Key>,
-    /// What it depended on.
-    pub inputs: Vec<Input>,
-}
-
 /// The last build of a template's build.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct PlanRecord {
+pub struct PlanEntry {
     /// The template.
     pub template: PathBuf,
     /// The build's name.
     pub build: String,
-    /// The builder's kind.
-    pub builder: String,
-    /// When.
+    /// When it ran.
     pub made: SystemTime,
-    /// The state that the machine started in.
-    pub base_key: Option<Key>,
-    /// What that depended on.
-    pub base: Vec<Input>,
-    /// The steps, in their order.
-    pub steps: Vec<StepRecord>,
-}
-
-impl PlanRecord {
-    /// The last state that may be kept.
-    pub fn last_key(&self) -> Option<&Key> {
-        self.steps.iter().rev().find_map(|step| step.key.as_ref()).or(self.base_key.as_ref())
-    }
+    /// What it was made of.
+    pub record: PlanRecord,
 }
 
 /// A file of records.
@@ -131,44 +103,11 @@ impl Store {
         self.put("bases", key.as_str(), entry)
     }
 
-    /// The state that another key stands for: one that has the same content, come to by another way.
-    ///
-    /// # Errors
-    /// The store cannot be locked.
-    pub fn alias(&self, key: &Key) -> Result<Option<Key>, CacheError> {
-        self.get("aliases", key.as_str(), |_: &Key| true)
-    }
-
-    /// Notes that a key stands for a state.
-    ///
-    /// # Errors
-    /// It cannot be written.
-    pub fn put_alias(&self, key: &Key, state: &Key) -> Result<(), CacheError> {
-        self.put("aliases", key.as_str(), state)
-    }
-
-    /// What the last build of a template's build was made of.
-    ///
-    /// # Errors
-    /// The store cannot be locked.
-    pub fn last_plan(&self, template: &Path, build: &str) -> Result<Option<PlanRecord>, CacheError> {
-        let name = plan_name(template, build);
-        self.get("plans", &name, |plan: &PlanRecord| plan.template == template && plan.build == build)
-    }
-
-    /// Notes what a build is made of.
-    ///
-    /// # Errors
-    /// It cannot be written.
-    pub fn put_plan(&self, plan: &PlanRecord) -> Result<(), CacheError> {
-        self.put("plans", &plan_name(&plan.template, &plan.build), plan)
-    }
-
     /// All records of builds, the newest first.
-    pub fn plans(&self) -> Vec<PlanRecord> {
+    pub fn plans(&self) -> Vec<PlanEntry> {
         let directory = self.root.join("plans");
-        let read = |name: &String| self.read::<PlanRecord>(&directory.join(name), name.strip_suffix(".json")?);
-        let mut plans: Vec<PlanRecord> = files::names(&directory).iter().filter_map(read).map(|it| it.value).collect();
+        let read = |name: &String| self.read::<PlanEntry>(&directory.join(name), name.strip_suffix(".json")?);
+        let mut plans: Vec<PlanEntry> = files::names(&directory).iter().filter_map(read).map(|it| it.value).collect();
         plans.sort_by(|one, other| other.made.cmp(&one.made).then_with(|| one.build.cmp(&other.build)));
         plans
     }
@@ -205,6 +144,29 @@ impl Store {
             self.note_change();
         }
         files::write_whole(&self.temporary(), &path, &bytes, false)
+    }
+}
+
+impl PlanMemory for Store {
+    fn keyed_digest(&self, secret: &[u8]) -> String {
+        Store::keyed_digest(self, secret)
+    }
+
+    fn last_plan(&self, template: &Path, build: &str) -> Option<PlanRecord> {
+        let name = plan_name(template, build);
+        let is_it = |entry: &PlanEntry| entry.template == template && entry.build == build;
+        // A store that cannot be locked remembers nothing.
+        Some(self.get("plans", &name, is_it).ok()??.record)
+    }
+
+    fn put_plan(&self, template: &Path, build: &str, record: &PlanRecord) -> Result<(), Failure> {
+        let entry = PlanEntry {
+            template: template.to_owned(),
+            build: build.to_owned(),
+            made: SystemTime::now(),
+            record: record.clone(),
+        };
+        self.put("plans", &plan_name(template, build), &entry).map_err(Failure::environment)
     }
 }
 

@@ -22,8 +22,7 @@ use crate::states::StateEntry;
 pub(crate) const FORMAT: &str = "1";
 
 /// Directories of a store.
-pub(crate) const DIRECTORIES: [&str; 9] =
-    ["layers", "bases", "steps", "sealed", "aliases", "plans", "work", "tmp", "leases"];
+pub(crate) const DIRECTORIES: [&str; 8] = ["layers", "bases", "steps", "sealed", "plans", "work", "tmp", "leases"];
 
 /// Removes trees of a store.
 pub trait Remover: Send + Sync {
@@ -81,7 +80,9 @@ pub struct Store {
 }
 
 /// The store's lock, held.
-pub(crate) struct Locked(#[allow(dead_code)] File);
+pub(crate) struct Locked {
+    _file: File,
+}
 
 impl Store {
     /// Opens a store, or makes it.
@@ -104,7 +105,10 @@ impl Store {
             adopt(root, options)?;
         }
         let durability = Durability::of(root, options.boot.clone());
-        durability.drop_unsynced_blobs(root)?;
+        if durability.is_first_look(root) {
+            let _locked = lock(root, File::lock)?;
+            durability.forget_unsynced(root)?;
+        }
         Ok(Store {
             layout: Layout::create(root)?,
             secret: secret(root)?,
@@ -247,7 +251,7 @@ fn lock(root: &Path, how: fn(&File) -> io::Result<()>) -> Result<Locked, CacheEr
     let file = File::options().read(true).write(true).create(true).truncate(false).mode(0o600).open(&path);
     let file = file.map_err(CacheError::io("open", &path))?;
     how(&file).map_err(CacheError::io("lock", &path))?;
-    Ok(Locked(file))
+    Ok(Locked { _file: file })
 }
 
 /// Refuses what somebody else may have filled.
