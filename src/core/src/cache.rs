@@ -158,6 +158,9 @@ pub struct StepRecord {
     pub inputs: Vec<Input>,
     /// The state after it; `None` for a step that leads to no state of its own, and for one that failed.
     pub state: Option<Key>,
+    /// Whether it failed.
+    #[serde(default)]
+    pub has_failed: bool,
     /// Why that state was not kept.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub not_kept: Option<String>,

@@ -83,6 +83,28 @@ pub enum EventKind {
         /// `file:line` in the template.
         place: String,
     },
+    /// A step is not run: its result was kept by an earlier build.
+    StepCached {
+        /// Position in the build, from 1.
+        index: usize,
+        /// How many steps the build has.
+        total: usize,
+        /// The provisioner's kind.
+        kind: String,
+        /// Its `name`, where given.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        name: Option<String>,
+        /// What it does, in a few words.
+        title: String,
+        /// `file:line` in the template.
+        place: String,
+        /// The state after it; none for a step that only passes time.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        key: Option<String>,
+        /// How long it took when it ran, in seconds, where that is known.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        seconds: Option<f64>,
+    },
     /// A step ended.
     StepFinished {
         /// Position in the build, from 1.
@@ -259,7 +281,7 @@ impl Events {
         };
         match kind {
             EventKind::RunStarted { builds, .. } => builds.iter_mut().for_each(redact),
-            EventKind::StepStarted { name, title, .. } => {
+            EventKind::StepStarted { name, title, .. } | EventKind::StepCached { name, title, .. } => {
                 name.iter_mut().for_each(redact);
                 redact(title);
             }

@@ -103,6 +103,10 @@ pub trait Machine: Send + Sync {
         Ok(Kept::NotWorth("this builder keeps no states"))
     }
 
+    /// What is done to it from now on leads to no state that has a key (a step failed, and the build goes on all the same):
+    /// nothing of it is kept, and what sealing gives is not remembered as the result of the state before.
+    fn leave_states(&self) {}
+
     /// A directory of the machine that is held in memory and is never part of its state, for secrets of a step.
     fn secrets_directory(&self) -> Option<&str> {
         None

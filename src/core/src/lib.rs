@@ -49,8 +49,8 @@ pub use kinds::{
     Processed, Provisioner, ProvisionerKind,
 };
 pub use plan::{
-    BuildSpec, ComponentConfig, ComponentSpec, Extension, Facts, Plan, PostProcessorSpec, ProcessEnvironment, StepSpec,
-    TextScope,
+    BuildSpec, CacheRules, ComponentConfig, ComponentSpec, Extension, Facts, Plan, PostProcessorSpec,
+    ProcessEnvironment, StepSpec, TextScope,
 };
 pub use redact::{Redactor, Secret};
 pub use schema::{Decoded, Field, FieldType, Schema};

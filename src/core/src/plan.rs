@@ -8,6 +8,7 @@ use std::time::{Duration, SystemTime};
 use crate::config::Body;
 use crate::diagnostic::Diagnostics;
 use crate::outline::Outline;
+use crate::redact::Secret;
 use crate::schema::Schema;
 use crate::source::Span;
 
@@ -121,6 +122,21 @@ pub struct StepSpec {
     pub timeout: Option<Duration>,
     /// Whether the build goes on when it fails.
     pub continue_on_error: bool,
+    /// Whether it may be restored, and for how long.
+    pub cache: CacheRules,
+    /// Whether the state after it is kept whatever that costs.
+    pub is_checkpoint: bool,
+    /// Files that it finds in the machine's directory for secrets: name and content.
+    pub secrets: Vec<(String, Secret)>,
+}
+
+/// What a template says of restoring instead of running.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct CacheRules {
+    /// `cache = false`.
+    pub is_off: bool,
+    /// `cache_ttl`: what is older is not restored.
+    pub ttl: Option<Duration>,
 }
 
 /// A post-processor at its place in a chain.
@@ -148,6 +164,8 @@ pub struct BuildSpec {
     pub error_cleanup: Option<StepSpec>,
     /// Chains of post-processors that apply to this source.
     pub post_processors: Vec<Vec<PostProcessorSpec>>,
+    /// What the source says for all its steps.
+    pub cache: CacheRules,
 }
 
 /// One value that the template declares; for `inspect`.

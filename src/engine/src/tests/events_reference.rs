@@ -39,6 +39,16 @@ fn samples() -> Vec<EventKind> {
             title: "scripts/apt.sh".into(),
             place: "worker.pkr.hcl:12".into(),
         },
+        EventKind::StepCached {
+            index: 1,
+            total: 3,
+            kind: "shell".into(),
+            name: None,
+            title: "2 inline commands".into(),
+            place: "worker.pkr.hcl:8".into(),
+            key: Some("9f2c".repeat(16)),
+            seconds: Some(41.5),
+        },
         EventKind::StepFinished { index: 2, outcome: Outcome::Succeeded, seconds: 1.5 },
         EventKind::PostProcessorStarted { kind: "docker-tag".into(), place: "worker.pkr.hcl:30".into() },
         EventKind::PostProcessorFinished { kind: "docker-tag".into(), outcome: Outcome::Succeeded, seconds: 0.25 },
@@ -61,6 +71,7 @@ fn is_of_the_run(kind: &EventKind) -> bool {
         EventKind::BuildStarted { .. }
         | EventKind::BuildFinished { .. }
         | EventKind::StepStarted { .. }
+        | EventKind::StepCached { .. }
         | EventKind::StepFinished { .. }
         | EventKind::PostProcessorStarted { .. }
         | EventKind::PostProcessorFinished { .. }

@@ -7,8 +7,8 @@ use std::time::Duration;
 use indexmap::IndexMap;
 use kiln_core::config::Attribute;
 use kiln_core::{
-    Block, Body, BuildSpec, ComponentConfig, ComponentSpec, Diagnostics, Event, EventKind, Events, Facts, Node, Plan,
-    PostProcessorSpec, Redactor, Schema, SourceId, SourceMap, Span, StepSpec, Value,
+    Block, Body, BuildSpec, CacheRules, ComponentConfig, ComponentSpec, Diagnostics, Event, EventKind, Events, Facts,
+    Node, Plan, PostProcessorSpec, Redactor, Schema, SourceId, SourceMap, Span, StepSpec, Value,
 };
 use kiln_testkit::{FixedPrompt, RecordingReporter};
 
@@ -74,6 +74,7 @@ pub(super) fn build(name: &str) -> BuildSpec {
         steps: Vec::new(),
         error_cleanup: None,
         post_processors: Vec::new(),
+        cache: CacheRules::default(),
     }
 }
 
@@ -88,6 +89,9 @@ pub(super) fn step_with(at: usize, values: Vec<(&'static str, Value)>) -> StepSp
         max_retries: 0,
         timeout: None,
         continue_on_error: false,
+        cache: CacheRules::default(),
+        is_checkpoint: false,
+        secrets: Vec::new(),
     }
 }
 
@@ -210,6 +214,9 @@ fn in_few_words(event: &Event) -> String {
         EventKind::BuildStarted { builder } => format!("build started: {builder}"),
         EventKind::StepStarted { index, total, kind, title, place, .. } => {
             format!("step {index}/{total} started: {kind} {title} {place}")
+        }
+        EventKind::StepCached { index, total, kind, title, .. } => {
+            format!("step {index}/{total} cached: {kind} {title}")
         }
         EventKind::StepFinished { index, outcome, .. } => format!("step {index} {outcome:?}"),
         EventKind::PostProcessorStarted { kind, place } => format!("post-processor started: {kind} {place}"),

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use kiln_core::{BuildSpec, ComponentSpec, Diagnostic, Diagnostics, PostProcessorSpec, Span, StepSpec};
+use kiln_core::{BuildSpec, CacheRules, ComponentSpec, Diagnostic, Diagnostics, PostProcessorSpec, Span, StepSpec};
 use kiln_language::evaluate::{Reference, references};
 use kiln_language::syntax::{Block, Body, Item};
 
@@ -242,7 +242,15 @@ impl<'a> BuildReader<'a, '_> {
         let (steps, error_cleanup) = self.steps(&context);
         let post_processors = self.post_processors(&context);
         self.known = known;
-        BuildSpec { name: full.into(), build_name: used.name.into(), source, steps, error_cleanup, post_processors }
+        BuildSpec {
+            name: full.into(),
+            build_name: used.name.into(),
+            source,
+            steps,
+            error_cleanup,
+            post_processors,
+            cache: CacheRules::default(),
+        }
     }
 
     /// The blocks of some kinds, `dynamic` ones expanded with this build's `source` at hand.

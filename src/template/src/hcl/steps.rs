@@ -3,7 +3,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use kiln_core::{ComponentSpec, Diagnostic, Diagnostics, PostProcessorSpec, Severity, Span, StepSpec, duration};
+use kiln_core::{
+    CacheRules, ComponentSpec, Diagnostic, Diagnostics, PostProcessorSpec, Severity, Span, StepSpec, duration,
+};
 use kiln_language::convert::convert;
 use kiln_language::syntax::{Attribute, ExpressionKind, Name};
 use kiln_language::value::{Type, Value};
@@ -184,7 +186,16 @@ pub(crate) fn read_step(
     if runs {
         context.shared.note(block.body);
     }
-    runs.then_some(StepSpec { component, pause_before, max_retries, timeout, continue_on_error })
+    runs.then_some(StepSpec {
+        component,
+        pause_before,
+        max_retries,
+        timeout,
+        continue_on_error,
+        cache: CacheRules::default(),
+        is_checkpoint: false,
+        secrets: Vec::new(),
+    })
 }
 
 /// Reads a post-processor, as [`read_step`].

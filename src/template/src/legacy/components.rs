@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use indexmap::IndexMap;
-use kiln_core::plan::{ComponentSpec, PostProcessorSpec, StepSpec};
+use kiln_core::plan::{CacheRules, ComponentSpec, PostProcessorSpec, StepSpec};
 use kiln_core::{Diagnostic, Diagnostics, Span, duration, suggest};
 
 use super::ROOT_KEYS;
@@ -240,6 +240,9 @@ impl Provisioner {
             max_retries: self.max_retries,
             timeout: self.timeout,
             continue_on_error: false,
+            cache: CacheRules::default(),
+            is_checkpoint: false,
+            secrets: Vec::new(),
         })
     }
 }

@@ -28,7 +28,7 @@ pub use kiln_gotemplate::function_names;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use kiln_core::plan::{BuildSpec, Plan};
+use kiln_core::plan::{BuildSpec, CacheRules, Plan};
 use kiln_core::{Diagnostic, Diagnostics, PACKER_VERSION, SourceMap, Span, TextScope};
 
 use self::json::{Duplicates, JsonNode, JsonObject, JsonValue};
@@ -134,6 +134,7 @@ fn plan(
             .map(|links| select::chain(links, options).iter().filter_map(|link| link.spec(builder, &texts)).collect())
             .filter(|links: &Vec<_>| !links.is_empty())
             .collect(),
+        cache: CacheRules::default(),
     });
     Plan {
         unused_sources: Vec::new(),
