@@ -149,8 +149,8 @@ fn run() -> Result<(), SandboxError> {
 }
 
 fn obey(order: Order, files: Vec<OwnedFd>, channel: &Channel) -> Result<(), SandboxError> {
-    drop(files);
     match order {
         Order::Session(spec) => crate::init::session(&spec, channel),
+        Order::Work(job) => crate::worker::serve(&job, files, channel),
     }
 }

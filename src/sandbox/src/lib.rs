@@ -18,17 +18,20 @@
 //! # Ok(()) }
 //! ```
 
+pub mod capabilities;
 pub mod error;
 pub mod files;
 mod helper;
+pub mod idmap;
 mod init;
 mod protocol;
+pub mod seccomp;
 pub mod session;
 pub mod spec;
 mod sys;
 mod terminal;
-
-pub mod capabilities;
+mod userns;
+pub mod worker;
 
 pub use error::SandboxError;
 pub use files::FileInfo;
@@ -37,3 +40,4 @@ pub use session::{Exec, ExitStatus, Running, Session};
 pub use spec::{
     BindMount, Chosen, Device, HelperProgram, IdKind, IdMap, IdRange, Isolation, Network, RootFs, SandboxSpec, Tmpfs,
 };
+pub use worker::{Outcome, Task, Worker};

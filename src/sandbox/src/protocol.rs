@@ -22,6 +22,8 @@ use crate::spec::SandboxSpec;
 pub(crate) enum Order {
     /// A guest. Answered with a [`Reply`] by process 1, which then takes [`Request`]s.
     Session(Box<SandboxSpec>),
+    /// File work as the guest's root. Files: its input and its output, where it has them. Answered with a [`Reply`].
+    Work(Box<crate::worker::Job>),
 }
 
 /// What process 1 is asked.
@@ -42,6 +44,8 @@ pub(crate) enum Reply {
     Ready,
     /// All has ended, and the root is as the commands left it.
     Stopped,
+    /// File work is done.
+    Worked(Box<crate::worker::Outcome>),
     /// It did not work.
     Failed(Report),
 }

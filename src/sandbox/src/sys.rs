@@ -111,3 +111,9 @@ fn set_signal_mask(signals: &[i32], how: i32) {
         libc::sigprocmask(how, &raw const set, std::ptr::null_mut());
     }
 }
+
+/// Puts this process into new name spaces.
+pub(crate) fn unshare(flags: rustix::thread::UnshareFlags) -> io::Result<()> {
+    // SAFETY: only a table of files that is no longer shared could be noticed, and that flag is left out.
+    Ok(unsafe { rustix::thread::unshare_unsafe(flags - rustix::thread::UnshareFlags::FILES) }?)
+}
