@@ -151,6 +151,7 @@ fn run() -> Result<(), SandboxError> {
 fn obey(order: Order, files: Vec<OwnedFd>, channel: &Channel) -> Result<(), SandboxError> {
     match order {
         Order::Session(spec) => crate::init::session(&spec, channel),
+        Order::Probe(trial) => crate::probe::serve(&trial, channel),
         Order::Work(job) => crate::worker::serve(&job, files, channel),
     }
 }

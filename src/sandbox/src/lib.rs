@@ -19,11 +19,14 @@
 //! ```
 
 pub mod capabilities;
+mod chroot;
 pub mod error;
 pub mod files;
 mod helper;
 pub mod idmap;
 mod init;
+mod mounts;
+pub mod probe;
 mod protocol;
 pub mod seccomp;
 pub mod session;
@@ -36,6 +39,7 @@ pub mod worker;
 pub use error::SandboxError;
 pub use files::FileInfo;
 pub use helper::{HELPER_ARGUMENT, helper_main};
+pub use probe::{Probe, Refusal, probe};
 pub use session::{Exec, ExitStatus, Running, Session};
 pub use spec::{
     BindMount, Chosen, Device, HelperProgram, IdKind, IdMap, IdRange, Isolation, Network, RootFs, SandboxSpec, Tmpfs,

@@ -24,6 +24,8 @@ pub(crate) enum Order {
     Session(Box<SandboxSpec>),
     /// File work as the guest's root. Files: its input and its output, where it has them. Answered with a [`Reply`].
     Work(Box<crate::worker::Job>),
+    /// What isolation works? Answered with a [`Reply`].
+    Probe(crate::probe::Trial),
 }
 
 /// What process 1 is asked.
@@ -46,6 +48,8 @@ pub(crate) enum Reply {
     Stopped,
     /// File work is done.
     Worked(Box<crate::worker::Outcome>),
+    /// How each candidate went, up to the first that works.
+    Probed(Vec<crate::probe::Finding>),
     /// It did not work.
     Failed(Report),
 }

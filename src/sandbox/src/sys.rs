@@ -2,8 +2,9 @@
 
 #![allow(unsafe_code, reason = "system calls that rustix does not wrap; each says why it is sound")]
 
+use std::ffi::{CStr, CString};
 use std::io;
-use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
 use rustix::process::Pid;
 
@@ -32,29 +33,19 @@ pub(crate) fn exit(status: i32) -> ! {
     unsafe { libc::_exit(status) }
 }
 
-/// Closes all files from this number on.
-pub(crate) fn close_from(first: RawFd) -> io::Result<()> {
-    // SAFETY: whoever calls this ends or replaces the process next, so that no owner of a closed file is used again.
-    let result = unsafe { libc::syscall(libc::SYS_close_range, first as libc::c_uint, libc::c_uint::MAX, 0) };
+fn close_range(first: RawFd, last: RawFd) -> io::Result<()> {
+    // SAFETY: takes integers only; what is closed is the caller's business.
+    let result = unsafe { libc::syscall(libc::SYS_close_range, first as libc::c_uint, last as libc::c_uint, 0) };
     if result == 0 {
         return Ok(());
     }
-    // Before Linux 5.9, or refused by a filter.
-    for number in open_files()? {
-        if number >= first {
-            // SAFETY: as above.
-            unsafe { libc::close(number) };
-        }
+    // Before Linux 5.9, or refused by a filter. Numbers that are not open are passed over.
+    let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile).current.unwrap_or(1 << 16);
+    for number in first..=last.min(RawFd::try_from(limit).unwrap_or(1 << 16)) {
+        // SAFETY: as above.
+        unsafe { libc::close(number) };
     }
     Ok(())
-}
-
-fn open_files() -> io::Result<Vec<RawFd>> {
-    match std::fs::read_dir("/proc/self/fd") {
-        Ok(entries) => Ok(entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok()).collect()),
-        // No /proc: all numbers that there can be.
-        Err(_) => Ok((0..1024).collect()),
-    }
 }
 
 /// Attributes for `mount_setattr`.
@@ -116,4 +107,97 @@ fn set_signal_mask(signals: &[i32], how: i32) {
 pub(crate) fn unshare(flags: rustix::thread::UnshareFlags) -> io::Result<()> {
     // SAFETY: only a table of files that is no longer shared could be noticed, and that flag is left out.
     Ok(unsafe { rustix::thread::unshare_unsafe(flags - rustix::thread::UnshareFlags::FILES) }?)
+}
+
+/// A file that becomes readable when this (blocked) signal is pending.
+pub(crate) fn signal_file(signal: i32) -> io::Result<OwnedFd> {
+    // SAFETY: the set is initialised; the new file is owned by nobody else.
+    unsafe {
+        let mut set = std::mem::zeroed::<libc::sigset_t>();
+        libc::sigemptyset(&raw mut set);
+        libc::sigaddset(&raw mut set, signal);
+        match libc::signalfd(-1, &raw const set, libc::SFD_CLOEXEC | libc::SFD_NONBLOCK) {
+            -1 => Err(io::Error::last_os_error()),
+            file => Ok(OwnedFd::from_raw_fd(file)),
+        }
+    }
+}
+
+/// Reads away what is there.
+pub(crate) fn drain(file: BorrowedFd<'_>) {
+    let mut buffer = [0; 1024];
+    while rustix::io::read(file, &mut buffer).is_ok_and(|count| count == buffer.len()) {}
+}
+
+/// Orphans among this process's descendants become its children.
+pub(crate) fn adopt_orphans() -> io::Result<()> {
+    // SAFETY: takes integers only.
+    match unsafe { libc::prctl(libc::PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) } {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
+/// Lets the kernel collect this process's children when they die, or not.
+pub(crate) fn ignore_children(ignore: bool) {
+    let how = if ignore { libc::SIG_IGN } else { libc::SIG_DFL };
+    // SAFETY: neither needs a function.
+    unsafe { libc::signal(libc::SIGCHLD, how) };
+}
+
+/// Sends a signal by its number; numbers that are none, and processes that are gone, are passed over.
+pub(crate) fn signal(pid: Pid, signal: i32) {
+    // SAFETY: takes integers only.
+    unsafe { libc::kill(pid.as_raw_nonzero().get(), signal) };
+}
+
+/// Closes all files but 0 to 2 and this one. Only for a process that becomes another program or ends next, so that no owner of
+/// a closed file is used again.
+pub(crate) fn close_all_but(file: BorrowedFd<'_>) -> io::Result<()> {
+    let kept = file.as_raw_fd();
+    if kept > 3 {
+        close_range(3, kept - 1)?;
+    }
+    close_range(kept.max(2) + 1, RawFd::MAX)
+}
+
+/// Becomes another program; returns only why not.
+pub(crate) fn execute(path: &CStr, arguments: &[CString], environment: &[CString]) -> io::Error {
+    let pointers = |texts: &[CString]| -> Vec<*const libc::c_char> {
+        texts.iter().map(|text| text.as_ptr()).chain([std::ptr::null()]).collect()
+    };
+    let (arguments, environment) = (pointers(arguments), pointers(environment));
+    // SAFETY: both lists end with a null pointer, and the texts live through the call.
+    unsafe { libc::execve(path.as_ptr(), arguments.as_ptr(), environment.as_ptr()) };
+    io::Error::last_os_error()
+}
+
+/// Closes a socket that this process shares with its parent; the owner here is never dropped.
+pub(crate) fn forget(channel: &crate::protocol::Channel) -> io::Result<()> {
+    use std::os::fd::AsFd;
+    let number = channel.as_fd().as_raw_fd();
+    close_range(number, number)
+}
+
+/// Kills all processes that this one may reach: as process 1, all others of its name space.
+pub(crate) fn kill_all() {
+    // SAFETY: takes integers only. Called by process 1 of a name space of ours alone.
+    if std::process::id() == 1 {
+        unsafe { libc::kill(-1, libc::SIGKILL) };
+    }
+}
+
+/// Raises `lo` in this network name space.
+pub(crate) fn raise_loopback() -> io::Result<()> {
+    use rustix::net::{AddressFamily, SocketFlags, SocketType};
+    let socket = rustix::net::socket_with(AddressFamily::INET, SocketType::DGRAM, SocketFlags::CLOEXEC, None)?;
+    // SAFETY: all zeroes is a valid request; the name ends with a zero; the kernel writes within the structure.
+    let result = unsafe {
+        let mut request = std::mem::zeroed::<libc::ifreq>();
+        request.ifr_name[0] = b'l' as libc::c_char;
+        request.ifr_name[1] = b'o' as libc::c_char;
+        request.ifr_ifru.ifru_flags = (libc::IFF_UP | libc::IFF_RUNNING) as libc::c_short;
+        libc::ioctl(socket.as_raw_fd(), libc::SIOCSIFFLAGS, &raw const request)
+    };
+    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }

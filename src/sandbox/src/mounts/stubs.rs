@@ -1,0 +1,76 @@
+//! Mount points that the image may lack, as one more layer below all others: so they are there for the guest, and its changes
+//! do not show them.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use crate::error::{SandboxError, Trying};
+use crate::spec::{RootFs, SandboxSpec};
+
+/// The layer; none where the root is a directory.
+pub(crate) struct Stubs(Option<PathBuf>);
+
+impl Stubs {
+    /// Makes it beside the work directory.
+    pub(crate) fn make(spec: &SandboxSpec) -> Result<Stubs, SandboxError> {
+        let RootFs::Overlay { work, .. } = &spec.root else { return Ok(Stubs(None)) };
+        crate::init::clean_work(&spec.root)?;
+        let mut name = work.as_os_str().to_owned();
+        name.push(".stubs");
+        let root = PathBuf::from(name);
+        remove(&root).trying("remove the mount points of an earlier session")?;
+        fs::create_dir(&root).trying("make the mount points")?;
+        let stubs = Stubs(Some(root.clone()));
+        for directory in ["proc", "sys", "dev", "etc"] {
+            fs::create_dir(root.join(directory)).trying("make the mount points")?;
+        }
+        for file in ["etc/resolv.conf", "etc/hosts", "etc/hostname"] {
+            fs::File::create(root.join(file)).trying("make the mount points")?;
+        }
+        for mount in &spec.mounts {
+            add(&root, &mount.target, mount.source.is_dir()).trying("make the mount points")?;
+        }
+        let directories = spec.tmpfs.iter().map(|tmpfs| &tmpfs.target).chain(&spec.secrets_directory);
+        for target in directories {
+            add(&root, target, true).trying("make the mount points")?;
+        }
+        Ok(stubs)
+    }
+
+    /// Where it is.
+    pub(crate) fn directory(&self) -> Option<&Path> {
+        self.0.as_deref()
+    }
+
+    /// Removes it, once nothing is mounted on it.
+    pub(crate) fn remove(self) {
+        if let Some(root) = &self.0 {
+            // What stays is removed with the build's work directory.
+            _ = remove(root);
+        }
+    }
+}
+
+/// Adds a mount point; those below our own mounts are made there.
+fn add(root: &Path, target: &str, directory: bool) -> io::Result<()> {
+    let parts: Vec<&str> = target.split('/').filter(|part| !part.is_empty() && *part != ".").collect();
+    if parts.contains(&"..") || parts.first().is_none_or(|first| ["proc", "sys", "dev"].contains(first)) {
+        return Ok(());
+    }
+    let path = root.join(parts.join("/"));
+    if directory {
+        return fs::create_dir_all(path);
+    }
+    if let Some(parent) = path.parent() {
+        fs::create_dir_all(parent)?;
+    }
+    fs::File::create(path).map(drop)
+}
+
+fn remove(root: &Path) -> io::Result<()> {
+    match fs::remove_dir_all(root) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
+}
