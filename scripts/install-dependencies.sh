@@ -9,5 +9,6 @@ install_packages docker.io docker-registry iptables mmdebstrap python3-jwt pytho
 # Newer Debians keep the client, which the scripts look at results with, in a package of its own.
 command -v docker >/dev/null || install_packages docker-cli
 if [ "${1:-}" = tests ]; then
-    install_packages apache2-utils busybox-static openssh-client openssh-server openssl packer procps socat stunnel4
+    install_packages apache2-utils attr busybox-static libcap2-bin openssh-client openssh-server openssl packer procps
+    install_packages python3-venv skopeo socat stunnel4 uidmap umoci
 fi
