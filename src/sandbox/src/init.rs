@@ -63,7 +63,7 @@ impl Guest {
 /// The helper: makes name spaces and process 1, waits for its end, and leaves nothing behind.
 pub(crate) fn session(spec: &SandboxSpec, channel: &Channel) -> Result<(), SandboxError> {
     if spec.chosen.isolation == Isolation::Chroot {
-        return Err(SandboxError::Unavailable("chroot: not yet".to_owned()));
+        return crate::chroot::session(spec, channel);
     }
     crate::userns::enter(&spec.chosen.id_map)?;
     // Entering a user name space may have changed who we are, and that takes the wish back.

@@ -89,8 +89,7 @@ fn try_chroot(directory: &Path) -> Tried<Finding> {
 
 fn try_namespaces(candidate: &Candidate, directory: &Path) -> Tried<Finding> {
     crate::userns::enter(&candidate.id_map).at(Step::UserNamespace)?;
-    let flags = UnshareFlags::NEWNS | UnshareFlags::NEWPID | UnshareFlags::NEWUTS | UnshareFlags::NEWIPC;
-    sys::unshare(flags).trying("make name spaces").at(Step::Namespaces)?;
+    sys::unshare(UnshareFlags::NEWPID).trying("make name spaces").at(Step::Namespaces)?;
     let user_xattr = candidate.id_map.kind != IdKind::Identity;
     // As process 1, since a new /proc shows the processes of who mounts it.
     let finding = apart(|| try_root(directory, user_xattr).unwrap_or_else(Finding::Refused)).at(Step::Other);
@@ -102,6 +101,9 @@ fn try_namespaces(candidate: &Candidate, directory: &Path) -> Tried<Finding> {
 }
 
 fn try_root(directory: &Path, user_xattr: bool) -> Tried<Finding> {
+    // Not before: the change of the root takes all processes of the mount name space along.
+    let flags = UnshareFlags::NEWNS | UnshareFlags::NEWUTS | UnshareFlags::NEWIPC;
+    sys::unshare(flags).trying("make name spaces").at(Step::Namespaces)?;
     let private = MountPropagationFlags::PRIVATE | MountPropagationFlags::REC;
     mount_change("/", private).trying("make mounts private").at(Step::Private)?;
     let overlay = overlay(directory, user_xattr).at(Step::Overlay)?;
