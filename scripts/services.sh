@@ -2,8 +2,9 @@
 # Starts and stops what demo and tests need on loopback: a Docker engine (only where none answers), a base image, a
 # registry with GitLab-like token authentication.
 #
-#   services.sh start    prints the environment to use, as shell assignments
-#   services.sh stop     ends what start started, by pid
+#   services.sh start          prints the environment to use, as shell assignments
+#   services.sh start tests    and starts the other registries that the tests want
+#   services.sh stop           ends what start started, by pid
 . "$(dirname "$0")/lib.sh"
 
 start_engine() {
@@ -41,6 +42,38 @@ answers() {
     curl --silent --max-time 2 --output /dev/null "http://$1"
 }
 
+# A port is asked for by whoever starts a server on it: serve NAME PROGRAM... notes the pid and logs beside it.
+serve() {
+    name=$1
+    shift
+    "$@" >"$STATE/$name.log" 2>&1 &
+    echo $! >"$STATE/$name.pid"
+}
+
+# token_registry NAME ADDRESS REALM [SECONDS]: a docker-registry and the realm whose tokens it takes.
+token_registry() {
+    mkdir -p "$STATE/$1"
+    /usr/bin/python3 "$ROOT/tests/support/token_realm.py" make-key "$STATE/$1"
+    cat >"$STATE/$1/config.yml" <<CONFIG
+version: 0.1
+log: { level: warn }
+storage:
+  filesystem: { rootdirectory: $STATE/$1/data }
+  delete: { enabled: true }
+http: { addr: $2 }
+auth:
+  token:
+    realm: http://$3/jwt/auth
+    service: container_registry
+    issuer: kiln-test-issuer
+    rootcertbundle: $STATE/$1/token.pem
+CONFIG
+    serve "$1-realm" /usr/bin/python3 "$ROOT/tests/support/token_realm.py" serve "$STATE/$1" "$3" ${4:-}
+    serve "$1" docker-registry serve "$STATE/$1/config.yml"
+    wait_for 20 "token realm (log: $STATE/$1-realm.log)" answers "$3/health"
+    wait_for 20 "docker-registry (log: $STATE/$1.log)" answers "$2/v2/"
+}
+
 start_registry() {
     if [ -f "$STATE/registry.env" ] && answers "$(sed -n 's/^KILN_TEST_REGISTRY=//p' "$STATE/registry.env")/v2/"; then
         return 0
@@ -48,32 +81,73 @@ start_registry() {
     say "starting docker-registry with token authentication"
     registry=127.0.0.1:$(free_port)
     realm=127.0.0.1:$(free_port)
-    mkdir -p "$STATE/registry"
-    /usr/bin/python3 "$ROOT/tests/support/token_realm.py" make-key "$STATE/registry"
-    cat >"$STATE/registry/config.yml" <<CONFIG
-version: 0.1
-log: { level: warn }
-storage:
-  filesystem: { rootdirectory: $STATE/registry/data }
-  delete: { enabled: true }
-http: { addr: $registry }
-auth:
-  token:
-    realm: http://$realm/jwt/auth
-    service: container_registry
-    issuer: kiln-test-issuer
-    rootcertbundle: $STATE/registry/token.pem
-CONFIG
-    /usr/bin/python3 "$ROOT/tests/support/token_realm.py" serve "$STATE/registry" "$realm" >"$STATE/realm.log" 2>&1 &
-    echo $! >"$STATE/realm.pid"
-    docker-registry serve "$STATE/registry/config.yml" >"$STATE/registry.log" 2>&1 &
-    echo $! >"$STATE/registry.pid"
-    wait_for 20 "token realm (log: $STATE/realm.log)" answers "$realm/health"
-    wait_for 20 "docker-registry (log: $STATE/registry.log)" answers "$registry/v2/"
+    token_registry registry "$registry" "$realm"
     cat >"$STATE/registry.env" <<ENVIRONMENT
 KILN_TEST_REGISTRY=$registry
 KILN_TEST_REALM=$realm
 ENVIRONMENT
+}
+
+# The other registries that a client must get on with: passwords without tokens, tokens that live for three seconds, and
+# zuul-registry, open for readers and closed.
+start_peers() {
+    if [ -f "$STATE/peers.env" ]; then
+        cat "$STATE/peers.env" >>"$STATE/registry.env"
+        return 0
+    fi
+    say "starting docker-registry with passwords, with short tokens, and zuul-registry"
+    passwords=127.0.0.1:$(free_port)
+    mkdir -p "$STATE/passwords"
+    htpasswd -Bbn kiln htpasswd-password >"$STATE/passwords/htpasswd" 2>/dev/null
+    cat >"$STATE/passwords/config.yml" <<CONFIG
+version: 0.1
+log: { level: warn }
+storage:
+  filesystem: { rootdirectory: $STATE/passwords/data }
+  delete: { enabled: true }
+http: { addr: $passwords }
+auth:
+  htpasswd: { realm: kiln, path: $STATE/passwords/htpasswd }
+CONFIG
+    serve passwords docker-registry serve "$STATE/passwords/config.yml"
+    short=127.0.0.1:$(free_port)
+    token_registry short "$short" "127.0.0.1:$(free_port)" 3
+    venv=${XDG_CACHE_HOME:-$HOME/.cache}/kiln-test-zuul-registry
+    if ! [ -x "$venv/bin/zuul-registry" ]; then
+        /usr/bin/python3 -m venv "$venv" >&2
+        "$venv/bin/pip" install --quiet --disable-pip-version-check zuul-registry==1.3.0 >&2
+    fi
+    zuul_open=127.0.0.1:$(free_port)
+    zuul_registry zuul-open "$zuul_open" ""
+    zuul_closed=127.0.0.1:$(free_port)
+    zuul_registry zuul-closed "$zuul_closed" "- { name: reader, pass: read-password, access: read }"
+    for address in "$passwords" "$zuul_open" "$zuul_closed"; do
+        wait_for 20 "registry at $address (logs: $STATE)" answers "$address/v2/"
+    done
+    cat >"$STATE/peers.env" <<ENVIRONMENT
+KILN_TEST_PASSWORD_REGISTRY=$passwords
+KILN_TEST_SHORT_TOKEN_REGISTRY=$short
+KILN_TEST_ZUUL_REGISTRY=$zuul_open
+KILN_TEST_ZUUL_CLOSED_REGISTRY=$zuul_closed
+ENVIRONMENT
+    cat "$STATE/peers.env" >>"$STATE/registry.env"
+}
+
+# zuul_registry NAME ADDRESS MORE-USERS
+zuul_registry() {
+    mkdir -p "$STATE/$1"
+    cat >"$STATE/$1/config.yml" <<CONFIG
+registry:
+  address: 127.0.0.1
+  port: ${2#*:}
+  public-url: http://$2
+  secret: $(head -c 16 /dev/urandom | od -An -tx1 | tr -d ' \n')
+  users:
+    - { name: writer, pass: write-password, access: write }
+    $3
+  storage: { driver: filesystem, root: $STATE/$1/data }
+CONFIG
+    serve "$1" "$venv/bin/zuul-registry" -c "$STATE/$1/config.yml" serve
 }
 
 stop_one() {
@@ -91,14 +165,16 @@ start)
     start_engine
     make_base_image
     start_registry
-    cat "$STATE/registry.env"
+    [ "${2:-}" != tests ] || start_peers
+    sort -u "$STATE/registry.env"
     ;;
 stop)
-    stop_one registry
-    stop_one realm
+    for service in registry registry-realm passwords short short-realm zuul-open zuul-closed; do
+        stop_one "$service"
+        rm -rf "${STATE:?}/$service"
+    done
     stop_one dockerd
-    rm -f "$STATE/registry.env"
-    rm -rf "$STATE/registry"
+    rm -f "$STATE/registry.env" "$STATE/peers.env"
     ;;
-*) fail "usage: services.sh start | stop" ;;
+*) fail "usage: services.sh start [tests] | stop" ;;
 esac

@@ -5,7 +5,7 @@
 cd "$ROOT"
 
 if [ -f "$STATE/registry.env" ]; then started=; else started=yes; fi
-environment=$("$ROOT/scripts/services.sh" start)
+environment=$("$ROOT/scripts/services.sh" start tests)
 trap '[ -z "$started" ] || "$ROOT/scripts/services.sh" stop' EXIT INT TERM
 for assignment in $environment; do export "${assignment?}"; done
 

@@ -2,7 +2,7 @@
 """A token realm for docker-registry that answers the way GitLab's does.
 
     token_realm.py make-key DIRECTORY     writes token.key and token.pem (the registry's rootcertbundle)
-    token_realm.py serve DIRECTORY HOST:PORT
+    token_realm.py serve DIRECTORY HOST:PORT [SECONDS]     SECONDS: how long a token lives, 300
 
 GitLab's ways that clients must cope with: GET with HTTP Basic only (POST is 404), a wrong `service` is 404, the answer
 holds `token` and nothing else, and a right that is missing is no error but a token with less access.
@@ -124,7 +124,7 @@ class Realm(BaseHTTPRequestHandler):
             "aud": SERVICE,
             "iat": now,
             "nbf": now - 5,
-            "exp": now + LIFETIME,
+            "exp": now + self.server.lifetime,
             "jti": str(uuid.uuid4()),
             "access": access,
         }
@@ -136,12 +136,13 @@ class Realm(BaseHTTPRequestHandler):
         self.answer(404, {})
 
 
-def serve(directory, address):
+def serve(directory, address, lifetime):
     directory = pathlib.Path(directory)
     host, port = address.rsplit(":", 1)
     server = ThreadingHTTPServer((host, int(port)), Realm)
     server.key = (directory / "token.key").read_bytes()
     server.key_id = key_id(x509.load_pem_x509_certificate((directory / "token.pem").read_bytes()))
+    server.lifetime = lifetime
     server.serve_forever()
 
 
@@ -149,6 +150,6 @@ if __name__ == "__main__":
     if sys.argv[1:2] == ["make-key"]:
         make_key(sys.argv[2])
     elif sys.argv[1:2] == ["serve"]:
-        serve(sys.argv[2], sys.argv[3])
+        serve(sys.argv[2], sys.argv[3], int(sys.argv[4]) if sys.argv[4:] else LIFETIME)
     else:
         sys.exit(__doc__)
