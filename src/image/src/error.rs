@@ -46,6 +46,14 @@ pub enum ImageError {
         /// Where it was looked for.
         layout: PathBuf,
     },
+    /// An entry of an archive breaks a rule that keeps the host safe.
+    #[error("the entry `{entry}` is refused: {problem}")]
+    Refused {
+        /// Its path in the archive.
+        entry: String,
+        /// The rule.
+        problem: String,
+    },
     /// A document is not what it should be.
     #[error("{what} is malformed: {problem}")]
     Malformed {

@@ -3,6 +3,16 @@
 //! The archive is not trusted: whatever it holds, nothing outside the root is read, made, changed or removed, and what it may
 //! use up is bounded. Every rule is one test in `unpack/tests.rs`.
 
+mod apply;
+mod lowers;
+mod metadata;
+mod pax;
+pub(crate) mod stream;
+mod tar;
+#[cfg(test)]
+mod tests;
+pub(crate) mod tree;
+
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
@@ -125,6 +135,45 @@ pub struct Unpacked {
 /// # Errors
 /// The archive is damaged or breaks a rule, is not what `diff_id` says, or a file cannot be made.
 pub fn unpack(reader: impl Read + Send, root: &Path, options: &UnpackOptions) -> Result<Unpacked, ImageError> {
-    let _ = (reader, options);
-    Err(ImageError::Malformed { what: root.display().to_string(), problem: "not there yet".to_owned() })
+    let applier = apply::Applier::new(tree::Tree::open(root)?, options);
+    run(reader, applier, options)
+}
+
+fn run(
+    reader: impl Read + Send,
+    mut applier: apply::Applier<'_>,
+    options: &UnpackOptions,
+) -> Result<Unpacked, ImageError> {
+    let diff_id = std::thread::scope(|scope| {
+        let mut source = stream::Source::start(scope, reader, &options.limits);
+        while let Some(entry) = tar::next(&mut source, &options.limits).map_err(|error| damaged(&error))? {
+            applier.entry(&mut source, entry)?;
+        }
+        source.finish().map_err(|error| damaged(&error))
+    })?;
+    applier.finish()?;
+    if let Some(wanted) = options.diff_id.as_ref().filter(|wanted| **wanted != diff_id) {
+        return Err(ImageError::Mismatch { wanted: wanted.clone(), found: diff_id });
+    }
+    Ok(Unpacked { diff_id, entries: applier.entries, bytes: applier.bytes, skipped: applier.skipped })
+}
+
+fn damaged(error: &std::io::Error) -> ImageError {
+    ImageError::Malformed { what: "the layer".to_owned(), problem: error.to_string() }
+}
+
+/// Removes a directory and all that is in it, however deep it is. Links are removed, not followed; no file system is left.
+///
+/// # Errors
+/// Something cannot be removed.
+pub fn remove_tree(path: &Path) -> Result<(), ImageError> {
+    use std::os::fd::AsFd;
+    use std::os::unix::ffi::OsStrExt;
+    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let Some(name) = path.file_name() else {
+        let source = std::io::ErrorKind::InvalidInput.into();
+        return Err(ImageError::Io { action: "remove", path: path.to_owned(), source });
+    };
+    let above = std::fs::File::open(parent).map_err(ImageError::io("open", parent))?;
+    tree::remove_tree(above.as_fd(), name.as_bytes()).map_err(|errno| ImageError::io("remove", path)(errno.into()))
 }
