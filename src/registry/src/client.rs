@@ -1,18 +1,42 @@
-//! The client: what callers see of it.
+//! The client: what callers see of it. Source of the protocol: OCI distribution specification 1.1, and what registries do.
+
+mod auth;
+mod body;
+mod challenge;
+mod download;
+mod endpoint;
+mod exchange;
+mod manifest;
+mod mirrors;
+mod pull;
+mod push;
+mod realm;
+mod remote;
+mod repository;
+mod retry;
+mod shared;
+mod streamed;
+mod tags;
+#[cfg(test)]
+mod tests;
+mod token;
+mod transport;
+mod upload;
 
 use std::sync::Arc;
 
-use bytes::Bytes;
 use kiln_image::{Digest, Layout};
 
 use crate::error::RegistryError;
 use crate::options::{ClientOptions, ProgressSink, PullOptions, Pulled, PushOptions, Pushed, Resolved};
 use crate::reference::Reference;
+use shared::Shared;
+pub use streamed::Upload;
 
 /// Pulls from registries and pushes to them. Cheap to clone; tokens and connections are shared.
 #[derive(Debug, Clone)]
 pub struct Client {
-    inner: Arc<ClientOptions>,
+    shared: Arc<Shared>,
 }
 
 impl Client {
@@ -21,7 +45,7 @@ impl Client {
     /// # Errors
     /// Certificates or proxies that cannot be used.
     pub fn new(options: ClientOptions) -> Result<Client, RegistryError> {
-        Ok(Client { inner: Arc::new(options) })
+        Ok(Client { shared: Arc::new(Shared::new(options)?) })
     }
 
     /// What a reference means now.
@@ -29,7 +53,7 @@ impl Client {
     /// # Errors
     /// See [`RegistryError`].
     pub async fn resolve(&self, reference: &Reference) -> Result<Resolved, RegistryError> {
-        Err(self.missing(reference))
+        self.shared.resolve(reference).await
     }
 
     /// Brings an image into a layout: what the layout has is not moved. The image gets no name there.
@@ -39,11 +63,11 @@ impl Client {
     pub async fn pull(
         &self,
         reference: &Reference,
-        _layout: &Layout,
-        _options: &PullOptions,
-        _progress: ProgressSink,
+        layout: &Layout,
+        options: &PullOptions,
+        progress: ProgressSink,
     ) -> Result<Pulled, RegistryError> {
-        Err(self.missing(reference))
+        self.shared.pull(reference, layout, options, &progress).await
     }
 
     /// Pushes an image or index of a layout, with all it names, to each reference (`latest` where one has no tag). What a
@@ -53,13 +77,13 @@ impl Client {
     /// See [`RegistryError`].
     pub async fn push(
         &self,
-        _layout: &Layout,
+        layout: &Layout,
         manifest: &Digest,
-        _references: &[Reference],
-        _options: &PushOptions,
-        _progress: ProgressSink,
+        references: &[Reference],
+        options: &PushOptions,
+        progress: ProgressSink,
     ) -> Result<Pushed, RegistryError> {
-        Err(RegistryError::NotFound { what: manifest.to_string() })
+        self.shared.push(layout, manifest, references, options, &progress).await
     }
 
     /// Starts to upload a blob whose size and digest are not known yet, to a repository.
@@ -67,7 +91,7 @@ impl Client {
     /// # Errors
     /// See [`RegistryError`].
     pub async fn start_upload(&self, repository: &Reference) -> Result<Upload, RegistryError> {
-        Err(self.missing(repository))
+        Upload::start(self.shared.repository(repository)).await
     }
 
     /// All tags of a repository, in the registry's order.
@@ -75,73 +99,38 @@ impl Client {
     /// # Errors
     /// See [`RegistryError`].
     pub async fn tags(&self, repository: &Reference) -> Result<Vec<String>, RegistryError> {
-        Err(self.missing(repository))
+        self.shared.repository(repository).list_tags().await
     }
 
-    /// Removes a tag and nothing else: other tags of the same image stay. A tag that is not there is no error.
+    /// Removes a tag (`latest` where none is written) and nothing else: other tags of the same image stay. A tag that is not
+    /// there is no error.
     ///
     /// # Errors
     /// See [`RegistryError`].
     pub async fn untag(&self, reference: &Reference) -> Result<(), RegistryError> {
-        Err(self.missing(reference))
+        self.shared.repository(reference).untag(reference.tag_or_latest()).await
     }
 
-    /// Puts further tags on an image, byte for byte the same.
+    /// Puts further tags on an image or index of the same repository, byte for byte.
     ///
     /// # Errors
     /// See [`RegistryError`].
-    pub async fn retag(&self, reference: &Reference, _tags: &[String]) -> Result<Digest, RegistryError> {
-        Err(self.missing(reference))
+    pub async fn retag(&self, reference: &Reference, tags: &[String]) -> Result<Digest, RegistryError> {
+        self.shared.retag(reference, tags).await
     }
 
-    /// Copies an image, or an index with all its images, from one repository to another, byte for byte the same.
+    /// Copies an image, or an index with all its images, to other repositories, byte for byte and without a detour over the
+    /// disk.
     ///
     /// # Errors
     /// See [`RegistryError`].
     pub async fn copy(
         &self,
         from: &Reference,
-        _to: &[Reference],
-        _options: &PushOptions,
-        _progress: ProgressSink,
+        to: &[Reference],
+        options: &PushOptions,
+        progress: ProgressSink,
     ) -> Result<Pushed, RegistryError> {
-        Err(self.missing(from))
+        self.shared.copy(from, to, options, &progress).await
     }
-
-    fn missing(&self, reference: &Reference) -> RegistryError {
-        RegistryError::NotFound { what: reference.to_string() }
-    }
-}
-
-/// An upload on its way. It cannot be replayed: when it fails, push the blob from a file.
-#[derive(Debug)]
-pub struct Upload {}
-
-impl Upload {
-    /// Sends more; waits while the registry is slower.
-    ///
-    /// # Errors
-    /// The upload has failed; it is of no use any more.
-    pub async fn write(&mut self, _bytes: Bytes) -> Result<(), RegistryError> {
-        Ok(())
-    }
-
-    /// The same for callers outside of asynchronous code.
-    ///
-    /// # Errors
-    /// The upload has failed; it is of no use any more.
-    pub fn blocking_write(&mut self, _bytes: Bytes) -> Result<(), RegistryError> {
-        Ok(())
-    }
-
-    /// Ends it; the registry checks the digest.
-    ///
-    /// # Errors
-    /// The upload has failed.
-    pub async fn finish(self, _digest: &Digest) -> Result<(), RegistryError> {
-        Ok(())
-    }
-
-    /// Gives it up; what the registry has of it is removed as far as it can be.
-    pub async fn abort(self) {}
 }
