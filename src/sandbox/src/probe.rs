@@ -65,12 +65,14 @@ pub(crate) struct Refused {
 enum Step {
     UserNamespace,
     Namespaces,
-    Private,
     Overlay,
     Root,
     Chroot,
     Other,
 }
+
+/// The better ones first.
+const ALL: [Isolation; 3] = [Isolation::Ns, Isolation::Userns, Isolation::Chroot];
 
 /// Why an isolation cannot be had.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -124,10 +126,15 @@ impl Probe {
                 }
                 Finding::Refused(refused) => {
                     let reason = self.reason(&candidate, &refused);
-                    refusals.push(Refusal { isolation: candidate.isolation, reason });
+                    let refusal = Refusal { isolation: candidate.isolation, reason };
+                    // Two maps mostly fail for one reason.
+                    if !refusals.contains(&refusal) {
+                        refusals.push(refusal);
+                    }
                 }
             }
         }
+        refusals.sort_by_key(|refusal| ALL.iter().position(|isolation| *isolation == refusal.isolation));
         Err(SandboxError::Unavailable(unavailable(wanted, &refusals)))
     }
 
@@ -137,7 +144,7 @@ impl Probe {
     /// Trying itself failed.
     pub fn report(&self) -> Result<Vec<Result<Chosen, Refusal>>, SandboxError> {
         let mut report = Vec::new();
-        for isolation in [Isolation::Ns, Isolation::Userns, Isolation::Chroot] {
+        for isolation in ALL {
             match self.choose(Some(isolation)) {
                 Ok(chosen) => report.push(Ok(chosen)),
                 Err(SandboxError::Unavailable(reason)) => report.push(Err(Refusal { isolation, reason })),
@@ -151,7 +158,7 @@ impl Probe {
     fn candidates(&self, wanted: Option<Isolation>) -> (Vec<Refusal>, Vec<Candidate>) {
         let mut refusals = Vec::new();
         let mut candidates = Vec::new();
-        for isolation in [Isolation::Ns, Isolation::Userns, Isolation::Chroot] {
+        for isolation in ALL {
             if wanted.is_some_and(|wanted| wanted != isolation) {
                 continue;
             }
@@ -226,7 +233,13 @@ impl Probe {
         let Candidate { isolation, id_map } = candidate;
         let mut lacks = Vec::new();
         match (isolation, id_map.kind) {
-            (Isolation::Chroot, _) => lacks.extend(CHROOT_LACKS.map(str::to_owned)),
+            (Isolation::Chroot, _) => {
+                lacks.extend(CHROOT_LACKS.map(str::to_owned));
+                let better = refusals.iter().filter(|refusal| refusal.isolation != isolation);
+                lacks.extend(
+                    better.map(|refusal| format!("why not `{}`: {}", refusal.isolation.name(), refusal.reason)),
+                );
+            }
             (_, IdKind::Single) => {
                 lacks.extend(refusals.iter().filter(|refusal| refusal.isolation == isolation).map(|refusal| {
                     format!(
@@ -264,7 +277,7 @@ impl Probe {
             Step::UserNamespace if refused.errno == Some(libc::ENOSPC) => {
                 Some("the limit of user name spaces is reached: see sysctl user.max_user_namespaces")
             }
-            Step::UserNamespace | Step::Namespaces | Step::Private | Step::Overlay
+            Step::UserNamespace | Step::Namespaces | Step::Root | Step::Overlay
                 if denied && restricted_by_apparmor() =>
             {
                 Some(

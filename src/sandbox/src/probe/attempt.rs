@@ -1,23 +1,21 @@
 //! Trying a candidate, in a helper. Each trial is a process of its own, which takes all it made along when it ends.
 
 use std::fs;
-use std::io::{Read, Write};
+use std::io::{self, Read, Write};
 use std::os::fd::AsFd;
 use std::path::Path;
 
 use rustix::fs::{CWD, Mode};
-use rustix::mount::{
-    FsMountFlags, FsOpenFlags, MountAttrFlags, MountPropagationFlags, MoveMountFlags, UnmountFlags, fsconfig_create,
-    fsconfig_set_string, fsmount, fsopen, mount_change, move_mount, unmount,
-};
+use rustix::mount::{FsMountFlags, FsOpenFlags, MountAttrFlags, fsconfig_create, fsmount, fsopen};
 use rustix::pipe::{PipeFlags, pipe_with};
 use rustix::process::{WaitOptions, waitpid};
 use rustix::thread::UnshareFlags;
 
 use super::{Candidate, Finding, Refused, Step, Trial};
 use crate::error::{SandboxError, Trying};
+use crate::mounts::Stubs;
 use crate::protocol::{Channel, Reply};
-use crate::spec::{IdKind, Isolation};
+use crate::spec::{Chosen, Isolation, RootFs, SandboxSpec};
 use crate::sys::{self, Fork};
 
 /// The helper's part.
@@ -89,52 +87,51 @@ fn try_chroot(directory: &Path) -> Tried<Finding> {
 
 fn try_namespaces(candidate: &Candidate, directory: &Path) -> Tried<Finding> {
     crate::userns::enter(&candidate.id_map).at(Step::UserNamespace)?;
+    let spec = smallest_guest(candidate, directory).trying("make a directory in the store").at(Step::Other)?;
+    let stubs = Stubs::make(&spec).at(Step::Other)?;
     sys::unshare(UnshareFlags::NEWPID).trying("make name spaces").at(Step::Namespaces)?;
-    let user_xattr = candidate.id_map.kind != IdKind::Identity;
     // As process 1, since a new /proc shows the processes of who mounts it.
-    let finding = apart(|| try_root(directory, user_xattr).unwrap_or_else(Finding::Refused)).at(Step::Other);
+    let finding = apart(|| try_root(&spec, &stubs).unwrap_or_else(Finding::Refused)).at(Step::Other);
+    stubs.remove();
     // Here, because the kernel's own directory in it is closed to whoever is not the guest's root.
-    for name in ["lower", "upper", "work"] {
+    for name in PARTS {
         _ = fs::remove_dir_all(directory.join(name));
     }
     finding
 }
 
-fn try_root(directory: &Path, user_xattr: bool) -> Tried<Finding> {
+const PARTS: [&str; 3] = ["lower", "upper", "work"];
+
+fn smallest_guest(candidate: &Candidate, directory: &Path) -> io::Result<SandboxSpec> {
+    let [lower, upper, work] = PARTS.map(|name| directory.join(name));
+    for part in [&lower, &upper, &work] {
+        match fs::create_dir(part) {
+            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
+            _ => {}
+        }
+    }
+    let (isolation, id_map) = (candidate.isolation, candidate.id_map.clone());
+    let chosen = Chosen { isolation, id_map, lacks: Vec::new(), store_suffix: String::new() };
+    Ok(SandboxSpec::new(chosen, RootFs::Overlay { lowers: vec![lower], upper, work }))
+}
+
+/// What a session does, with nothing to run in the end.
+fn try_root(spec: &SandboxSpec, stubs: &Stubs) -> Tried<Finding> {
     // Not before: the change of the root takes all processes of the mount name space along.
     let flags = UnshareFlags::NEWNS | UnshareFlags::NEWUTS | UnshareFlags::NEWIPC;
     sys::unshare(flags).trying("make name spaces").at(Step::Namespaces)?;
-    let private = MountPropagationFlags::PRIVATE | MountPropagationFlags::REC;
-    mount_change("/", private).trying("make mounts private").at(Step::Private)?;
-    let overlay = overlay(directory, user_xattr).at(Step::Overlay)?;
     let own_proc = mount_proc().is_ok();
-    let root = directory.join("lower");
-    let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH;
-    move_mount(overlay.as_fd(), "", CWD, &root, flags).trying("attach a mount").at(Step::Root)?;
-    rustix::process::chdir(&root).trying("enter a new root").at(Step::Root)?;
-    rustix::process::pivot_root(".", ".").trying("change the root").at(Step::Root)?;
-    unmount(".", UnmountFlags::DETACH).trying("leave the old root").at(Step::Root)?;
+    crate::mounts::build(spec, stubs).map_err(|error| {
+        let of_overlay = matches!(&error, SandboxError::System { action, .. } if action.contains("overlay"));
+        Refused::new(if of_overlay { Step::Overlay } else { Step::Root }, &error)
+    })?;
     Ok(Finding::Works { own_proc, devices: true })
-}
-
-fn overlay(directory: &Path, user_xattr: bool) -> Result<rustix::fd::OwnedFd, SandboxError> {
-    const ACTION: &str = "mount an overlay with its changes in the store";
-    for name in ["lower", "upper", "work"] {
-        fs::create_dir(directory.join(name)).trying("make a directory in the store")?;
-    }
-    let context = fsopen("overlay", FsOpenFlags::FSOPEN_CLOEXEC).trying(ACTION)?;
-    let context = context.as_fd();
-    for (key, name) in [("lowerdir", "lower"), ("upperdir", "upper"), ("workdir", "work")] {
-        fsconfig_set_string(context, key, directory.join(name)).trying(ACTION)?;
-    }
-    if user_xattr {
-        rustix::mount::fsconfig_set_flag(context, "userxattr").trying(ACTION)?;
-    }
-    fsconfig_create(context).trying(ACTION)?;
-    fsmount(context, FsMountFlags::FSMOUNT_CLOEXEC, MountAttrFlags::empty()).trying(ACTION)
 }
 
 fn mount_proc() -> Result<(), SandboxError> {
     let context = fsopen("proc", FsOpenFlags::FSOPEN_CLOEXEC).trying("mount /proc")?;
-    fsconfig_create(context.as_fd()).trying("mount /proc")
+    fsconfig_create(context.as_fd()).trying("mount /proc")?;
+    // Only here the kernel looks whether parts of the /proc that is there are hidden.
+    let flags = FsMountFlags::FSMOUNT_CLOEXEC;
+    fsmount(context.as_fd(), flags, MountAttrFlags::empty()).trying("mount /proc").map(drop)
 }
