@@ -5,7 +5,7 @@ use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
@@ -194,6 +194,9 @@ fn read_into(mut file: File, mut left: u64, sender: &mpsc::Sender<io::Result<Byt
     }
 }
 
+/// A body that is there for one attempt.
+pub(crate) type Once = Arc<Mutex<Option<(Feed, Arc<Meter>)>>>;
+
 /// What is sent along with a request.
 #[derive(Clone, Default)]
 pub(crate) enum Payload {
@@ -214,7 +217,7 @@ pub(crate) enum Payload {
         meter: Arc<dyn Fn() -> Arc<Meter> + Send + Sync>,
     },
     /// What can be sent only once, of unknown length.
-    Once(Arc<Mutex<Option<(Feed, Arc<Meter>)>>>),
+    Once(Once),
 }
 
 impl Payload {
@@ -240,8 +243,9 @@ impl Payload {
                 Ok((Some((reqwest::Body::wrap(feed), Some(*length))), meter))
             }
             Payload::Once(once) => {
-                let (feed, meter) = Payload::take(once)
-                    .ok_or_else(|| Again::new("it wants a streamed upload again, which cannot be replayed"))?;
+                let taken = once.lock().unwrap_or_else(PoisonError::into_inner).take();
+                let (feed, meter) =
+                    taken.ok_or_else(|| Again::new("it wants a streamed upload again, which cannot be replayed"))?;
                 Ok((Some((reqwest::Body::wrap(feed), None)), meter))
             }
         }

@@ -1,7 +1,7 @@
 //! Blobs that are uploaded while they are being made.
 
 use std::io;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
 use kiln_image::Digest;
@@ -141,12 +141,5 @@ impl Upload {
 impl Drop for Upload {
     fn drop(&mut self) {
         self.transfer.abort();
-    }
-}
-
-impl Payload {
-    /// Takes what can be sent once only.
-    pub(crate) fn take(once: &Mutex<Option<(Feed, Arc<Meter>)>>) -> Option<(Feed, Arc<Meter>)> {
-        once.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 }
