@@ -78,7 +78,11 @@ pub(crate) struct ExecFiles {
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) enum FilesRequest {
     /// What is there?
-    Stat { path: String },
+    Stat { path: String, follow: bool },
+    /// The stream is an archive; its content goes below this directory.
+    Unpack { to: String },
+    /// An archive of this goes to the stream.
+    Pack { from: String },
 }
 
 /// What a keeper is told.
@@ -103,6 +107,8 @@ pub(crate) enum FromKeeper {
     Failed(Report),
     /// The answer to a look at a file; `None`: nothing is there.
     Stat(Option<crate::files::FileInfo>),
+    /// So many entries were packed or unpacked.
+    Moved(u64),
 }
 
 /// Bodies up to this size travel in the packet.

@@ -140,14 +140,40 @@ impl Session {
         }
     }
 
-    /// What is at a path of the guest; a symbolic link is not followed. `None`: nothing.
-    pub async fn stat(&self, path: &str) -> Result<Option<FileInfo>, SandboxError> {
-        let request = Request::Files(FilesRequest::Stat { path: path.to_owned() });
-        let mut channel = self.request(&request, &[]).await?;
+    /// What is at a path of the guest; with `follow` at the end of all links. `None`: nothing.
+    pub async fn stat(&self, path: &str, follow: bool) -> Result<Option<FileInfo>, SandboxError> {
+        match self.files(FilesRequest::Stat { path: path.to_owned(), follow }, None).await? {
+            FromKeeper::Stat(info) => Ok(info),
+            other => Err(SandboxError::Protocol(format!("{other:?}"))),
+        }
+    }
+
+    /// Unpacks an archive, uncompressed, below a directory of the guest, as `tar -x` as root does. Tells how many entries it had.
+    /// Nothing in it and nothing in the guest leads out of the guest.
+    pub async fn unpack(&self, archive: OwnedFd, to: &str) -> Result<u64, SandboxError> {
+        self.moved(FilesRequest::Unpack { to: to.to_owned() }, archive).await
+    }
+
+    /// Writes an archive of a path of the guest, under its last name (the content alone for `/`). A link is packed as a link.
+    pub async fn pack(&self, from: &str, archive: OwnedFd) -> Result<u64, SandboxError> {
+        self.moved(FilesRequest::Pack { from: from.to_owned() }, archive).await
+    }
+
+    async fn moved(&self, request: FilesRequest, archive: OwnedFd) -> Result<u64, SandboxError> {
+        match self.files(request, Some(archive)).await? {
+            FromKeeper::Moved(count) => Ok(count),
+            other => Err(SandboxError::Protocol(format!("{other:?}"))),
+        }
+    }
+
+    async fn files(&self, request: FilesRequest, stream: Option<OwnedFd>) -> Result<FromKeeper, SandboxError> {
+        let passed: Vec<BorrowedFd<'_>> = stream.iter().map(AsFd::as_fd).collect();
+        let mut channel = self.request(&Request::Files(request), &passed).await?;
+        // The other side must see the end of it when its writer goes.
+        drop(stream);
         match channel.receive::<FromKeeper>().await? {
-            Some((FromKeeper::Stat(info), _)) => Ok(info),
             Some((FromKeeper::Failed(report), _)) => Err(report.into()),
-            Some((other, _)) => Err(SandboxError::Protocol(format!("{other:?}"))),
+            Some((answer, _)) => Ok(answer),
             None => Err(SandboxError::Ended),
         }
     }
@@ -286,10 +312,13 @@ impl Running {
 struct AsyncChannel(AsyncFd<OwnedFd>);
 
 impl AsyncChannel {
+    #[allow(unsafe_code, reason = "the runtime wants a promise about the file")]
     fn new(channel: Channel) -> Result<AsyncChannel, SandboxError> {
         let fd = channel.into_fd();
         rustix::io::ioctl_fionbio(&fd, true).trying("use a socket")?;
-        Ok(AsyncChannel(AsyncFd::new(fd).trying("use a socket")?))
+        // SAFETY: an `OwnedFd` is the same open file for as long as it lives, and it lives in there.
+        let registered = unsafe { AsyncFd::register(fd) };
+        Ok(AsyncChannel(registered.map_err(io::Error::from).trying("use a socket")?))
     }
 
     async fn send(&self, encoded: Encoded, files: &[BorrowedFd<'_>]) -> Result<(), SandboxError> {

@@ -201,3 +201,9 @@ pub(crate) fn raise_loopback() -> io::Result<()> {
     };
     if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
+
+/// Writing to a pipe that nobody reads is an error, not the end.
+pub(crate) fn ignore_broken_pipes() {
+    // SAFETY: ignoring needs no function.
+    unsafe { libc::signal(libc::SIGPIPE, libc::SIG_IGN) };
+}
