@@ -26,6 +26,12 @@ const LEAST_BASE64: usize = 8;
 /// gigabyte.
 const LARGE: usize = 64 * 1024;
 
+/// Shorter secrets are not looked for in images, where such a text may stand by chance.
+pub const LEAST_SCANNED: usize = 8;
+
+/// As much of a longer secret is looked for.
+const SCANNED: usize = 512;
+
 /// Longer lines of a large secret are known by pieces of this many bytes.
 const PIECE: usize = 4096;
 
@@ -71,6 +77,8 @@ struct Known {
     needles: BTreeSet<String>,
     /// Bytes of the longest needle.
     longest: usize,
+    /// What is looked for in images: the secrets themselves and their encodings, none of their parts.
+    scanned: BTreeSet<String>,
     /// Made of all needles when it is first needed; `None` where there is none.
     matcher: OnceLock<Option<AhoCorasick>>,
 }
@@ -119,6 +127,7 @@ impl Redactor {
         if secret.chars().count() < SHORTEST || matches!(secret, "true" | "false") {
             return;
         }
+        self.known.write().unwrap_or_else(PoisonError::into_inner).scanned.extend(scanned_forms(secret));
         let mut forms = BTreeSet::new();
         if secret.len() > LARGE {
             forms.extend(large_forms(secret));
@@ -162,6 +171,12 @@ impl Redactor {
         Cow::Owned(clean)
     }
 
+    /// What to look for in what leaves this host: every secret of at least [`LEAST_SCANNED`] bytes, as it is, in base64 and
+    /// URL-encoded. Lines of a longer secret are not among them: the first one of a key is in many files.
+    pub fn needles(&self) -> Vec<Vec<u8>> {
+        self.known().scanned.iter().map(|form| form.clone().into_bytes()).collect()
+    }
+
     /// Bytes of the longest text that is masked.
     pub fn longest(&self) -> usize {
         self.known().longest
@@ -197,6 +212,32 @@ impl Redactor {
             _ => {}
         }
     }
+}
+
+/// The forms of a secret that are looked for in images.
+fn scanned_forms(secret: &str) -> Vec<String> {
+    let secret = secret.trim();
+    if secret.len() < LEAST_SCANNED {
+        return Vec::new();
+    }
+    let start = &secret[..secret.floor_char_boundary(SCANNED)];
+    let mut forms = vec![start.to_owned()];
+    forms.extend(["", "-._~", "-._~/"].map(|unreserved| percent_encode(start, unreserved)));
+    for engine in [&general_purpose::STANDARD, &general_purpose::URL_SAFE] {
+        // What stands at a border depends on what comes next, so that only the inner characters are sure.
+        for offset in 0..3 {
+            let shifted = engine.encode([&[0; 2][..offset], start.as_bytes()].concat());
+            let (first, end) = ((offset * 8).div_ceil(6), (offset + start.len()) * 8 / 6);
+            forms.extend(shifted.get(first..end).map(str::to_owned));
+        }
+        // Wrapped: a line that is not the first one, which many keys share.
+        let encoded = engine.encode(start);
+        for columns in BASE64_COLUMNS.into_iter().filter(|columns| encoded.len() > 2 * columns) {
+            forms.extend(encoded.get(columns..2 * columns).map(str::to_owned));
+        }
+    }
+    forms.retain(|form| form.len() >= LEAST_SCANNED);
+    forms
 }
 
 /// The pieces by which a large secret is known.
@@ -390,6 +431,30 @@ mod tests {
         redactor.add("secret");
         redactor.add("secret-long");
         assert_eq!(redactor.redact("a secret-long b"), "a <sensitive> b");
+    }
+
+    #[test]
+    fn what_is_looked_for_in_images_is_the_secret_and_no_part_of_it() {
+        let redactor = Redactor::new();
+        redactor.add("seven77");
+        assert!(redactor.needles().is_empty());
+        redactor.add("-----BEGIN KEY-----\nabcdefghij\n-----END KEY-----\n");
+        let needles = redactor.needles();
+        let finds = |text: &str| needles.iter().any(|needle| is_in(text.as_bytes(), needle));
+        assert!(finds("x-----BEGIN KEY-----\nabcdefghij\n-----END KEY-----y"));
+        assert!(!finds("-----BEGIN KEY-----\nanother\n-----END KEY-----\n"));
+        redactor.add("s3cr3t/T0ken");
+        let needles = redactor.needles();
+        let finds = |text: &str| needles.iter().any(|needle| is_in(text.as_bytes(), needle));
+        for user in ["", "u", "us", "use"] {
+            let encoded = general_purpose::STANDARD.encode(format!("{user}:s3cr3t/T0ken:"));
+            assert!(finds(&encoded), "{encoded}");
+        }
+        assert!(finds("https://x/s3cr3t%2FT0ken"));
+    }
+
+    fn is_in(text: &[u8], needle: &[u8]) -> bool {
+        text.windows(needle.len()).any(|window| window == needle)
     }
 
     #[test]
