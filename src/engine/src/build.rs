@@ -16,11 +16,12 @@ use crate::guard::{bounded, supervise};
 use crate::journal::OpenEntry;
 use crate::policy::{Decision, OnError};
 use crate::post_process::{Processing, Product};
-use crate::prepare::PreparedBuild;
+use crate::prepare::{BoundStep, PreparedBuild};
 use crate::run::{BuildReport, Shared, make_scratch};
 use crate::scope::Scope;
 use crate::tail::Tail;
 use crate::undo::undo_entries;
+use crate::walk::{Live, Made, Passage, Walk};
 
 /// `build.*` values that are secrets by nature.
 const SECRET_FACTS: &[&str] = &["Password", "SSHPrivateKey", "WinRMPassword"];
@@ -35,8 +36,6 @@ pub(crate) struct BuildRun {
     pub(crate) tail: Arc<Tail>,
     /// What components are given, but for facts, journal and cancellation of their stage.
     context: BuildContext,
-    /// What launching noted: the machine.
-    launching: Arc<Scope>,
     /// What the steps noted: never part of the result.
     pub(crate) stepping: Arc<Scope>,
     /// What the first stage that failed for good printed last.
@@ -46,15 +45,15 @@ pub(crate) struct BuildRun {
 }
 
 /// A build that did not come to an artifact, or was stopped after it.
-struct Stopped {
-    failure: Failure,
-    decision: Decision,
+pub(crate) struct Stopped {
+    pub(crate) failure: Failure,
+    pub(crate) decision: Decision,
     /// What sealing left could not be removed, so the machine it is made from stays too.
     is_stuck: bool,
 }
 
 impl Stopped {
-    fn new(failure: Failure, decision: Decision) -> Stopped {
+    pub(crate) fn new(failure: Failure, decision: Decision) -> Stopped {
         Stopped { failure, decision, is_stuck: false }
     }
 }
@@ -94,7 +93,6 @@ impl BuildRun {
             text_scope: Arc::clone(&shared.text_scope),
         };
         BuildRun {
-            launching: Scope::new(&shared.journal, &key),
             key,
             prepared,
             shared,
@@ -145,129 +143,138 @@ impl BuildRun {
     }
 
     async fn execute(&self) -> Ended {
-        let scratch = self.context.scratch.clone();
-        if let Err(failure) = blocking(move || make_scratch(&scratch)).await.and_then(|made| made) {
+        if let Err(failure) = self.make_scratch().await {
             self.events.error(&failure);
             return Ended { failures: vec![failure], ..Ended::default() };
         }
-        match self.launch().await {
-            Ok(Launched::Artifact(artifact)) => {
-                let facts = Arc::new(self.facts(BTreeMap::new()));
-                let product = Product { artifact, scope: Arc::clone(&self.launching) };
-                Ended::from(self.post_process(product, facts).await)
-            }
-            Ok(Launched::Machine(machine)) => self.with_machine(machine.as_ref()).await,
-            Err(stopped) => Ended::from_stopped(stopped),
-        }
-    }
-
-    async fn launch(&self) -> Result<Launched, Stopped> {
-        let (kind, place) = (self.prepared.builder_kind.to_string(), self.prepared.place.clone());
-        if self.prepared.source_is_unknown {
-            let failure = Failure::new(FailureClass::Template, BuildError::SourceNotKnown { place });
-            let failure = failure.at(self.prepared.source_span);
-            self.events.error(&failure);
-            return Err(Stopped::new(failure, Decision::CleanUp));
-        }
-        loop {
-            self.tail.clear();
-            let context = self.stage_context(self.launching.clone(), Arc::default());
-            let work = self.prepared.builder.launch(&context);
-            let failure = match supervise(&self.shared.stop, &context.cancel, None, work).await {
-                Ok(launched) => return Ok(launched),
-                Err(failure) => failure,
-            };
-            let failure =
-                wrap(failure, |source| BuildError::Launch { kind: kind.clone(), place: place.clone(), source })
-                    .at(self.prepared.source_span);
-            match self.decide(&failure).await {
-                // What the failed try may have left.
-                Decision::Retry => {
-                    self.undo_scope(&self.launching).await;
-                }
-                decision => return Err(Stopped::new(failure, decision)),
-            }
-        }
-    }
-
-    async fn with_machine(&self, machine: &dyn Machine) -> Ended {
-        let sealed = match self.provision_and_seal(machine).await {
-            Ok(sealed) => sealed,
+        let mut walk = Walk::new(self);
+        let gone = walk.go().await;
+        walk.remember().await;
+        let live = walk.live.take();
+        match gone {
+            Ok(made) => self.finish(made, live).await,
             Err(stopped) => {
-                self.unwind(machine, &stopped).await;
-                return Ended::from_stopped(stopped);
+                if let Some(live) = live {
+                    self.unwind(&live, &stopped).await;
+                }
+                Ended::from_stopped(stopped)
             }
-        };
-        // Sealing tells more (a committed image's digest), and the post-processors may use it.
-        let facts = Arc::new(self.facts(machine.facts()));
+        }
+    }
+
+    async fn finish(&self, made: Made, live: Option<Live>) -> Ended {
+        let Made { product, facts } = made;
+        let Some(live) = live else { return Ended::from(self.post_process(product, facts).await) };
         if self.shared.settings.debug {
-            self.destroy(machine).await;
-            return Ended::from(self.post_process(sealed, facts).await);
+            self.destroy(&live).await;
+            return Ended::from(self.post_process(product, facts).await);
         }
         // Nobody needs the machine any more; removing it costs no time beside the post-processors.
-        let (processing, ()) = tokio::join!(self.post_process(sealed, facts), self.destroy(machine));
+        let (processing, ()) = tokio::join!(self.post_process(product, facts), self.destroy(&live));
         Ended::from(processing)
     }
 
-    async fn provision_and_seal(&self, machine: &dyn Machine) -> Result<Product, Stopped> {
-        self.debug_pause("the machine runs").await;
-        for index in 0..self.prepared.steps.len() {
-            self.step_with_policy(index, machine).await?;
-        }
-        self.seal(machine).await
+    /// A journal for a stage.
+    pub(crate) fn scope(&self) -> Arc<Scope> {
+        Scope::new(&self.shared.journal, &self.key)
     }
 
-    async fn step_with_policy(&self, index: usize, machine: &dyn Machine) -> Result<(), Stopped> {
+    /// Starts the base machine.
+    pub(crate) async fn launch(&self) -> Result<(Launched, Arc<Scope>), Stopped> {
+        loop {
+            if self.prepared.source_is_unknown {
+                let error = BuildError::SourceNotKnown { place: self.prepared.place.clone() };
+                let failure = Failure::new(FailureClass::Template, error).at(self.prepared.source_span);
+                self.events.error(&failure);
+                return Err(Stopped::new(failure, Decision::CleanUp));
+            }
+            self.tail.clear();
+            let scope = self.scope();
+            let context = self.stage_context(scope.clone(), Arc::default());
+            let work = self.prepared.builder.launch(&context);
+            match supervise(&self.shared.stop, &context.cancel, None, work).await {
+                Ok(launched) => return Ok((launched, scope)),
+                Err(failure) => self.not_launched(failure, &scope).await?,
+            }
+        }
+    }
+
+    /// What is done where no machine comes: comes back for another try.
+    pub(crate) async fn not_launched(&self, failure: Failure, scope: &Scope) -> Result<(), Stopped> {
+        let (kind, place) = (self.prepared.builder_kind.to_string(), self.prepared.place.clone());
+        let failure = wrap(failure, |source| BuildError::Launch { kind, place, source }).at(self.prepared.source_span);
+        match self.decide(&failure).await {
+            // What the failed try may have left.
+            Decision::Retry => {
+                self.undo_scope(scope).await;
+                Ok(())
+            }
+            decision => Err(Stopped::new(failure, decision)),
+        }
+    }
+
+    /// Runs a step until it ends well, or it is borne that it does not, or the build ends.
+    pub(crate) async fn step_with_policy(
+        &self,
+        index: usize,
+        machine: &dyn Machine,
+        bound: Option<&BoundStep>,
+    ) -> Result<Passage, Stopped> {
         let step = &self.prepared.steps[index];
         let (number, total) = (index + 1, self.prepared.steps.len());
+        let mut passage = Passage::Clean;
         loop {
             if let Err(failure) = self.shared.stop.check() {
                 return Err(Stopped::new(failure, Decision::CleanUp));
             }
             self.debug_pause(&format!("next is step {number} of {total}, `{}`", step.spec.component.kind)).await;
-            let Err(failure) = self.step(step, number, total, machine).await else { return Ok(()) };
+            let Err(failure) = self.step(step, number, total, machine, bound).await else { return Ok(passage) };
             let is_bearable = !matches!(failure.class, FailureClass::Cancelled | FailureClass::Bug);
             if step.spec.continue_on_error && is_bearable {
                 self.events.warn(format!("{}; going on all the same (`continue_on_error`)", failure.chain()));
-                return Ok(());
+                return Ok(Passage::Dirty);
             }
             match self.decide(&failure).await {
-                Decision::Retry => {}
+                // Somebody may have mended the machine by hand.
+                Decision::Retry => passage = Passage::Dirty,
                 decision => return Err(Stopped::new(failure, decision)),
             }
         }
     }
 
-    async fn seal(&self, machine: &dyn Machine) -> Result<Product, Stopped> {
-        let (kind, place) = (self.prepared.builder_kind.to_string(), self.prepared.place.clone());
+    /// Turns the machine's state into an artifact.
+    pub(crate) async fn seal(&self, machine: &dyn Machine) -> Result<Product, Stopped> {
         loop {
             if let Err(failure) = self.shared.stop.check() {
                 return Err(Stopped::new(failure, Decision::CleanUp));
             }
             self.tail.clear();
-            let scope = Scope::new(&self.shared.journal, &self.key);
+            let scope = self.scope();
             let context = self.stage_context(scope.clone(), Arc::new(self.facts(machine.facts())));
-            let failure = match supervise(&self.shared.stop, &context.cancel, None, machine.seal(&context)).await {
+            match supervise(&self.shared.stop, &context.cancel, None, machine.seal(&context)).await {
                 Ok(artifact) => {
                     self.events.emit(EventKind::Artifact { artifact: artifact.summary() });
                     return Ok(Product { artifact, scope });
                 }
-                Err(failure) => failure,
-            };
-            let failure = wrap(failure, |source| BuildError::Seal { kind: kind.clone(), place: place.clone(), source })
-                .at(self.prepared.source_span);
-            let decision = self.decide(&failure).await;
-            // Before the machine: an engine may go on making the image although nobody waits for it any more, and what
-            // it is made from tells when that is over.
-            let is_undone = matches!(decision, Decision::Leave { .. }) || self.undo_scope(&scope).await.is_empty();
-            if decision != Decision::Retry {
-                return Err(Stopped { failure, decision, is_stuck: !is_undone });
+                Err(failure) => self.not_sealed(failure, &scope).await?,
             }
         }
     }
 
+    /// What is done where no artifact comes: comes back for another try.
+    pub(crate) async fn not_sealed(&self, failure: Failure, scope: &Scope) -> Result<(), Stopped> {
+        let (kind, place) = (self.prepared.builder_kind.to_string(), self.prepared.place.clone());
+        let failure = wrap(failure, |source| BuildError::Seal { kind, place, source }).at(self.prepared.source_span);
+        let decision = self.decide(&failure).await;
+        // Before the machine: an engine may go on making the image although nobody waits for it any more, and what
+        // it is made from tells when that is over.
+        let is_undone = matches!(decision, Decision::Leave { .. }) || self.undo_scope(scope).await.is_empty();
+        if decision == Decision::Retry { Ok(()) } else { Err(Stopped { failure, decision, is_stuck: !is_undone }) }
+    }
+
     /// The way back with a machine at hand.
-    async fn unwind(&self, machine: &dyn Machine, stopped: &Stopped) {
+    async fn unwind(&self, live: &Live, stopped: &Stopped) {
+        let machine = live.machine.as_ref();
         let runs_cleanup = match stopped.decision {
             Decision::CleanUp => !stopped.failure.is_cancelled(),
             Decision::Leave { run_cleanup_provisioner } => run_cleanup_provisioner,
@@ -288,27 +295,32 @@ impl BuildRun {
             self.events.warn("the machine is left as well, as what was made of it could not be removed");
             return;
         }
-        self.destroy(machine).await;
+        self.destroy(live).await;
     }
 
     async fn error_cleanup(&self, machine: &dyn Machine) {
         let Some(step) = &self.prepared.error_cleanup else { return };
         self.events.message("running the error-cleanup provisioner");
         let number = self.prepared.steps.len() + 1;
-        if let Err(failure) = self.step(step, number, number, machine).await {
+        if let Err(failure) = self.step(step, number, number, machine, None).await {
             self.events.warn(format!("the error-cleanup provisioner failed too: {}", failure.chain()));
         }
     }
 
     /// Removes the machine, by the builder or else by the journal. What cannot be removed is told and stays in the journal.
-    async fn destroy(&self, machine: &dyn Machine) {
+    async fn destroy(&self, live: &Live) {
         self.debug_pause("next the machine is removed").await;
+        self.remove(live).await;
+    }
+
+    /// The same without a pause.
+    pub(crate) async fn remove(&self, live: &Live) {
         // Removing goes on when the run is cancelled; that is what cancelling is for.
         let context = BuildContext { cancel: CancellationToken::new(), ..self.context.clone() };
-        let context = BuildContext { journal: self.launching.clone(), ..context };
+        let context = BuildContext { journal: live.scope.clone(), ..context };
         let hurry = &self.shared.stop.hurry;
-        let destroyed = bounded(hurry, &self.events, "removing the machine", machine.destroy(&context)).await;
-        let not_undone = self.undo_scope(&self.launching).await;
+        let destroyed = bounded(hurry, &self.events, "removing the machine", live.machine.destroy(&context)).await;
+        let not_undone = self.undo_scope(&live.scope).await;
         if let Err(failure) = destroyed {
             // An engine that cannot be reached is told once.
             let reason = failure.chain();
@@ -351,6 +363,15 @@ impl BuildRun {
             self.events.message(format!("{when}`kiln cleanup` removes what this build left"));
             return;
         }
+        self.remove_scratch().await;
+    }
+
+    pub(crate) async fn make_scratch(&self) -> Result<(), Failure> {
+        let scratch = self.context.scratch.clone();
+        blocking(move || make_scratch(&scratch)).await?
+    }
+
+    pub(crate) async fn remove_scratch(&self) {
         let scratch = self.context.scratch.clone();
         if let Ok(Err(error)) = blocking(move || remove_directory(&scratch)).await {
             self.events.warn(format!("cannot remove {}: {error}", self.context.scratch.display()));
@@ -405,7 +426,7 @@ impl BuildRun {
     }
 
     /// With `-debug`: waits for Enter.
-    async fn debug_pause(&self, what: &str) {
+    pub(crate) async fn debug_pause(&self, what: &str) {
         if !self.shared.settings.debug || self.shared.stop.cancel.is_cancelled() {
             return;
         }

@@ -44,6 +44,18 @@ pub enum BuildError {
         /// The builder's failure.
         source: Failure,
     },
+    /// A state that was kept is of no use.
+    #[error("cannot restore what an earlier build kept")]
+    Restore {
+        /// The builder's failure.
+        source: Failure,
+    },
+    /// `--post-only` found nothing to go on from.
+    #[error("there is no earlier result to go on from{}", would_run(steps))]
+    NothingSealed {
+        /// The steps that would run, each as messages call it.
+        steps: Vec<String>,
+    },
     /// A post-processor failed.
     #[error("post-processor `{kind}` ({place}) failed")]
     PostProcessor {
@@ -68,6 +80,14 @@ pub enum BuildError {
         /// `file:line` of the source.
         place: String,
     },
+}
+
+fn would_run(steps: &[String]) -> String {
+    match steps {
+        [] => String::new(),
+        [step] => format!(": {step}, would run"),
+        [first, .., last] => format!(": {first}, to {last}, would run"),
+    }
 }
 
 /// What the engine itself finds wrong.
@@ -98,6 +118,35 @@ pub enum EngineError {
     WrongArguments {
         /// `file:line: title`, joined by `; `.
         problems: String,
+    },
+    /// A step has secrets, and the machine no place for them.
+    #[error("this machine has no directory in memory for `secrets`")]
+    NoSecretsDirectory,
+    /// A secret could not be brought to the machine.
+    #[error("cannot bring the secret `{name}` to the machine: {why}")]
+    Secret {
+        /// Its name.
+        name: String,
+        /// What the machine said.
+        why: String,
+    },
+    /// A secret could not be removed from the machine.
+    #[error("cannot remove the secrets of this step from the machine: {why}")]
+    SecretStays {
+        /// What the machine said.
+        why: String,
+    },
+    /// No build has the step of `--from-step`.
+    #[error("no build has a step {choice}")]
+    NoSuchStep {
+        /// As it was asked for.
+        choice: String,
+    },
+    /// No state to enter.
+    #[error("{why}")]
+    NoState {
+        /// Which, and why not.
+        why: String,
     },
     /// A kind of undo that no component of this kiln knows.
     #[error("this kiln cannot undo `{kind}`")]

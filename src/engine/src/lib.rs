@@ -37,12 +37,14 @@ mod post_process;
 pub mod prepare;
 pub mod run;
 mod scope;
+mod secrets;
 mod step;
 mod tail;
 mod undo;
 pub mod visit;
+mod walk;
 
-pub use cache::{CachePolicy, Change, ChangeKind, Reason, StepChoice};
+pub use cache::{CachePolicy, Change, ChangeKind, Reason, StepChoice, check_choice};
 pub use cleanup::{CleanupReport, RunCleanup, RunState, cleanup};
 pub use error::{BuildError, EngineError};
 pub use journal::{FileJournal, JournalError, OpenEntry, RunHeader};

@@ -1,13 +1,18 @@
 //! What a run would do, without doing it: `kiln plan`.
 
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use kiln_core::{Input, Key};
+use kiln_core::{BuildContext, Caching, EntryId, Events, Failure, FailureClass, Input, Journal, Key, RunOptions, Undo};
 use serde::Serialize;
 
 use crate::cache::Reason;
-use crate::prepare::PreparedRun;
-use crate::run::{RunSettings, Surroundings};
+use crate::cache::chain::{Chain, Look, Passed, Setting};
+use crate::cache::explain::{self, Present};
+use crate::cache::memory::RunMemory;
+use crate::cleanup::scratch_name;
+use crate::prepare::{PreparedBuild, PreparedPostProcessor, PreparedRun};
+use crate::run::{RunSettings, Surroundings, journal_keys};
 
 /// What a run would do.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -104,6 +109,221 @@ pub enum SealPlan {
 
 /// What a run of these builds would do. Nothing is run or made; a registry may be asked what an image is now.
 pub async fn plan(prepared: &PreparedRun, settings: &RunSettings, surroundings: &Surroundings) -> PlanReport {
-    let _ = (prepared, settings, surroundings);
-    PlanReport { builds: Vec::new() }
+    prepared.secrets.iter().for_each(|secret| surroundings.redactor.add(secret));
+    let run_memory = Arc::default();
+    let mut builds = Vec::with_capacity(prepared.builds.len());
+    for (build, name) in prepared.builds.iter().zip(journal_keys(&prepared.builds)) {
+        let planning = Planning { prepared, build, settings, surroundings, run_memory: &run_memory };
+        builds.push(planning.build(&name).await);
+    }
+    PlanReport { builds }
+}
+
+/// A plan makes nothing, so there is nothing to undo.
+struct NoJournal;
+
+impl Journal for NoJournal {
+    fn record(&self, _build: &str, _undo: Undo) -> Result<EntryId, Failure> {
+        Err(Failure::new(FailureClass::Bug, "a plan must make nothing"))
+    }
+
+    fn amend(&self, _entry: EntryId, _undo: Undo) -> Result<(), Failure> {
+        Ok(())
+    }
+
+    fn strike(&self, _entry: EntryId) -> Result<(), Failure> {
+        Ok(())
+    }
+
+    fn hand_over(&self, _build: &str) -> Result<(), Failure> {
+        Ok(())
+    }
+}
+
+struct Planning<'a> {
+    prepared: &'a PreparedRun,
+    build: &'a PreparedBuild,
+    settings: &'a RunSettings,
+    surroundings: &'a Surroundings,
+    run_memory: &'a Arc<RunMemory>,
+}
+
+impl Planning<'_> {
+    async fn build(&self, name: &Arc<str>) -> BuildPlan {
+        let setting = Setting {
+            policy: &self.settings.cache,
+            run_id: &self.settings.run_id,
+            run_memory: self.run_memory,
+            secrets: &self.prepared.secrets,
+        };
+        match Chain::open(self.build, name, setting, &self.context()).await {
+            Ok(Some(chain)) => Steps::new(self, chain).plan().await,
+            Ok(None) if self.build.cache.is_off => self.uncached(&Reason::Off, None),
+            Ok(None) if self.settings.cache.memory.is_none() => self.uncached(&Reason::NoCache, None),
+            Ok(None) => self.uncached(&Reason::NoStates, None),
+            Err(failure) => {
+                let told = self.surroundings.redactor.redact(&failure.chain()).into_owned();
+                self.uncached(&Reason::NoBase, Some(told))
+            }
+        }
+    }
+
+    fn context(&self) -> BuildContext {
+        let (build, settings, around) = (self.build, self.settings, self.surroundings);
+        let events = Events::new(Arc::clone(&around.reporter), Arc::clone(&around.redactor));
+        let revision = settings.revision.clone();
+        BuildContext {
+            run: Arc::clone(&settings.run_id),
+            build: Arc::clone(&build.name),
+            builder_kind: Arc::clone(&build.builder_kind),
+            build_name: Arc::clone(&build.build_name),
+            events: events.for_build(Arc::clone(&build.name)),
+            cancel: around.cancel.child_token(),
+            journal: Arc::new(NoJournal),
+            redactor: Arc::clone(&around.redactor),
+            scratch: settings.scratch_root.join(scratch_name(&settings.run_id)),
+            options: Arc::new(RunOptions { force: settings.force, debug: settings.debug, revision }),
+            prompt: Arc::clone(&around.prompt),
+            facts: Arc::default(),
+            text_scope: Arc::clone(&self.prepared.text_scope),
+        }
+    }
+
+    fn uncached(&self, reason: &Reason, error: Option<String>) -> BuildPlan {
+        let steps = (0..self.build.steps.len()).map(|index| self.step(index, StepAction::Runs, Some(reason), None));
+        BuildPlan { error, ..self.whole(steps.collect(), SealPlan::Runs) }
+    }
+
+    fn whole(&self, steps: Vec<StepPlan>, sealing: SealPlan) -> BuildPlan {
+        let kinds = |chain: &Vec<PreparedPostProcessor>| {
+            chain.iter().map(|post_processor| post_processor.spec.component.kind.clone()).collect()
+        };
+        BuildPlan {
+            build: self.clean(&self.build.name),
+            builder: self.build.builder_kind.to_string(),
+            place: self.build.place.clone(),
+            base: Vec::new(),
+            base_key: None,
+            steps,
+            sealing,
+            post_processors: self.build.chains.iter().map(kinds).collect(),
+            error: None,
+        }
+    }
+
+    fn clean(&self, text: &str) -> String {
+        self.surroundings.redactor.redact(text).into_owned()
+    }
+
+    fn step(&self, index: usize, action: StepAction, reason: Option<&Reason>, look: Option<&Look>) -> StepPlan {
+        let step = &self.build.steps[index];
+        let component = &step.spec.component;
+        let found = look.and_then(|look| look.found.as_ref());
+        let key = look.and_then(|look| if look.is_hit { Some(&look.state) } else { look.computed.as_ref() });
+        StepPlan {
+            index: index + 1,
+            kind: component.kind.clone(),
+            name: component.name.as_deref().filter(|name| !name.is_empty()).map(|name| self.clean(name)),
+            title: self.clean(&step.title()),
+            place: step.place.clone(),
+            action,
+            reason: reason.cloned(),
+            because: reason.map(|reason| self.clean(&reason.to_string())),
+            key: key.cloned(),
+            kept: found.map(|info| KeptState { created: info.created, took: info.took }),
+        }
+    }
+}
+
+/// Goes the way that a run would go.
+struct Steps<'a> {
+    planning: &'a Planning<'a>,
+    chain: Chain<'a>,
+    steps: Vec<StepPlan>,
+    /// What keys are made of, and the state that it names.
+    at: (Key, Key),
+    is_restored: bool,
+    /// A step that leads to a state runs.
+    has_missed: bool,
+}
+
+impl<'a> Steps<'a> {
+    fn new(planning: &'a Planning<'a>, chain: Chain<'a>) -> Steps<'a> {
+        let at = (chain.base_key.clone(), chain.base_key.clone());
+        Steps { planning, chain, steps: Vec::new(), at, is_restored: false, has_missed: false }
+    }
+
+    async fn plan(mut self) -> BuildPlan {
+        let total = self.planning.build.steps.len();
+        let mut sealing = SealPlan::Runs;
+        while self.steps.len() < total {
+            let ahead = self.chain.ahead(self.steps.len(), &self.at.0).await;
+            if let Some((last, seen)) = ahead.end
+                && self.is_sealed(&last).await
+            {
+                self.pass(&seen);
+                sealing = SealPlan::Cached;
+                break;
+            }
+            if ahead.passed.is_empty() {
+                self.miss().await;
+            } else {
+                self.pass(&ahead.passed);
+            }
+        }
+        if self.steps.len() == total && self.is_restored && self.is_sealed(&self.at.1.clone()).await {
+            sealing = SealPlan::Cached;
+        }
+        let (base, base_key) = (self.chain.base.clone(), Some(self.chain.base_key.clone()));
+        BuildPlan { base, base_key, ..self.planning.whole(self.steps, sealing) }
+    }
+
+    async fn is_sealed(&self, key: &Key) -> bool {
+        self.chain.snapshots.is_sealed(key).await.unwrap_or(false)
+    }
+
+    fn pass(&mut self, passed: &Passed) {
+        for (index, look) in passed {
+            let action = if look.is_some() { StepAction::Cached } else { StepAction::Skipped };
+            self.steps.push(self.planning.step(*index, action, None, look.as_ref()));
+            if let Some(look) = look {
+                self.at = (self.chain.memory.canonical(&look.state), look.state.clone());
+                self.is_restored = true;
+            }
+        }
+    }
+
+    async fn miss(&mut self) {
+        let index = self.steps.len();
+        let step = match self.planning.build.steps[index].component.ready.caching() {
+            Caching::Outside => self.planning.step(index, StepAction::Runs, Some(&Reason::Outside), None),
+            Caching::Passing if self.is_restored => self.planning.step(index, StepAction::Skipped, None, None),
+            Caching::Passing => self.planning.step(index, StepAction::Runs, Some(&Reason::Outside), None),
+            Caching::Restorable => {
+                let look = self.chain.look(index, &self.at.0.clone()).await;
+                let reason = match &look.bar {
+                    Some(bar) => bar.clone(),
+                    None if self.has_missed => Reason::StepBefore,
+                    None => self.explain(index).await,
+                };
+                (self.has_missed, self.is_restored) = (true, false);
+                self.at = (self.chain.memory.canonical(&look.state), look.state.clone());
+                self.planning.step(index, StepAction::Runs, Some(&reason), Some(&look))
+            }
+        };
+        self.steps.push(step);
+    }
+
+    async fn explain(&mut self, index: usize) -> Reason {
+        let Ok(inputs) = self.chain.inputs(index).await else { return Reason::NotKnownYet };
+        let has_next = index + 1 < self.planning.build.steps.len();
+        let next = if has_next { self.chain.inputs(index + 1).await.ok() } else { None };
+        let present = Present {
+            index,
+            kind: &self.planning.build.steps[index].spec.component.kind,
+            inputs: &inputs.inputs,
+            next: next.as_ref().map(|next| next.inputs.as_slice()),
+        };
+        explain::miss(self.chain.memory.last.as_ref(), &self.chain.base, &present)
+    }
 }

@@ -4,17 +4,32 @@ use std::path::Path;
 use std::sync::Arc;
 
 use kiln_core::{
-    Body, Builder, ComponentSpec, Decoded, Diagnostic, Diagnostics, Facts, Failure, FailureClass, Kinds, Node, Plan,
-    PostProcessor, PostProcessorKind, PostProcessorSpec, PrepareContext, Provisioner, ProvisionerKind, Schema,
-    SourceMap, Span, StepSpec, TextScope, Value,
+    Body, Builder, CacheRules, ComponentSpec, Decoded, Diagnostic, Diagnostics, Facts, Failure, FailureClass, Kinds,
+    Node, Plan, PostProcessor, PostProcessorKind, PostProcessorSpec, PrepareContext, Provisioner, ProvisionerKind,
+    Schema, SourceMap, Span, StepSpec, TextScope, Value,
 };
 
 use crate::ecosystem::{Sort, unknown_kind};
 use crate::error::EngineError;
 
-/// Arguments of every provisioner, which the template's loader reads.
-const STEP_ARGUMENTS: [&str; 8] =
-    ["name", "only", "except", "pause_before", "max_retries", "timeout", "override", "continue_on_error"];
+/// Arguments of every provisioner, which the template's loader reads; none of them changes what comes out.
+pub(crate) const STEP_ARGUMENTS: [&str; 12] = [
+    "name",
+    "only",
+    "except",
+    "pause_before",
+    "max_retries",
+    "timeout",
+    "override",
+    "continue_on_error",
+    "cache",
+    "cache_ttl",
+    "checkpoint",
+    "secrets",
+];
+
+/// The same of every source.
+const SOURCE_ARGUMENTS: [&str; 3] = ["name", "cache", "cache_ttl"];
 
 /// Arguments of every post-processor, which the template's loader reads.
 const POST_PROCESSOR_ARGUMENTS: [&str; 4] = ["name", "only", "except", "keep_input_artifact"];
@@ -44,7 +59,7 @@ pub struct PreparedRun {
     pub builds: Vec<PreparedBuild>,
     pub(crate) text_scope: Arc<TextScope>,
     pub(crate) sources: Arc<SourceMap>,
-    pub(crate) secrets: Vec<String>,
+    pub(crate) secrets: Arc<[String]>,
 }
 
 /// One build, ready to run.
@@ -68,6 +83,8 @@ pub struct PreparedBuild {
     /// Something in the source's arguments is not known yet, and no machine will ever tell.
     pub(crate) source_is_unknown: bool,
     pub(crate) context: PrepareContext,
+    /// What the source says of caching.
+    pub(crate) cache: CacheRules,
 }
 
 /// One step, ready to run.
@@ -103,6 +120,8 @@ impl PreparedStep {
 /// A component with the kind that can prepare it again.
 pub(crate) struct Bound<T: ?Sized, K: ?Sized> {
     pub(crate) ready: Arc<T>,
+    /// The arguments it was made of.
+    pub(crate) body: Arc<Body>,
     kind: Arc<K>,
     needs_facts: bool,
 }
@@ -134,7 +153,7 @@ pub fn prepare(plan: &Plan, kinds: &Kinds, options: &PrepareOptions) -> (Option<
         builds,
         text_scope,
         sources: Arc::clone(&options.sources),
-        secrets,
+        secrets: secrets.into(),
     });
     (run, diagnostics)
 }
@@ -189,6 +208,7 @@ impl Preparing<'_> {
             source_span: build.source.span,
             source_is_unknown,
             context,
+            cache: build.cache,
         })
     }
 
@@ -203,7 +223,7 @@ impl Preparing<'_> {
         let Some(kind) = self.kinds.builder(&spec.kind) else {
             return self.unknown(Sort::Builder, spec);
         };
-        let (body, decoded) = self.decode(spec, kind.schema(), &["name"]);
+        let (body, decoded) = self.decode(spec, kind.schema(), &SOURCE_ARGUMENTS);
         let before = self.diagnostics.items.len();
         let builder = kind.prepare(&decoded, context, &mut self.diagnostics);
         Some((self.ready(builder, before, spec)?, body.has_unknown()))
@@ -223,6 +243,7 @@ impl Preparing<'_> {
                 ready: self.ready(ready, before, component)?,
                 kind: Arc::clone(kind),
                 needs_facts: body.has_unknown(),
+                body: Arc::new(body),
             },
             spec: spec.clone(),
         })
@@ -242,6 +263,7 @@ impl Preparing<'_> {
                 ready: self.ready(ready, before, component)?,
                 kind: Arc::clone(kind),
                 needs_facts: body.has_unknown(),
+                body: Arc::new(body),
             },
             spec: spec.clone(),
         })
@@ -340,11 +362,19 @@ pub(crate) struct Binding<'a> {
     pub(crate) redactor: &'a kiln_core::Redactor,
 }
 
+/// A provisioner with the arguments it was made of.
+pub(crate) type BoundStep = (Arc<dyn Provisioner>, Arc<Body>);
+
 impl Bound<dyn Provisioner, dyn ProvisionerKind> {
+    /// The arguments of its kind.
+    pub(crate) fn schema(&self) -> &'static Schema {
+        self.kind.schema()
+    }
+
     /// The component with the machine's facts in its arguments.
-    pub(crate) fn bind(&self, spec: &ComponentSpec, binding: &Binding<'_>) -> Result<Arc<dyn Provisioner>, Failure> {
+    pub(crate) fn bind(&self, spec: &ComponentSpec, binding: &Binding<'_>) -> Result<BoundStep, Failure> {
         if !self.needs_facts {
-            return Ok(Arc::clone(&self.ready));
+            return Ok((Arc::clone(&self.ready), Arc::clone(&self.body)));
         }
         binding.again(spec, self.kind.schema(), |decoded, diagnostics| {
             self.kind.prepare(decoded, binding.context, diagnostics)
@@ -358,9 +388,8 @@ impl Bound<dyn PostProcessor, dyn PostProcessorKind> {
         if !self.needs_facts {
             return Ok(Arc::clone(&self.ready));
         }
-        binding.again(spec, self.kind.schema(), |decoded, diagnostics| {
-            self.kind.prepare(decoded, binding.context, diagnostics)
-        })
+        let prepare = |decoded: &_, diagnostics: &mut _| self.kind.prepare(decoded, binding.context, diagnostics);
+        binding.again(spec, self.kind.schema(), prepare).map(|(ready, _)| ready)
     }
 }
 
@@ -370,7 +399,7 @@ impl Binding<'_> {
         spec: &ComponentSpec,
         schema: &Schema,
         prepare: impl FnOnce(&Decoded, &mut Diagnostics) -> Option<Arc<T>>,
-    ) -> Result<Arc<T>, Failure> {
+    ) -> Result<(Arc<T>, Arc<Body>), Failure> {
         let mut diagnostics = Diagnostics::new();
         let body = spec.config.evaluate(schema, self.facts, &mut diagnostics);
         let mut secrets = std::mem::take(&mut diagnostics.secrets);
@@ -387,7 +416,7 @@ impl Binding<'_> {
         };
         match ready {
             // Its warnings were told before the run.
-            Some(ready) if !diagnostics.has_errors() => Ok(ready),
+            Some(ready) if !diagnostics.has_errors() => Ok((ready, Arc::new(body))),
             _ => {
                 let problems: Vec<String> = diagnostics.items.iter().filter(|item| item.is_error()).map(told).collect();
                 let error = EngineError::WrongArguments { problems: problems.join("; ") };

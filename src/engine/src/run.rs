@@ -17,7 +17,8 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use crate::build::BuildRun;
-use crate::cache::CachePolicy;
+use crate::cache::memory::RunMemory;
+use crate::cache::{CachePolicy, check_choice};
 use crate::cleanup::{blocking, remove_directory, scratch_name};
 use crate::error::EngineError;
 use crate::guard::{Stop, bug};
@@ -154,6 +155,8 @@ pub(crate) struct Shared {
     pub(crate) scratch: PathBuf,
     pub(crate) text_scope: Arc<TextScope>,
     pub(crate) sources: Arc<SourceMap>,
+    pub(crate) secrets: Arc<[String]>,
+    pub(crate) run_memory: Arc<RunMemory>,
 }
 
 /// Questions of builds that run side by side come one after the other.
@@ -187,7 +190,11 @@ pub async fn run(prepared: PreparedRun, settings: RunSettings, surroundings: Sur
         journal: None,
         duration: Duration::ZERO,
     };
-    let shared = match open(settings, surroundings, &prepared).await {
+    let opened = match check_choice(&prepared, &settings.cache) {
+        Ok(()) => open(settings, surroundings, &prepared).await,
+        Err(failure) => Err(failure),
+    };
+    let shared = match opened {
         Ok(shared) => shared,
         Err(failure) => {
             events.error(&failure);
@@ -209,7 +216,7 @@ pub async fn run(prepared: PreparedRun, settings: RunSettings, surroundings: Sur
     report
 }
 
-async fn open(
+pub(crate) async fn open(
     settings: RunSettings,
     surroundings: Surroundings,
     prepared: &PreparedRun,
@@ -238,6 +245,8 @@ async fn open(
         scratch,
         text_scope: Arc::clone(&prepared.text_scope),
         sources: Arc::clone(&prepared.sources),
+        secrets: Arc::clone(&prepared.secrets),
+        run_memory: Arc::default(),
         settings,
     }))
 }
@@ -255,7 +264,7 @@ pub(crate) fn make_scratch(path: &Path) -> Result<(), Failure> {
 }
 
 /// Removes the scratch directory and the journal, if nothing is left that needs them.
-async fn close(shared: &Arc<Shared>, events: &Events) -> Option<PathBuf> {
+pub(crate) async fn close(shared: &Arc<Shared>, events: &Events) -> Option<PathBuf> {
     let journal = Arc::clone(&shared.journal);
     // A machine that was left alive may use files in it; `kiln cleanup` removes it then.
     if journal.open_entries(None).is_empty() {
@@ -293,7 +302,7 @@ struct Identity {
 
 /// What the journal calls the builds: their names, numbered where two bear the same (two `build` blocks without a name
 /// may use one source).
-fn journal_keys(builds: &[PreparedBuild]) -> Vec<Arc<str>> {
+pub(crate) fn journal_keys(builds: &[PreparedBuild]) -> Vec<Arc<str>> {
     let mut seen: BTreeMap<&str, usize> = BTreeMap::new();
     let key = |build: &'_ PreparedBuild, count: usize| match count {
         1 => Arc::clone(&build.name),

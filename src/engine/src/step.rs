@@ -11,7 +11,7 @@ use tokio::time::{sleep, timeout};
 use crate::build::{BuildRun, wrap};
 use crate::error::BuildError;
 use crate::guard::{GRACE, supervise};
-use crate::prepare::{Binding, PreparedStep};
+use crate::prepare::{Binding, BoundStep, PreparedStep};
 
 impl BuildRun {
     /// Runs a step to its end, retries included. The failure names the step and its place.
@@ -21,11 +21,15 @@ impl BuildRun {
         index: usize,
         total: usize,
         machine: &dyn Machine,
+        bound: Option<&BoundStep>,
     ) -> Result<(), Failure> {
         self.tail.clear();
         let component = &step.spec.component;
         let facts = Arc::new(self.facts(machine.facts()));
-        let bound = step.component.bind(component, &self.binding(&facts));
+        let bound = match bound {
+            Some((provisioner, _)) => Ok(Arc::clone(provisioner)),
+            None => step.component.bind(component, &self.binding(&facts)).map(|(provisioner, _)| provisioner),
+        };
         let title = bound.as_ref().map_or_else(|_| step.title(), |provisioner| provisioner.title());
         let kind = component.kind.clone();
         let name = component.name.clone().filter(|name| !name.is_empty());
@@ -33,7 +37,7 @@ impl BuildRun {
         self.events.emit(EventKind::StepStarted { index, total, kind: kind.clone(), name, title, place });
         let started = Instant::now();
         let result = match bound {
-            Ok(provisioner) => self.tries(step, provisioner.as_ref(), facts, machine).await,
+            Ok(provisioner) => self.with_secrets(step, provisioner.as_ref(), facts, machine).await,
             Err(failure) => Err(failure),
         };
         let outcome = outcome(&result);
@@ -53,7 +57,7 @@ impl BuildRun {
         }
     }
 
-    async fn tries(
+    pub(crate) async fn tries(
         &self,
         step: &PreparedStep,
         provisioner: &dyn Provisioner,

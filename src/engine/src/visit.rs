@@ -1,12 +1,19 @@
 //! A machine as it is after a step, for a person to look around in: `kiln shell`.
 
 use std::ops::AsyncFnOnce;
+use std::sync::Arc;
 
-use kiln_core::{BuildContext, Failure, Machine};
+use kiln_core::{BuildContext, Events, Failure, FailureClass, Key, Launched, Machine, suggest};
 
+use crate::build::BuildRun;
 use crate::cache::StepChoice;
+use crate::cache::chain::find_step;
+use crate::cleanup::blocking;
+use crate::error::EngineError;
+use crate::guard::supervise;
 use crate::prepare::PreparedRun;
-use crate::run::{RunSettings, Surroundings};
+use crate::run::{RunSettings, Shared, Surroundings, close, journal_keys, open};
+use crate::walk::Live;
 
 /// A state that a build kept.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -26,6 +33,94 @@ pub async fn visit<T>(
     surroundings: Surroundings,
     work: impl AsyncFnOnce(&dyn Machine, &BuildContext) -> Result<T, Failure>,
 ) -> Result<T, Failure> {
-    let _ = (prepared, choice, settings, surroundings, work);
-    Err(Failure::build("not yet"))
+    let events = Events::new(Arc::clone(&surroundings.reporter), Arc::clone(&surroundings.redactor));
+    prepared.secrets.iter().for_each(|secret| surroundings.redactor.add(secret));
+    let shared = open(settings, surroundings, &prepared).await?;
+    let result = enter(prepared, choice, &shared, work).await;
+    close(&shared, &events).await;
+    result
+}
+
+async fn enter<T>(
+    prepared: PreparedRun,
+    choice: &StateChoice,
+    shared: &Arc<Shared>,
+    work: impl AsyncFnOnce(&dyn Machine, &BuildContext) -> Result<T, Failure>,
+) -> Result<T, Failure> {
+    let keys = journal_keys(&prepared.builds);
+    let names = suggest::enumerate(prepared.builds.iter().map(|build| &*build.name));
+    let mut builds = prepared.builds.into_iter().zip(keys);
+    let Some((build, key)) = builds.find(|(build, _)| *build.name == *choice.build) else {
+        let failure = no_state(format!("there is no build `{}`", choice.build));
+        return Err(failure.hint(format!("the builds of this template: {names}")));
+    };
+    let run = BuildRun::new(build, key, 0, Arc::clone(shared));
+    run.make_scratch().await?;
+    let state = find(&run, choice).await?;
+    let builder = Arc::clone(&run.prepared.builder);
+    let snapshots = builder.snapshots().ok_or_else(no_states)?;
+    let scope = run.scope();
+    let context = run.stage_context(scope.clone(), Arc::default());
+    let launched = supervise(&shared.stop, &context.cancel, None, snapshots.restore(&state, &context)).await;
+    let machine = match launched {
+        Ok(Launched::Machine(machine)) => machine,
+        Ok(Launched::Artifact(_)) => return Err(no_states()),
+        Err(failure) => {
+            run.undo_scope(&scope).await;
+            return Err(failure);
+        }
+    };
+    let live = Live { machine, scope };
+    let facts = Arc::new(run.facts(live.machine.facts()));
+    let context = run.stage_context(run.stepping.clone(), facts);
+    let result = work(live.machine.as_ref(), &context).await;
+    run.remove(&live).await;
+    run.undo_scope(&run.stepping).await;
+    run.remove_scratch().await;
+    result
+}
+
+fn no_state(why: String) -> Failure {
+    Failure::new(FailureClass::Usage, EngineError::NoState { why })
+}
+
+fn no_states() -> Failure {
+    no_state("this builder keeps no states".to_owned())
+}
+
+/// The key of the state that is meant, as the last build left it.
+async fn find(run: &BuildRun, choice: &StateChoice) -> Result<Key, Failure> {
+    let snapshots = run.prepared.builder.snapshots().ok_or_else(no_states)?;
+    let policy = &run.shared.settings.cache;
+    let record = match &policy.memory {
+        Some(memory) => {
+            let (memory, template, name) = (Arc::clone(memory), policy.template.clone(), Arc::clone(&run.key));
+            blocking(move || memory.last_plan(&template, &name)).await?
+        }
+        None => None,
+    };
+    let Some(record) = record.filter(|record| record.builder == *run.prepared.builder_kind) else {
+        return Err(no_state(format!("`{}` was never built here", choice.build)).hint("build it first"));
+    };
+    let wanted = match &choice.step {
+        Some(step) => {
+            let index = find_step(&run.prepared, step);
+            let index = index.ok_or_else(|| no_state(format!("`{}` has no step {step}", choice.build)))?;
+            index..index + 1
+        }
+        None => 0..record.steps.len(),
+    };
+    for index in wanted.clone().rev() {
+        let Some(state) = record.steps.get(index).and_then(|step| step.state.clone()) else { continue };
+        if snapshots.find(&state).await?.is_some() {
+            return Ok(state);
+        }
+    }
+    let which = match &choice.step {
+        Some(step) => format!("the state after step {step} of `{}` is not kept", choice.build),
+        None => format!("no state of `{}` is kept", choice.build),
+    };
+    let why = record.steps.get(wanted.start).filter(|_| choice.step.is_some()).and_then(|step| step.not_kept.clone());
+    let failure = no_state(which + &why.map(|why| format!(": {why}")).unwrap_or_default());
+    Err(failure.hint("`checkpoint = true` on the step keeps it whatever that costs; then build again"))
 }

@@ -51,6 +51,10 @@ pub enum Reason {
     StepBefore,
     /// No build has come past it yet.
     NeverBuilt,
+    /// It stood elsewhere among the steps.
+    Moved,
+    /// It failed last time.
+    Failed,
     /// What was kept is older than `cache_ttl`.
     Expired {
         /// Seconds.
@@ -81,6 +85,8 @@ pub enum Reason {
     },
     /// The builder keeps no states.
     NoStates,
+    /// It cannot be found out what the build starts from.
+    NoBase,
 }
 
 fn seconds<S: serde::Serializer>(duration: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
@@ -124,12 +130,15 @@ impl fmt::Display for Reason {
             Reason::Unreadable { what } => return formatter.write_str(what),
             Reason::StepBefore => "a step before it runs",
             Reason::NeverBuilt => "never built",
+            Reason::Moved => "what comes before it changed",
+            Reason::Failed => "it failed last time",
             Reason::Removed => "no longer in the cache",
             Reason::Off => "`cache = false`",
             Reason::NoCache => "`--no-cache`",
             Reason::FromStep => "`--from-step`",
             Reason::NotKnownYet => "depends on the running machine",
             Reason::Outside => "always runs",
+            Reason::NoBase => "what it starts from is not known",
             Reason::NoStates => "this builder keeps no states",
         };
         formatter.write_str(text)

@@ -1,0 +1,73 @@
+//! Secrets of a step: files in a directory of the machine that is held in memory, there while the step runs.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use kiln_core::communicator::CaptureSink;
+use kiln_core::{Command, Communicator, Facts, Failure, Machine, Provisioner, Secret, Stdin};
+
+use crate::build::BuildRun;
+use crate::error::EngineError;
+use crate::prepare::PreparedStep;
+
+/// Writes its input to `$1`. Not an upload: an engine may put that into the machine's own files, below the directory.
+const WRITE: &str = "umask 377 && cat > \"$1\"";
+
+impl BuildRun {
+    /// Runs a step to its end with its secrets at hand.
+    pub(crate) async fn with_secrets(
+        &self,
+        step: &PreparedStep,
+        provisioner: &dyn Provisioner,
+        facts: Arc<Facts>,
+        machine: &dyn Machine,
+    ) -> Result<(), Failure> {
+        let secrets = &step.spec.secrets;
+        if secrets.is_empty() {
+            return self.tries(step, provisioner, facts, machine).await;
+        }
+        let directory = machine.secrets_directory().ok_or_else(|| {
+            Failure::build(EngineError::NoSecretsDirectory)
+                .hint("hand the secret over by the environment, e.g. `env` of `shell`")
+        })?;
+        let paths: Vec<String> = secrets.iter().map(|(name, _)| format!("{directory}/{name}")).collect();
+        let mut result = Ok(());
+        for ((name, secret), path) in secrets.iter().zip(&paths) {
+            result = write(machine.communicator(), name, secret, path).await;
+            if result.is_err() {
+                break;
+            }
+        }
+        if result.is_ok() {
+            result = self.tries(step, provisioner, facts, machine).await;
+        }
+        let command = Command::new(["rm", "-f"].into_iter().map(str::to_owned).chain(paths));
+        let removed = run(machine.communicator(), &command).await;
+        // Where the step failed, the machine goes, and with it its memory.
+        if let (Err(why), Ok(())) = (removed, &result) {
+            let error = EngineError::SecretStays { why };
+            result = Err(Failure::build(error));
+        }
+        result
+    }
+}
+
+async fn write(communicator: &dyn Communicator, name: &str, secret: &Secret, path: &str) -> Result<(), Failure> {
+    let argv = ["/bin/sh", "-c", WRITE, "sh", path];
+    let stdin = Stdin::Bytes(Bytes::copy_from_slice(secret.expose().as_bytes()));
+    let command = Command { stdin, ..Command::new(argv) };
+    run(communicator, &command).await.map_err(|why| Failure::build(EngineError::Secret { name: name.to_owned(), why }))
+}
+
+/// What went wrong, in a few words.
+async fn run(communicator: &dyn Communicator, command: &Command) -> Result<(), String> {
+    let mut sink = CaptureSink::default();
+    match communicator.exec(command, &mut sink).await {
+        Ok(status) if status.is_success() => Ok(()),
+        Ok(status) => {
+            let told = String::from_utf8_lossy(&sink.stderr).trim().to_owned();
+            Err(if told.is_empty() { format!("status {}", status.code()) } else { told })
+        }
+        Err(error) => Err(Failure::build(error).chain()),
+    }
+}
