@@ -67,6 +67,10 @@ impl Engine for BollardEngine {
         self.save_call(references, to).await
     }
 
+    async fn load(&self, archive: &Path) -> Result<(), EngineError> {
+        self.load_call(archive).await
+    }
+
     async fn import(&self, tar: &Path, options: &ImportOptions) -> Result<String, EngineError> {
         self.import_call(tar, options).await
     }

@@ -341,6 +341,10 @@ impl Engine for FakeEngine {
         write_file(to, references.join("\n").as_bytes())
     }
 
+    async fn load(&self, archive: &Path) -> Result<(), EngineError> {
+        self.call(format!("load {}", archive.display())).map(drop)
+    }
+
     async fn import(&self, tar: &Path, options: &ImportOptions) -> Result<String, EngineError> {
         let name = match (&options.repository, &options.tag) {
             (Some(repository), tag) => format!("{repository}:{}", tag.as_deref().unwrap_or("latest")),

@@ -6,7 +6,8 @@ use std::path::Path;
 use bollard::body_try_stream;
 use bollard::models;
 use bollard::query_parameters::{
-    BuildImageOptions, CreateImageOptions, ListImagesOptions, PushImageOptions, RemoveImageOptions, TagImageOptions,
+    BuildImageOptions, CreateImageOptions, ImportImageOptions, ListImagesOptions, PushImageOptions, RemoveImageOptions,
+    TagImageOptions,
 };
 use bytes::Bytes;
 use futures_util::{Stream, StreamExt, TryStreamExt};
@@ -201,6 +202,18 @@ impl BollardEngine {
         let action = format!("save {}", names.join(", "));
         let stream = self.unbounded().await?.export_images(&names);
         write_stream(stream, to, failed(&action, &what)).await.map(drop)
+    }
+
+    pub(crate) async fn load_call(&self, archive: &Path) -> Result<(), EngineError> {
+        let file = tokio::fs::File::open(archive).await;
+        let file = file.map_err(|source| EngineError::Local { action: "read", path: archive.to_path_buf(), source })?;
+        let body = body_try_stream(ReaderStream::with_capacity(file, CHUNK));
+        let action = format!("load {}", archive.display());
+        let failed = failed(&action, "the archive");
+        let options = ImportImageOptions { quiet: true, ..ImportImageOptions::default() };
+        let mut stream = Box::pin(self.unbounded().await?.import_image(options, body, None));
+        while stream.try_next().await.map_err(&failed)?.is_some() {}
+        Ok(())
     }
 
     pub(crate) async fn import_call(&self, tar: &Path, options: &ImportOptions) -> Result<String, EngineError> {

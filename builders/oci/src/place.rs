@@ -1,0 +1,102 @@
+//! Where machines of this host can live: the isolation that works here, and the store that goes with it.
+
+use std::collections::HashMap;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use kiln_cache::{Remover, Store, StoreOptions};
+use kiln_core::{BuildContext, Failure};
+use kiln_sandbox::{Chosen, HelperProgram, Isolation, Worker, probe};
+use tokio::sync::{Mutex, OwnedMutexGuard};
+
+use crate::config::IsolationName;
+use crate::error;
+
+/// All places, opened when they are first needed.
+pub(crate) struct Places {
+    cache: PathBuf,
+    helper: HelperProgram,
+    open: Mutex<HashMap<Option<Isolation>, Arc<Place>>>,
+}
+
+/// An isolation with its store.
+pub(crate) struct Place {
+    pub(crate) chosen: Chosen,
+    pub(crate) store: Arc<Store>,
+    pub(crate) worker: Arc<Worker>,
+    pub(crate) helper: HelperProgram,
+    is_told: AtomicBool,
+    /// What is being brought into the store by builds of this run, each thing by one of them.
+    under_way: Mutex<HashMap<String, Arc<Mutex<()>>>>,
+}
+
+impl Places {
+    pub(crate) fn new(cache: PathBuf, helper: HelperProgram) -> Places {
+        Places { cache, helper, open: Mutex::default() }
+    }
+
+    /// The place for this isolation, or for the best that works here.
+    pub(crate) async fn get(&self, wanted: Option<IsolationName>) -> Result<Arc<Place>, Failure> {
+        let wanted = wanted.map(|name| match name {
+            IsolationName::Ns => Isolation::Ns,
+            IsolationName::Userns => Isolation::Userns,
+            IsolationName::Chroot => Isolation::Chroot,
+        });
+        let mut open = self.open.lock().await;
+        if let Some(place) = open.get(&wanted) {
+            return Ok(Arc::clone(place));
+        }
+        let (cache, helper) = (self.cache.clone(), self.helper.clone());
+        let place = error::blocking(move || Place::open(&cache, helper, wanted)).await?;
+        let same = open.values().find(|other| other.chosen == place.chosen).cloned();
+        let place = same.unwrap_or_else(|| Arc::new(place));
+        open.insert(wanted, Arc::clone(&place));
+        Ok(place)
+    }
+}
+
+impl Place {
+    fn open(cache: &Path, helper: HelperProgram, wanted: Option<Isolation>) -> Result<Place, Failure> {
+        std::fs::create_dir_all(cache).map_err(error::local("create", cache))?;
+        let chosen = probe(&helper, cache).choose(wanted).map_err(Failure::environment)?;
+        let worker = Arc::new(Worker::new(&chosen, &helper));
+        let options = StoreOptions { remover: Arc::new(WorkerRemover(Arc::clone(&worker))), ..StoreOptions::default() };
+        let store = Store::open(&cache.join(&chosen.store_suffix), &options).map_err(error::cache)?;
+        Ok(Place {
+            chosen,
+            store: Arc::new(store),
+            worker,
+            helper,
+            is_told: AtomicBool::new(false),
+            under_way: Mutex::default(),
+        })
+    }
+
+    /// Held by who brings one thing into the store; another one waits, and finds it there.
+    pub(crate) async fn lock(&self, name: &str) -> OwnedMutexGuard<()> {
+        let mutex = Arc::clone(self.under_way.lock().await.entry(name.to_owned()).or_default());
+        mutex.lock_owned().await
+    }
+
+    /// Says, once a run, which isolation was taken and what it cannot do.
+    pub(crate) fn tell(&self, context: &BuildContext) {
+        if self.is_told.swap(true, Ordering::Relaxed) {
+            return;
+        }
+        context.events.message(format!("isolation: {}", self.chosen.isolation.name()));
+        for lack in &self.chosen.lacks {
+            context.events.warn(lack.clone());
+        }
+    }
+}
+
+/// Removes trees as the guest's root, who owns them.
+struct WorkerRemover(Arc<Worker>);
+
+impl Remover for WorkerRemover {
+    fn remove(&self, path: &Path) -> io::Result<()> {
+        self.0.remove(&[path.to_path_buf()]).map_err(io::Error::other)
+    }
+}

@@ -1,0 +1,399 @@
+//! Checks the arguments: all mistakes at once, without touching anything.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
+
+use kiln_core::{Builder, BuilderKind, Decoded, Diagnostic, Diagnostics, PrepareContext, Schema, TextScope};
+use kiln_docker::run_command::{self, HostScope};
+use kiln_docker::secret_in_image;
+use kiln_gotemplate::{Data, Rendered, Scope, render};
+use kiln_image::changes::Changes;
+use kiln_image::compress::Compression;
+use kiln_registry::{Platform, Reference};
+
+use crate::OciSettings;
+use crate::config::{Config, Format};
+use crate::docker::DockerAsOci;
+use crate::from::From;
+use crate::launch::OciBuilder;
+use crate::place::Places;
+use crate::runtime;
+use crate::schema::OCI;
+
+/// The kind `oci`.
+pub struct OciBuilderKind {
+    settings: OciSettings,
+    places: Arc<Places>,
+}
+
+impl OciBuilderKind {
+    /// Works with these surroundings. Nothing is looked at yet.
+    pub fn new(settings: OciSettings) -> OciBuilderKind {
+        let places = Arc::new(Places::new(settings.cache.clone(), settings.helper.clone()));
+        OciBuilderKind { settings, places }
+    }
+
+    /// A kind that takes the arguments of a `docker` source, checked by that source's own kind, and makes its machines here.
+    pub fn as_docker(&self, docker: Arc<dyn BuilderKind>) -> Arc<dyn BuilderKind> {
+        Arc::new(DockerAsOci::new(self.settings.clone(), Arc::clone(&self.places), docker))
+    }
+}
+
+/// Names of the `build.*` values that this builder adds.
+pub(crate) const FACTS: [&str; 3] = ["ImageSha256", "SourceImageDigest", "SourceImageSha256"];
+
+impl BuilderKind for OciBuilderKind {
+    fn schema(&self) -> &'static Schema {
+        &OCI
+    }
+
+    fn fact_names(&self) -> &'static [&'static str] {
+        &FACTS
+    }
+
+    fn prepare(
+        &self,
+        decoded: &Decoded,
+        context: &PrepareContext,
+        diagnostics: &mut Diagnostics,
+    ) -> Option<Arc<dyn Builder>> {
+        let config: Config = match decoded.read() {
+            Ok(config) => config,
+            Err(diagnostic) => {
+                diagnostics.push(*diagnostic);
+                return None;
+            }
+        };
+        prepare(config, decoded, context, &self.settings, &self.places, false, diagnostics)
+            .map(|builder| builder as Arc<dyn Builder>)
+    }
+}
+
+/// What the arguments ask for, checked.
+#[derive(Debug, Clone)]
+pub(crate) struct Recipe {
+    pub(crate) config: Config,
+    pub(crate) from: From,
+    pub(crate) platform: Platform,
+    pub(crate) changes: Changes,
+    pub(crate) compression: Compression,
+    pub(crate) push: Vec<Reference>,
+    /// The arguments are those of a `docker` source.
+    pub(crate) is_docker: bool,
+}
+
+impl Recipe {
+    /// Whether an image is sealed.
+    pub(crate) fn makes_image(&self) -> bool {
+        let is_export_only = self.config.export_path.is_some() && self.config.commit != Some(true);
+        !self.config.discard && (!is_export_only || self.has_image_outputs())
+    }
+
+    fn has_image_outputs(&self) -> bool {
+        let config = &self.config;
+        !config.tags.is_empty()
+            || !config.push.is_empty()
+            || config.oci_layout.is_some()
+            || config.docker_archive.is_some()
+            || config.load
+    }
+}
+
+/// Checks, and makes the builder if nothing is wrong.
+pub(crate) fn prepare(
+    config: Config,
+    decoded: &Decoded,
+    context: &PrepareContext,
+    settings: &OciSettings,
+    places: &Arc<Places>,
+    is_docker: bool,
+    diagnostics: &mut Diagnostics,
+) -> Option<Arc<OciBuilder>> {
+    let mut check = Check { decoded, config: &config, is_docker, found: Diagnostics::new() };
+    let from = check.from();
+    let platform = check.platform();
+    check.result();
+    let changes = check.changes();
+    let compression = check.compression();
+    let push = check.references();
+    if !is_docker {
+        check.login(context);
+        check.communicator();
+    }
+    check.sandbox(settings, context);
+    check.secrets();
+    let is_wrong = check.found.has_errors();
+    diagnostics.extend(check.found);
+    if is_wrong {
+        return None;
+    }
+    let recipe = Recipe { config, from, platform, changes, compression, push, is_docker };
+    Some(Arc::new(OciBuilder::new(settings.clone(), Arc::clone(places), recipe)))
+}
+
+struct Check<'a> {
+    decoded: &'a Decoded,
+    config: &'a Config,
+    is_docker: bool,
+    found: Diagnostics,
+}
+
+impl Check<'_> {
+    fn error(&mut self, path: &str, title: impl Into<String>, help: Option<String>) {
+        let mut diagnostic = Diagnostic::error("oci-source", self.decoded.span(path), title);
+        diagnostic.help = help;
+        self.found.push(diagnostic);
+    }
+
+    fn warn(&mut self, path: &str, title: impl Into<String>) {
+        self.found.push(Diagnostic::warning("without-effect", self.decoded.span(path), title));
+    }
+
+    fn from(&mut self) -> From {
+        let is_empty = |name: &str| self.decoded.values().get(name).and_then(|value| value.as_str()) == Some("");
+        let is_set = |name: &str| self.decoded.is_unknown(name) || (self.decoded.is_set(name) && !is_empty(name));
+        let (value, path) = match (is_set("from"), is_set("image")) {
+            (true, true) => {
+                self.error("image", "`from` and `image` are both set; an oci source takes one of them", None);
+                return From::Scratch;
+            }
+            (true, false) => (self.config.from.clone(), "from"),
+            (false, true) => (self.config.image.clone().map(serde_json::Value::String), "image"),
+            (false, false) => {
+                let help = "what to start from: `from = \"debian:bookworm\"`, `from = { busybox = true }`, `from = \"scratch\"`";
+                self.error("", "an oci source takes one of `from`, `image`", Some(help.to_owned()));
+                return From::Scratch;
+            }
+        };
+        // What is not known yet is checked when it is.
+        let Some(value) = value.filter(|_| !self.decoded.is_unknown(path)) else { return From::Scratch };
+        match From::parse(&value) {
+            Ok(from) => from,
+            Err(error) => {
+                self.error(&format!("{path}{}", error.path), error.message, error.help);
+                From::Scratch
+            }
+        }
+    }
+
+    fn platform(&mut self) -> Platform {
+        let Some(text) = self.config.platform.as_deref().filter(|text| !text.is_empty()) else {
+            return Platform::host();
+        };
+        match Platform::parse(text) {
+            Some(platform) if platform.os == "linux" => {
+                let host = Platform::host();
+                if platform.architecture != host.architecture {
+                    let title = format!(
+                        "`{text}` is not what this host runs ({host}): steps need an emulator that it has set up"
+                    );
+                    self.found.push(Diagnostic::warning("foreign-platform", self.decoded.span("platform"), title));
+                }
+                platform
+            }
+            Some(_) => {
+                self.error("platform", format!("`{text}` does not run here: sandboxes are of Linux"), None);
+                Platform::host()
+            }
+            None => {
+                self.error("platform", format!("`{text}` is no platform such as `linux/arm64`"), None);
+                Platform::host()
+            }
+        }
+    }
+
+    /// What is to come out of it fits together.
+    fn result(&mut self) {
+        if self.is_docker {
+            return;
+        }
+        let config = self.config;
+        if config.discard {
+            let others = ["commit", "export_path", "tags", "push", "oci_layout", "docker_archive", "load"]
+                .into_iter()
+                .find(|name| {
+                    self.decoded.is_set(name)
+                        && self.decoded.values().get(*name) != Some(&serde_json::Value::Bool(false))
+                });
+            if let Some(name) = others {
+                let title = format!("`discard` throws away what `{name}` asks for");
+                let diagnostic = Diagnostic::error("oci-source", self.decoded.span(name), title)
+                    .also(self.decoded.span("discard"), "set here");
+                self.found.push(diagnostic);
+            }
+        }
+        if (config.load || config.docker_archive.is_some())
+            && config.tags.is_empty()
+            && !self.decoded.is_unknown("tags")
+        {
+            let name = if config.load { "load" } else { "docker_archive" };
+            let help = "the engine then shows it by its id alone; `tags` gives it names";
+            let diagnostic =
+                Diagnostic::warning("nameless-image", self.decoded.span(name), format!("`{name}` without `tags`"));
+            self.found.push(diagnostic.help(help));
+        }
+    }
+
+    fn changes(&mut self) -> Changes {
+        let (changes, errors) = Changes::parse(&self.config.changes);
+        for (index, error) in errors {
+            let path = format!("changes[{index}]");
+            // The docker source has told its own.
+            if !self.decoded.is_unknown(&path) && !self.is_docker {
+                self.error(&path, error.message, error.help);
+            }
+        }
+        changes
+    }
+
+    fn compression(&mut self) -> Compression {
+        let Some(text) = self.config.compression.as_deref().filter(|text| !text.is_empty()) else {
+            return Compression::default();
+        };
+        match text.parse() {
+            Ok(Compression::Zstd { .. }) if self.config.format == Format::Docker => {
+                let help = "`format = \"oci\"` can, or take `compression = \"gzip\"`";
+                self.error(
+                    "compression",
+                    "images in Docker's format cannot have layers in zstd",
+                    Some(help.to_owned()),
+                );
+                Compression::default()
+            }
+            Ok(compression) => compression,
+            Err(error) => {
+                self.error("compression", error.to_string(), None);
+                Compression::default()
+            }
+        }
+    }
+
+    fn references(&mut self) -> Vec<Reference> {
+        let mut push = Vec::new();
+        for (name, list) in [("push", &self.config.push), ("tags", &self.config.tags)] {
+            for (index, text) in list.iter().enumerate() {
+                let path = format!("{name}[{index}]");
+                if self.decoded.is_unknown(&path) {
+                    continue;
+                }
+                match Reference::parse(text) {
+                    Ok(reference) if reference.digest.is_some() => {
+                        self.error(&path, format!("`{text}` names a digest, which the image has or has not"), None);
+                    }
+                    Ok(reference) if name == "push" => push.push(reference),
+                    Ok(_) => {}
+                    Err(error) => self.error(&path, error.to_string(), None),
+                }
+            }
+        }
+        push
+    }
+
+    fn login(&mut self, context: &PrepareContext) {
+        let names = ["login_server", "login_username", "login_password"];
+        if !self.config.login {
+            if let Some(name) = names.into_iter().find(|name| self.decoded.is_set(name)) {
+                self.warn(name, format!("`{name}` has no effect without `login = true`"));
+            }
+            return;
+        }
+        for name in ["login_username", "login_password"] {
+            let is_empty = self.decoded.values().get(name).is_none_or(|value| value.as_str() == Some(""));
+            if is_empty && !self.decoded.is_unknown(name) {
+                let is_set = self.decoded.is_set(name);
+                let place = self.decoded.span(if is_set { name } else { "login" });
+                let error = Diagnostic::error("oci-source", place, format!("`login` needs `{name}`"));
+                let error = context.unless_checked(error);
+                self.found.push(match is_set {
+                    true => error.help("a variable of the environment that is not set is the usual reason"),
+                    false => error,
+                });
+            }
+        }
+    }
+
+    fn communicator(&mut self) {
+        let Some(name) = self.config.communicator.as_deref() else { return };
+        if !matches!(name, "" | "oci" | "docker" | "none") {
+            let help = "leave `communicator` out: commands and files go to the sandbox directly";
+            self.error("communicator", format!("an oci source has no communicator `{name}`"), Some(help.to_owned()));
+        }
+    }
+
+    /// Mounts, devices and the flags of `run_command`.
+    fn sandbox(&mut self, settings: &OciSettings, context: &PrepareContext) {
+        let words = match self.run_command(context) {
+            Ok(words) => words,
+            Err(()) => return,
+        };
+        let host = HostScope { environment: &settings.credentials.environment, home: settings.home.as_deref() };
+        let run = match words.map(|words| run_command::parse(&words, host)).transpose() {
+            Ok(run) => run,
+            Err(error) => {
+                if !self.is_docker {
+                    self.error(&format!("run_command[{}]", error.index), error.message, error.help);
+                }
+                return;
+            }
+        };
+        match runtime::Runtime::new(self.config, run, settings.home.as_deref()) {
+            Ok(runtime) => {
+                for (path, note) in runtime.without_effect {
+                    self.warn(path, note);
+                }
+            }
+            Err(error) => self.error(&error.path, error.message, error.help),
+        }
+    }
+
+    /// The words of `run_command` with a made-up image; `None` where they are not all known, or none are written.
+    fn run_command(&mut self, context: &PrepareContext) -> Result<Option<Vec<String>>, ()> {
+        if self.config.run_command.is_empty() || self.decoded.is_unknown("run_command") {
+            return Ok(None);
+        }
+        let text = TextScope::default();
+        let scope = Scope {
+            text: &text,
+            build_name: Some(&context.build_name),
+            build_type: Some(&context.builder_kind),
+            build: None,
+            allow_env: false,
+        };
+        let data = BTreeMap::from([("Image".to_owned(), Data::Text("image".to_owned()))]);
+        let mut words = Vec::new();
+        for (index, word) in self.config.run_command.iter().enumerate() {
+            match render(word, &scope, &data) {
+                Ok(Rendered::Text(word)) => words.push(word),
+                // `{{build}}` and `{{user}}` depend on what is not known here.
+                Ok(Rendered::Unknown) => return Ok(None),
+                Err(_) if word.contains("user") => return Ok(None),
+                Err(error) => {
+                    if !self.is_docker {
+                        let title = format!("`run_command[{index}]`: {error}");
+                        self.error(&format!("run_command[{index}]"), title, None);
+                    }
+                    return Err(());
+                }
+            }
+        }
+        Ok(Some(words))
+    }
+
+    /// What everybody who has the image can read.
+    fn secrets(&mut self) {
+        if self.is_docker || self.config.discard {
+            return;
+        }
+        let changes = (0..self.config.changes.len()).map(|index| format!("changes[{index}]"));
+        let labels = self.config.labels.keys().map(|name| format!("labels.{name}"));
+        let texts = ["author", "message"].map(str::to_owned);
+        let paths: Vec<String> = changes.chain(labels).chain(texts).collect();
+        self.found.extend(paths.iter().filter_map(|path| secret_in_image(self.decoded, path)));
+    }
+}
+
+/// A path of the template's as this process sees it.
+pub(crate) fn absolute(path: &Path) -> std::path::PathBuf {
+    std::path::absolute(path).unwrap_or_else(|_| path.to_path_buf())
+}
