@@ -5,14 +5,22 @@ use std::path::PathBuf;
 
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 
+mod cache;
 mod console;
 mod fix;
 mod fmt;
+mod plan;
+mod shell;
+mod steps;
 mod upgrade;
 
+pub(crate) use cache::{CacheArgs, CacheCommand, ExplainArgs, ListArgs, PruneArgs};
 pub(crate) use console::ConsoleArgs;
 pub(crate) use fix::FixArgs;
 pub(crate) use fmt::FmtArgs;
+pub(crate) use plan::PlanArgs;
+pub(crate) use shell::{ShellArgs, Target};
+pub(crate) use steps::{DockerAs, StepCacheArgs};
 pub(crate) use upgrade::UpgradeArgs;
 
 /// Bakes machine images from one template.
@@ -57,6 +65,8 @@ pub(crate) enum ColorChoice {
 pub(crate) enum Command {
     /// Build images from a template
     Build(BuildArgs),
+    /// Show what a build would run, what it would restore, and why
+    Plan(PlanArgs),
     /// Check a template without building
     Validate(ValidateArgs),
     /// Show what a template holds: variables, builds, steps, post-processors
@@ -70,6 +80,10 @@ pub(crate) enum Command {
     /// Write a legacy JSON template as HCL2
     #[command(alias = "hcl2_upgrade")]
     Upgrade(UpgradeArgs),
+    /// Open a shell in a machine as it is after a step
+    Shell(ShellArgs),
+    /// Show, explain and clear the cache of steps
+    Cache(CacheArgs),
     /// Undo what killed runs left behind
     Cleanup(CleanupArgs),
     /// Check what a template requires; nothing is downloaded, everything is built in
@@ -134,6 +148,8 @@ pub(crate) struct BuildArgs {
     /// Warn about variables in variable files that the template does not declare
     #[arg(long, value_parser = go_bool, num_args = 0..=1, require_equals = true, default_value_t = false, default_missing_value = "true", value_name = "BOOL", hide_default_value = true)]
     pub(crate) warn_on_undeclared_var: bool,
+    #[command(flatten)]
+    pub(crate) steps: StepCacheArgs,
     #[command(flatten)]
     pub(crate) ignored: IgnoredArgs,
 }
@@ -302,8 +318,14 @@ fn with_two_dashes(arguments: impl IntoIterator<Item = OsString>) -> Vec<OsStrin
 
 /// Options whose value may be the next word; that one is no option then (`-var -x=1`).
 fn options_with_values(definition: &clap::Command) -> Vec<String> {
-    std::iter::once(definition)
-        .chain(definition.get_subcommands())
+    let mut commands = vec![definition];
+    let mut seen = 0;
+    while let Some(command) = commands.get(seen) {
+        seen += 1;
+        commands.extend(command.get_subcommands());
+    }
+    commands
+        .into_iter()
         .flat_map(clap::Command::get_arguments)
         .filter(|argument| argument.get_action().takes_values() && !argument.is_require_equals_set())
         .filter_map(|argument| argument.get_long().map(str::to_owned))

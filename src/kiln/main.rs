@@ -3,6 +3,7 @@
 //! `main` maps a result to an exit code; everything else has its own file: `args` (what was typed), `settings` (what the
 //! environment says), `kinds` (what is built in), `commands/` (one file a command), `ui/` (what is shown).
 
+mod amount;
 mod args;
 mod commands;
 mod error;
@@ -18,6 +19,10 @@ mod ui;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
+    // Started again as a sandbox's helper: nothing of the command's own may run before that.
+    if let Some(code) = kiln_sandbox::helper_main() {
+        return code;
+    }
     panic::install();
     // A panic in a build is caught by the engine, which still removes what the build made; this is for all the rest.
     std::panic::catch_unwind(run).unwrap_or_else(|_| {

@@ -57,14 +57,22 @@ fn the_command_line_is_documented() {
          before or after the\ntemplate. Those that take `BOOL` may stand alone, which means `true`; the value needs the \
          `=`. `true`, `t` and `1` are\nthe same, as are `false`, `f` and `0`. Packer's options that have nothing to do in \
          kiln (`-use-sequential-evaluation`,\n`-ignore-prerelease-plugins`, `-skip-enforcement`, \
-         `-upgrade`) are accepted.\n\nStandard output carries data only (`inspect`, `version`, `completions`, `--json`, \
-         `-machine-readable`); all else goes to\nstandard error. [Exit codes](exit-codes.md), \
+         `-upgrade`) are accepted.\n\nStandard output carries data only (`inspect`, `plan`, `cache ls`, `cache explain`, `version`, `completions`, \
+         `--json`,\n`-machine-readable`); all else goes to standard error. [Exit codes](exit-codes.md), \
          [environment](environment.md), [events of `--json`](events.md).\n",
     );
     page.push_str("\n## All commands\n\n");
     options(&mut page, definition.get_arguments().filter(|argument| argument.is_global_set()));
-    for command in definition.get_subcommands().filter(|command| command.get_name() != "help") {
+    let is_shown = |command: &&clap::Command| command.get_name() != "help" && !command.is_hide_set();
+    let mut commands: Vec<(String, &clap::Command)> = Vec::new();
+    for command in definition.get_subcommands().filter(is_shown) {
+        let inner = command.get_subcommands().filter(is_shown);
         let name = command.get_name();
+        let inner: Vec<_> = inner.map(|inner| (format!("{name} {}", inner.get_name()), inner)).collect();
+        // One that only leads to others has nothing of its own to tell.
+        if inner.is_empty() { commands.push((name.to_owned(), command)) } else { commands.extend(inner) }
+    }
+    for (name, command) in commands {
         let about = command.get_about().map(ToString::to_string).unwrap_or_default();
         writeln!(page, "\n## `kiln {name}`\n\n{about}.\n").unwrap();
         let usage = command.clone().render_usage().to_string();
@@ -141,7 +149,9 @@ fn no_variable_is_missing_in_the_table() {
     )
     .unwrap();
     let mut found = 0;
-    for file in ["src", "builders", "provisioners"].iter().flat_map(|name| sources(&root().join(name))) {
+    let files = ["src", "builders", "provisioners"].iter().flat_map(|name| sources(&root().join(name)));
+    // The sandbox sets variables of the machines in it; it reads none.
+    for file in files.filter(|file| !file.starts_with(root().join("src/sandbox"))) {
         let text = std::fs::read_to_string(&file).unwrap();
         // What stands behind the tests of a file is not read by kiln.
         let code = text.split("#[cfg(test)]").next().unwrap();

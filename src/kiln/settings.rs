@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use kiln_core::Failure;
 use kiln_template::Host;
 
-use crate::args::{Arguments, ColorChoice};
+use crate::args::{Arguments, ColorChoice, DockerAs};
 
 /// The surroundings of one run of the command.
 #[derive(Debug, Clone)]
@@ -22,6 +22,13 @@ pub(crate) struct Settings {
     /// Where journals live: `KILN_STATE_DIR`, `$XDG_STATE_HOME/kiln`, `~/.local/state/kiln`; without a home
     /// `$TMPDIR/kiln-state-UID`.
     pub(crate) state_dir: PathBuf,
+    /// Where the step cache lies: `KILN_CACHE_DIR`, `$XDG_CACHE_HOME/kiln`, `~/.cache/kiln`; without a home
+    /// `$TMPDIR/kiln-cache-UID`. Each user and id map has a store of its own in it.
+    pub(crate) cache_dir: PathBuf,
+    /// `KILN_CACHE_MAX_SIZE`, as it was written.
+    pub(crate) cache_max_size: Option<String>,
+    /// `KILN_DOCKER_AS`, as it was written.
+    pub(crate) docker_as: Option<String>,
     /// Where scratch directories are made: `KILN_TMP_DIR`, `PACKER_TMP_DIR`, `TMPDIR`, `/tmp`.
     pub(crate) scratch_root: PathBuf,
     /// What templates may know of the machine.
@@ -49,6 +56,12 @@ impl Settings {
             // A home is missing in some containers; the name keeps users apart.
             _ => std::env::temp_dir().join(format!("kiln-state-{}", rustix::process::getuid().as_raw())),
         };
+        let cache_dir = match (set("KILN_CACHE_DIR"), set("XDG_CACHE_HOME"), &home) {
+            (Some(directory), _, _) => PathBuf::from(directory),
+            (_, Some(directory), _) => PathBuf::from(directory).join("kiln"),
+            (_, _, Some(home)) => home.join(".cache/kiln"),
+            _ => std::env::temp_dir().join(format!("kiln-cache-{}", rustix::process::getuid().as_raw())),
+        };
         let scratch_root = ["KILN_TMP_DIR", "PACKER_TMP_DIR"]
             .iter()
             .find_map(|name| set(name))
@@ -61,11 +74,15 @@ impl Settings {
             ColorChoice::Never => false,
             ColorChoice::Auto => terminal && !dumb && !refused,
         };
+        let working_dir = std::env::current_dir().unwrap_or_else(|_| PathBuf::from("."));
         Settings {
-            working_dir: std::env::current_dir().unwrap_or_else(|_| PathBuf::from(".")),
             home,
             state_dir,
+            cache_dir: working_dir.join(cache_dir),
+            cache_max_size: set("KILN_CACHE_MAX_SIZE").cloned(),
+            docker_as: set("KILN_DOCKER_AS").cloned(),
             scratch_root,
+            working_dir,
             host: Host {
                 uid: rustix::process::getuid().as_raw(),
                 gid: rustix::process::getgid().as_raw(),
@@ -77,6 +94,16 @@ impl Settings {
             environment,
         }
     }
+
+    /// The same, with `docker` sources run as the command line says.
+    pub(crate) fn with_docker_as(&self, choice: Option<DockerAs>) -> Settings {
+        let word = choice.map(|choice| match choice {
+            DockerAs::Docker => "docker".to_owned(),
+            DockerAs::Oci => "oci".to_owned(),
+        });
+        Settings { docker_as: word.or_else(|| self.docker_as.clone()), ..self.clone() }
+    }
+
     /// Of a process without environment, home and terminal.
     #[cfg(test)]
     pub(crate) fn for_tests() -> Settings {
@@ -85,6 +112,9 @@ impl Settings {
             working_dir: PathBuf::from("."),
             home: None,
             state_dir: PathBuf::from("/nowhere"),
+            cache_dir: PathBuf::from("/nowhere"),
+            cache_max_size: None,
+            docker_as: None,
             scratch_root: PathBuf::from("/nowhere"),
             host: Host::default(),
             color: false,

@@ -85,6 +85,13 @@ impl Durability {
     }
 }
 
+/// Whether a store got anything since it was synced last. Cheap; the store need not be open.
+pub fn has_unsynced(root: &Path) -> bool {
+    let synced_until = Durability::of(root, None).synced_until;
+    let is_newer = |name| files::milliseconds(files::stamped(&root.join(name))) >= synced_until;
+    ["steps", "layers", "sealed", "bases", "blobs/sha256"].into_iter().any(is_newer)
+}
+
 /// Brings all to the disk, and notes it.
 pub(crate) fn sync(root: &Path) -> Result<(), CacheError> {
     let until = files::milliseconds(SystemTime::now());

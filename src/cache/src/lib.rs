@@ -37,6 +37,7 @@ mod records;
 mod states;
 mod store;
 
+pub use disk::has_unsynced;
 pub use error::CacheError;
 pub use inventory::{Item, ItemKind, Usage};
 pub use layers::{LayerEntry, LayerMeta};

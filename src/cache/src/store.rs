@@ -100,7 +100,7 @@ impl Store {
             for name in DIRECTORIES {
                 files::create_private(&root.join(name))?;
             }
-            files::write_whole(&root.join("tmp"), &version, FORMAT.as_bytes(), true)?;
+            files::write_whole(&root.join("tmp"), &version, FORMAT.as_bytes(), false)?;
         } else if files::read_limited(&version, 16).as_deref() != Some(FORMAT.as_bytes()) {
             adopt(root, options)?;
         }
@@ -318,6 +318,6 @@ fn secret(root: &Path) -> Result<[u8; 32], CacheError> {
         filled += rustix::rand::getrandom(&mut secret[filled..], rustix::rand::GetRandomFlags::empty())
             .map_err(|error| CacheError::io("create", &path)(error.into()))?;
     }
-    files::write_whole(&root.join("tmp"), &path, &secret, true)?;
+    files::write_whole(&root.join("tmp"), &path, &secret, false)?;
     Ok(secret)
 }

@@ -1,6 +1,7 @@
 //! One file a command.
 
 mod build;
+mod cache;
 mod cleanup;
 mod completions;
 mod console;
@@ -9,7 +10,11 @@ mod fmt;
 mod init;
 mod inspect;
 mod load;
+mod plan;
+mod prepared;
+mod shell;
 mod signals;
+mod stores;
 mod upgrade;
 mod validate;
 mod version;
@@ -27,6 +32,9 @@ use crate::settings::Settings;
 pub(crate) fn run(arguments: Arguments, settings: &Settings) -> Result<u8, CliError> {
     match arguments.command {
         Command::Build(arguments) => block_on(build::run(&arguments, settings)),
+        Command::Plan(arguments) => block_on(plan::run(&arguments, settings)),
+        Command::Shell(arguments) => block_on(shell::run(&arguments, settings)),
+        Command::Cache(arguments) => cache::run(&arguments, settings),
         Command::Validate(arguments) => validate::run(&arguments, settings),
         Command::Inspect(arguments) => inspect::run(&arguments, settings),
         Command::Console(arguments) => console::run(&arguments, settings),

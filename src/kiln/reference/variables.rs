@@ -21,6 +21,14 @@ pub(super) const GROUPS: &[(&str, &[(&str, &str)])] = &[
                 "Where cleanup journals and the history of `kiln console` are kept. Default: `$XDG_STATE_HOME/kiln`, or else `~/.local/state/kiln`; without a home `kiln-state-UID` in the temporary directory.",
             ),
             (
+                "KILN_CACHE_DIR",
+                "Where states after steps, layers and images are kept. Default: `$XDG_CACHE_HOME/kiln`, or else `~/.cache/kiln`; without a home `kiln-cache-UID` in the temporary directory. See the [guide to the cache](../guide/cache.md).",
+            ),
+            (
+                "KILN_CACHE_MAX_SIZE",
+                "What the cache may grow to (`500MB`, `40GiB`), or `unlimited`. Default: 20 GiB or a tenth of the disk, whichever is less.",
+            ),
+            (
                 "KILN_TMP_DIR",
                 "Where the scratch directory of a run is made. Default: `PACKER_TMP_DIR`, `TMPDIR`, `/tmp`.",
             ),
@@ -28,6 +36,7 @@ pub(super) const GROUPS: &[(&str, &[(&str, &str)])] = &[
             ("TMPDIR", "The temporary directory where neither of the two is set."),
             ("HOME", "The home: `~/` in templates, journals, docker's and podman's configuration, certificates."),
             ("XDG_STATE_HOME", "See `KILN_STATE_DIR`."),
+            ("XDG_CACHE_HOME", "See `KILN_CACHE_DIR`."),
             ("PATH", "Where `git`, `ssh` (for `DOCKER_HOST=ssh://`) and docker's credential helpers are looked for."),
         ],
     ),
@@ -74,6 +83,10 @@ pub(super) const GROUPS: &[(&str, &[(&str, &str)])] = &[
     (
         "Docker engine",
         &[
+            (
+                "KILN_DOCKER_AS",
+                "`oci`: kiln runs `docker` sources itself, without an engine; `docker`: on the engine, which is the default. `-docker-as` goes before it.",
+            ),
             (
                 "DOCKER_HOST",
                 "The engine, for `build` (`cleanup` goes to the engine that the journal names): `unix:///path`, `tcp://host:port`, `http://`, `https://` or `ssh://user@host`. Default: `unix:///var/run/docker.sock`.",

@@ -112,7 +112,8 @@ impl Bars {
 impl Row {
     fn update(&mut self, kind: &EventKind) {
         match kind {
-            EventKind::StepStarted { index, total, kind, name, title, .. } => {
+            EventKind::StepStarted { index, total, kind, name, title, .. }
+            | EventKind::StepCached { index, total, kind, name, title, .. } => {
                 self.transfers.clear();
                 let step = called(kind, name.as_deref());
                 self.bar.set_message(tame(&format!("[{index}/{total}] {step}: {title}"), false));

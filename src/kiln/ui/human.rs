@@ -73,6 +73,11 @@ impl LineFormat {
             EventKind::StepStarted { index, total, kind, name, title, place } => {
                 said(&format!("[{index}/{total}] {}: {title} ({place})", called(kind, name.as_deref())))
             }
+            EventKind::StepCached { index, total, kind, name, title, place, seconds, .. } => {
+                let saved = seconds.filter(|seconds| *seconds >= 1.0).map(wall);
+                let saved = saved.map(|time| format!(", {time} when it ran")).unwrap_or_default();
+                said(&format!("[{index}/{total}] CACHED {}: {title} ({place}){saved}", called(kind, name.as_deref())))
+            }
             EventKind::StepFinished { index, outcome, seconds } => match outcome {
                 Outcome::Succeeded if *seconds < 1.0 => Vec::new(),
                 Outcome::Succeeded => said(&format!("[{index}] done in {}", wall(*seconds))),
@@ -220,6 +225,22 @@ mod tests {
         ==> docker.a: [2/3] shell: 1 inline command (a.pkr.hcl:17)
         ==> docker.a: [2/3] shell "install curl": 1 inline command (a.pkr.hcl:17)
         ==> docker.a: [2/3] shell "two lines": 1 inline command (a.pkr.hcl:17)
+        "#);
+    }
+
+    #[test]
+    fn a_step_that_is_not_run_is_told_with_the_time_that_it_saves() {
+        let mut format = LineFormat::default();
+        let mut line = |name: Option<&str>, seconds| {
+            let (kind, title, place) = ("shell".into(), "scripts/apt.sh".into(), "a.pkr.hcl:17".into());
+            let name = name.map(Into::into);
+            let kind = EventKind::StepCached { index: 2, total: 3, kind, name, title, place, key: None, seconds };
+            format.format(&event(Some("oci.a"), kind))
+        };
+        insta::assert_snapshot!([line(None, None), line(Some("apt"), Some(0.2)), line(None, Some(62.5))].concat(), @r#"
+        ==> oci.a: [2/3] CACHED shell: scripts/apt.sh (a.pkr.hcl:17)
+        ==> oci.a: [2/3] CACHED shell "apt": scripts/apt.sh (a.pkr.hcl:17)
+        ==> oci.a: [2/3] CACHED shell: scripts/apt.sh (a.pkr.hcl:17), 1m 2s when it ran
         "#);
     }
 

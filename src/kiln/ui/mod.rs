@@ -5,6 +5,7 @@ mod human;
 mod json;
 mod keyboard;
 mod machine_readable;
+mod plan;
 mod queue;
 mod screen;
 mod summary;
@@ -20,6 +21,7 @@ use crate::error::CliError;
 use crate::settings::Settings;
 
 pub(crate) use machine_readable::packer_line;
+pub(crate) use plan::plan_text;
 pub(crate) use queue::QueuedReporter;
 pub(crate) use screen::Screen;
 pub(crate) use summary::{FailureText, TableRow, failures, table};
@@ -158,6 +160,16 @@ pub(crate) fn say(format: Format, text: &str) {
         Format::MachineReadable => show_data(&machine_readable::ui_line("say", text)),
         Format::Human { .. } | Format::Json => show_text(&format!("{text}\n")),
     }
+}
+
+/// A line without what moves a terminal's cursor: names in a template may hold anything.
+pub(crate) fn tame(line: &str) -> String {
+    text::tame(line, false)
+}
+
+/// Lines as Packer's.
+pub(crate) fn said(text: &str) -> String {
+    text.lines().map(|line| machine_readable::ui_line("say", line)).collect()
 }
 
 /// Says what kiln does before a run; as an event where events are written.

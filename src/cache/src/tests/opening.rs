@@ -69,7 +69,9 @@ fn what_was_not_synced_before_a_restart_is_not_used() {
     keep(&store, 1, &meta(None, 5));
     keep_layer(&store, 1, None);
     std::thread::sleep(Duration::from_millis(5));
+    assert!(crate::has_unsynced(&place.root()));
     store.sync().unwrap();
+    assert!(!crate::has_unsynced(&place.root()));
     std::thread::sleep(Duration::from_millis(5));
     keep(&store, 2, &meta(Some(1), 5));
     let [manifest, ..] = image(&store, b"late");

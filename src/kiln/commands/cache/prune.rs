@@ -1,0 +1,96 @@
+//! `kiln cache prune`.
+
+use kiln_cache::{PrunePolicy, Pruned};
+
+use super::super::stores::{self, StorePlace};
+use super::list;
+use crate::amount;
+use crate::args::PruneArgs;
+use crate::error::CliError;
+use crate::settings::Settings;
+use crate::ui::{self, Format};
+
+/// Removes what is asked for, from every store of this user. What is left is on the disk afterwards, so that it may be
+/// carried elsewhere (a CI job's cache).
+pub(crate) fn run(arguments: &PruneArgs, settings: &Settings) -> Result<u8, CliError> {
+    let format = Format::of_messages(settings);
+    let places = stores::places(settings);
+    if places.is_empty() {
+        ui::say(format, "nothing is kept");
+    }
+    for place in places {
+        let store = stores::open(&place)?;
+        let pruned = store.prune(&policy(arguments, &place, settings)?).map_err(stores::not_usable)?;
+        ui::say(format, &told(&place, &pruned, arguments.dry_run));
+        if !arguments.dry_run {
+            store.sync().map_err(stores::not_usable)?;
+        }
+    }
+    Ok(0)
+}
+
+fn policy(arguments: &PruneArgs, place: &StorePlace, settings: &Settings) -> Result<PrunePolicy, CliError> {
+    let asked = PrunePolicy {
+        older_than: arguments.older_than,
+        max_size: arguments.max_size,
+        builds: arguments.builds.clone(),
+        all: arguments.all,
+        dry_run: arguments.dry_run,
+    };
+    let is_anything = asked.older_than.is_some() || asked.max_size.is_some() || asked.all || !asked.builds.is_empty();
+    if is_anything {
+        return Ok(asked);
+    }
+    Ok(PrunePolicy { dry_run: asked.dry_run, ..stores::usual_policy(place, settings)? })
+}
+
+fn told(place: &StorePlace, pruned: &Pruned, dry_run: bool) -> String {
+    let mut text = String::new();
+    if dry_run {
+        for item in &pruned.removed {
+            let build = item.build.as_ref().map(|build| format!("{build}: ")).unwrap_or_default();
+            let size = amount::shown_size(item.size);
+            text.push_str(&ui::tame(&format!(
+                "{} {}, {size}: {build}{}",
+                list::kind(item.kind),
+                item.name,
+                item.title
+            )));
+            text.push('\n');
+        }
+    }
+    let verb = if dry_run { "would be removed" } else { "removed" };
+    let (freed, left) = (amount::shown_size(pruned.freed), amount::shown_size(pruned.left));
+    text.push_str(&format!("{}: {} {verb}, {freed}; {left} left", place.path.display(), pruned.removed.len()));
+    if pruned.in_use > 0 {
+        text.push_str(&format!("; {} in use", pruned.in_use));
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use kiln_cache::{Item, ItemKind};
+
+    use super::*;
+
+    #[test]
+    fn a_dry_run_tells_of_everything() {
+        let place = StorePlace { name: "0".to_owned(), path: "/cache/0".into() };
+        let item = Item {
+            kind: ItemKind::State,
+            name: "a".repeat(12),
+            build: Some("oci.worker".to_owned()),
+            title: "shell: x".to_owned(),
+            size: 2048,
+            used: 0,
+            in_use: false,
+        };
+        let pruned = Pruned { removed: vec![item], freed: 2048, left: 0, in_use: 2 };
+        insta::assert_snapshot!(told(&place, &pruned, true), @r"
+        step aaaaaaaaaaaa, 2.0 KiB: oci.worker: shell: x
+        /cache/0: 1 would be removed, 2.0 KiB; 0 B left; 2 in use
+        ");
+        insta::assert_snapshot!(told(&place, &pruned, false), @r"/cache/0: 1 removed, 2.0 KiB; 0 B left; 2 in use");
+    }
+}

@@ -1,0 +1,158 @@
+//! From a template to builds that are ready to run, and the stage that they run on; alike for all commands that need a
+//! machine or ask about one.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use kiln_core::{Events, Kinds, Redactor, SourceMap};
+use kiln_engine::{CachePolicy, OnError, PrepareOptions, PreparedRun, RunSettings, StepChoice, Surroundings, prepare};
+use tokio::task::JoinHandle;
+
+use super::load::{self, Wanted};
+use super::signals::{self, Interruption};
+use super::stores;
+use crate::args::{StepCacheArgs, TemplateArgs};
+use crate::error::CliError;
+use crate::kinds;
+use crate::prompt::TerminalPrompt;
+use crate::settings::Settings;
+use crate::ui::{self, Format, QueuedReporter, Screen};
+
+/// Builds without a mistake.
+pub(crate) struct Ready {
+    pub(crate) run: PreparedRun,
+    pub(crate) kinds: Arc<Kinds>,
+    pub(crate) redactor: Arc<Redactor>,
+}
+
+/// Loads and checks a template. All mistakes are shown in the format.
+pub(crate) async fn ready(
+    template: &TemplateArgs,
+    wanted: Wanted,
+    force: bool,
+    settings: &Settings,
+    format: Format,
+) -> Result<Ready, CliError> {
+    let mut loaded = load::load_with_data(template, wanted, settings, format).await?;
+    let redactor = Arc::new(load::redactor(&loaded));
+    // Mistakes in the template come before those in the surroundings.
+    let (kinds, no_engine) = match kinds::all(settings) {
+        Ok(kinds) => (Arc::new(kinds), None),
+        Err(failure) => (Arc::new(kinds::offline(settings)?), Some(failure)),
+    };
+    let sources: Arc<SourceMap> = Arc::new(std::mem::take(&mut loaded.sources));
+    let mut findings = std::mem::take(&mut loaded.diagnostics);
+    let mut prepared = None;
+    // With errors in the template, preparing what is left of it tells of the mistakes in its components too.
+    if let Some(plan) = loaded.plan.as_ref().or(loaded.partial.as_ref()) {
+        let options =
+            PrepareOptions { force, will_run: true, sources: Arc::clone(&sources), ..PrepareOptions::default() };
+        let (run, more) = prepare(plan, &kinds, &options);
+        prepared = run;
+        findings.extend(more);
+        findings.sort();
+    }
+    ui::show_diagnostics(format, &findings, &sources, &redactor, settings);
+    let Some(run) = prepared.filter(|_| !findings.has_errors()) else {
+        return Err(CliError::Reported(load::class_of(&findings)));
+    };
+    if let Some(failure) = no_engine {
+        return Err(failure.into());
+    }
+    settings.check_state_dir()?;
+    Ok(Ready { run, kinds, redactor })
+}
+
+/// Where a run is shown, and what stops it.
+pub(crate) struct Stage {
+    pub(crate) screen: Arc<Screen>,
+    pub(crate) reporter: Arc<QueuedReporter>,
+    interruption: Interruption,
+    listener: JoinHandle<()>,
+}
+
+impl Stage {
+    /// Sets it; from here on signals are heard.
+    pub(crate) fn set(format: Format, bars: bool, redactor: &Arc<Redactor>, settings: &Settings) -> Stage {
+        let screen = Arc::new(Screen::new(bars && settings.interactive, settings.color));
+        let reporter = Arc::new(ui::reporter(format, &screen));
+        let interruption = Interruption::default();
+        let events = Events::new(reporter.clone(), Arc::clone(redactor));
+        let listener = signals::listen(&interruption, events, Arc::clone(&screen));
+        Stage { screen, reporter, interruption, listener }
+    }
+
+    /// Who a run talks to.
+    pub(crate) fn surroundings(&self, kinds: &Arc<Kinds>, redactor: &Arc<Redactor>) -> Surroundings {
+        Surroundings {
+            kinds: Arc::clone(kinds),
+            reporter: self.reporter.clone(),
+            redactor: Arc::clone(redactor),
+            prompt: Arc::new(TerminalPrompt::new(Arc::clone(&self.screen), self.reporter.clone())),
+            cancel: self.interruption.cancel.clone(),
+            hurry: self.interruption.hurry.clone(),
+        }
+    }
+
+    /// Waits until all is shown.
+    pub(crate) fn close(&self) {
+        // Signals count as long as somebody may be slow to read.
+        self.reporter.finish();
+        self.listener.abort();
+    }
+}
+
+/// How a run goes where nothing else is asked for.
+pub(crate) async fn run_settings(template: &TemplateArgs, cache: CachePolicy, settings: &Settings) -> RunSettings {
+    RunSettings {
+        run_id: Arc::from(uuid::Uuid::new_v4().to_string()),
+        parallel_builds: 0,
+        on_error: OnError::Cleanup,
+        debug: false,
+        force: false,
+        state_dir: settings.state_dir.clone(),
+        scratch_root: settings.scratch_root.clone(),
+        template: template.template.display().to_string(),
+        revision: revision(&settings.working_dir.join(&template.template)).await,
+        cache,
+    }
+}
+
+/// What is restored instead of run. Where the cache cannot be used, that is said, and everything runs.
+pub(crate) fn cache_policy(
+    template: &TemplateArgs,
+    steps: &StepCacheArgs,
+    settings: &Settings,
+    format: Format,
+) -> CachePolicy {
+    let path = settings.working_dir.join(&template.template);
+    let memory = match stores::memory(settings) {
+        Ok(store) => Some(store as Arc<dyn kiln_core::PlanMemory>),
+        Err(error) => {
+            let failure = kiln_core::Failure::environment(error);
+            ui::show_message(format, &format!("warning: nothing is restored or kept: {}", failure.chain()));
+            None
+        }
+    };
+    CachePolicy {
+        memory,
+        template: path.canonicalize().unwrap_or(path),
+        no_cache: steps.no_cache,
+        from_step: steps.from_step.as_deref().map(StepChoice::from),
+        post_only: steps.post_only,
+    }
+}
+
+/// The commit of the work tree that holds the template; `None` outside of one, or where git does not answer in time.
+async fn revision(template: &Path) -> Option<String> {
+    let directory = if template.is_dir() { template } else { template.parent()? };
+    if !directory.ancestors().any(|parent| parent.join(".git").exists()) {
+        return None;
+    }
+    let mut git = tokio::process::Command::new("git");
+    git.arg("-C").arg(directory).args(["rev-parse", "--verify", "--quiet", "HEAD"]).kill_on_drop(true);
+    let output = tokio::time::timeout(Duration::from_secs(5), git.output()).await.ok()?.ok()?;
+    let revision = String::from_utf8(output.stdout).ok()?.trim().to_owned();
+    (output.status.success() && !revision.is_empty()).then_some(revision)
+}

@@ -1,0 +1,158 @@
+//! A plan for people.
+
+use std::time::{Duration, SystemTime};
+
+use kiln_engine::{BuildPlan, PlanReport, SealPlan, StepAction, StepPlan};
+
+use super::human::{called, wall};
+use super::text::tame;
+use crate::amount;
+
+/// All builds, and a closing line that counts.
+pub(crate) fn plan_text(report: &PlanReport) -> String {
+    text_at(report, SystemTime::now())
+}
+
+fn text_at(report: &PlanReport, now: SystemTime) -> String {
+    let mut lines: Vec<String> = Vec::new();
+    for build in &report.builds {
+        lines.extend(build_lines(build, now));
+        lines.push(String::new());
+    }
+    lines.push(counted(report));
+    lines.iter().map(|line| format!("{}\n", tame(line, false))).collect()
+}
+
+fn build_lines(build: &BuildPlan, now: SystemTime) -> Vec<String> {
+    let mut lines = vec![format!("{} ({}, {})", build.build, build.builder, build.place)];
+    if let Some(error) = &build.error {
+        lines.extend(error.lines().map(|line| format!("  unknown  {line}")));
+    }
+    for input in &build.base {
+        let shown = input.shown.as_deref().unwrap_or(&input.digest);
+        lines.push(format!("  base     {}: {shown}", input.name));
+    }
+    let steps: Vec<(String, String)> = build.steps.iter().map(|step| step_columns(step, now)).collect();
+    let width = steps.iter().map(|(what, _)| what.chars().count()).max().unwrap_or(0);
+    let total = steps.len();
+    for (step, (what, why)) in build.steps.iter().zip(&steps) {
+        let place = format!("[{}/{total}]", step.index);
+        lines.push(format!("  {:<7}  {place} {what:<width$}  {why}", action(step.action)).trim_end().to_owned());
+    }
+    lines.push(match build.sealing {
+        SealPlan::Cached => "  cached   seal: the artifact is there".to_owned(),
+        SealPlan::Runs => "  runs     seal".to_owned(),
+    });
+    lines.extend(build.post_processors.iter().map(|chain| format!("  runs     {}", chain.join(", then "))));
+    lines
+}
+
+/// What it does, and why it runs or from when its result is.
+fn step_columns(step: &StepPlan, now: SystemTime) -> (String, String) {
+    let what = format!("{}: {} ({})", called(&step.kind, step.name.as_deref()), step.title, step.place);
+    let why = match (&step.because, &step.kept, step.action) {
+        (Some(because), _, _) => because.clone(),
+        (None, Some(kept), StepAction::Cached) => {
+            let age = now.duration_since(kept.created).unwrap_or(Duration::ZERO);
+            format!("{}, took {}", amount::shown_age(age), wall(kept.took.as_secs_f64()))
+        }
+        _ => String::new(),
+    };
+    (what, why)
+}
+
+fn action(action: StepAction) -> &'static str {
+    match action {
+        StepAction::Cached => "cached",
+        StepAction::Runs => "runs",
+        StepAction::Skipped => "skipped",
+    }
+}
+
+fn counted(report: &PlanReport) -> String {
+    let steps = || report.builds.iter().flat_map(|build| &build.steps);
+    let cached = steps().filter(|step| step.action != StepAction::Runs).count();
+    let saved: Duration = steps()
+        .filter(|step| step.action == StepAction::Cached)
+        .filter_map(|step| step.kept.as_ref())
+        .map(|kept| kept.took)
+        .sum();
+    let saved = if saved >= Duration::from_secs(1) {
+        format!(", which took {} when they ran", wall(saved.as_secs_f64()))
+    } else {
+        String::new()
+    };
+    format!("{cached} of {} step(s) need not run{saved}", steps().count())
+}
+
+#[cfg(test)]
+mod tests {
+    use kiln_core::Input;
+    use kiln_engine::{KeptState, Reason};
+
+    use super::*;
+
+    fn step(index: usize, action: StepAction, reason: Option<Reason>) -> StepPlan {
+        StepPlan {
+            index,
+            kind: "shell".to_owned(),
+            name: (index == 2).then(|| "install".to_owned()),
+            title: "scripts/apt.sh".to_owned(),
+            place: format!("a.pkr.hcl:{index}"),
+            action,
+            because: reason.as_ref().map(Reason::to_string),
+            reason,
+            key: None,
+            kept: (action == StepAction::Cached)
+                .then(|| KeptState { created: SystemTime::UNIX_EPOCH, took: Duration::from_millis(61_500) }),
+        }
+    }
+
+    #[test]
+    fn every_step_is_told_with_its_reason() {
+        let input = Input { name: "image".to_owned(), digest: "00".to_owned(), shown: Some("debian:12".to_owned()) };
+        let build = BuildPlan {
+            build: "oci.worker".to_owned(),
+            builder: "oci".to_owned(),
+            place: "a.pkr.hcl:1".to_owned(),
+            base: vec![input],
+            base_key: None,
+            steps: vec![
+                step(1, StepAction::Cached, None),
+                step(2, StepAction::Runs, Some(Reason::NeverBuilt)),
+                step(3, StepAction::Runs, Some(Reason::StepBefore)),
+                step(4, StepAction::Skipped, None),
+            ],
+            sealing: SealPlan::Runs,
+            post_processors: vec![vec!["docker-tag".to_owned(), "docker-push".to_owned()]],
+            error: None,
+        };
+        let unknown = BuildPlan {
+            build: "oci.other".to_owned(),
+            base: Vec::new(),
+            steps: Vec::new(),
+            sealing: SealPlan::Cached,
+            post_processors: Vec::new(),
+            error: Some("no answer\nfrom the registry".to_owned()),
+            ..build.clone()
+        };
+        let report = PlanReport { builds: vec![build, unknown] };
+        insta::assert_snapshot!(text_at(&report, SystemTime::UNIX_EPOCH + Duration::from_secs(7200)), @r#"
+        oci.worker (oci, a.pkr.hcl:1)
+          base     image: debian:12
+          cached   [1/4] shell: scripts/apt.sh (a.pkr.hcl:1)            2 hours ago, took 1m 1s
+          runs     [2/4] shell "install": scripts/apt.sh (a.pkr.hcl:2)  never built
+          runs     [3/4] shell: scripts/apt.sh (a.pkr.hcl:3)            a step before it runs
+          skipped  [4/4] shell: scripts/apt.sh (a.pkr.hcl:4)
+          runs     seal
+          runs     docker-tag, then docker-push
+
+        oci.other (oci, a.pkr.hcl:1)
+          unknown  no answer
+          unknown  from the registry
+          cached   seal: the artifact is there
+
+        2 of 4 step(s) need not run, which took 1m 1s when they ran
+        "#);
+    }
+}
