@@ -1,0 +1,99 @@
+//! Nothing outlives the program that owns a guest, however that program ends.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stdout, reason = "tests")]
+
+mod support;
+
+use std::fs;
+use std::io::{BufRead, BufReader};
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use kiln_sandbox::{Exec, Session};
+use support::{Root, can_run, helper};
+
+/// Names the guest's root to the test program that plays the owner.
+const OWNER: &str = "KILN_TEST_OWNER_OF";
+
+/// No test, but the program that the next one kills.
+#[tokio::test]
+async fn the_owner() {
+    let Some(mark) = std::env::var_os(OWNER) else { return };
+    let root = Root::new();
+    let session = Session::start(root.spec(), &helper()).await.unwrap();
+    let mark = mark.into_string().unwrap();
+    let line = format!("(setsid sleep {mark} &); trap '' TERM HUP; sleep {mark}");
+    let _running = session.exec(Exec::silent(["sh", "-c", line.as_str()])).await.unwrap();
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    println!("\nready {} {}", session.helper_pid(), root.directory.path().display());
+    std::future::pending::<()>().await;
+}
+
+#[test]
+fn a_killed_owner_takes_all_along() {
+    if !can_run() {
+        return;
+    }
+    let mark = format!("{}", 100_000 + std::process::id());
+    let mut owner = Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", "the_owner", "--nocapture"])
+        .env(OWNER, &mark)
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(owner.stdout.take().unwrap()).lines().map(Result::unwrap);
+    let ready = lines.find(|line| line.starts_with("ready ")).unwrap();
+    let (helper, root) = ready["ready ".len()..].split_once(' ').unwrap();
+    assert!(processes(&mark) >= 2, "two sleeps, and the shell if it waits");
+    assert!(Path::new("/proc").join(helper).exists());
+    // Our own mount name space never saw the guest's root.
+    assert!(!fs::read_to_string("/proc/self/mounts").unwrap().contains(root));
+    owner.kill().unwrap();
+    owner.wait().unwrap();
+    let begin = Instant::now();
+    while processes(&mark) > 0 || name_of(helper).is_some_and(|name| name.starts_with("kiln-")) {
+        assert!(begin.elapsed() < Duration::from_secs(5), "{} left", processes(&mark));
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    fs::remove_dir_all(root).unwrap();
+}
+
+fn name_of(pid: &str) -> Option<String> {
+    fs::read_to_string(format!("/proc/{pid}/comm")).ok()
+}
+
+/// Processes whose command line has this.
+fn processes(mark: &str) -> usize {
+    let all = fs::read_dir("/proc").unwrap().filter_map(|entry| fs::read(entry.ok()?.path().join("cmdline")).ok());
+    all.filter(|line| line.windows(mark.len()).any(|part| part == mark.as_bytes())).count()
+}
+
+#[tokio::test]
+async fn a_dropped_session_ends() {
+    if !can_run() {
+        return;
+    }
+    let mark = format!("{}", 200_000 + std::process::id());
+    let root = Root::new();
+    let session = Session::start(root.spec(), &helper()).await.unwrap();
+    let _running = session.exec(Exec::silent(["sleep", mark.as_str()])).await.unwrap();
+    assert_eq!(processes(&mark), 1);
+    drop(session);
+    let begin = Instant::now();
+    while processes(&mark) > 0 || !root.leftovers().is_empty() {
+        assert!(begin.elapsed() < Duration::from_secs(5));
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
+
+/// A helper that a person starts by hand does nothing.
+#[test]
+fn a_helper_without_an_owner_ends() {
+    for input in [Stdio::null(), Stdio::piped()] {
+        let helper = helper();
+        let mut command = Command::new(helper.path);
+        let status = command.args(helper.arguments).stdin(input).status().unwrap();
+        assert!(!status.success());
+    }
+}
