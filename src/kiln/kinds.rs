@@ -3,11 +3,13 @@
 use std::sync::Arc;
 
 use kiln_builder_docker::{DockerBuilderKind, DockerSettings};
-use kiln_core::{Failure, Kinds};
+use kiln_builder_oci::{OciBuilderKind, OciSettings, OciUndoer};
+use kiln_core::{BuilderKind, Failure, Kinds};
 use kiln_data::DataSettings;
 use kiln_docker::{BollardEngine, DEFAULT_HOST, DockerUndoer, Engine};
 use kiln_publish::{GivenEngine, PublishSettings};
 use kiln_registry::CredentialSources;
+use kiln_sandbox::HelperProgram;
 
 use crate::settings::Settings;
 
@@ -32,11 +34,22 @@ fn with_engine(host: Option<&str>, settings: &Settings) -> Result<Kinds, Failure
     let engine: Arc<dyn Engine> = Arc::new(BollardEngine::connect(host, &settings.environment)?);
     let credentials = CredentialSources::usual(settings.environment.clone(), settings.home.as_deref());
     let mut kinds = Kinds::new();
-    kinds.add_builder(Arc::new(DockerBuilderKind::new(DockerSettings {
+    let docker: Arc<dyn BuilderKind> = Arc::new(DockerBuilderKind::new(DockerSettings {
         engine: Arc::clone(&engine),
         credentials: credentials.clone(),
         home: settings.home.clone(),
-    })));
+    }));
+    let helper = HelperProgram::this_program();
+    let oci = OciBuilderKind::new(OciSettings {
+        cache: settings.cache_dir.clone(),
+        helper: helper.clone(),
+        credentials: credentials.clone(),
+        home: settings.home.clone(),
+        engine: Arc::clone(&engine),
+    });
+    kinds.add_builder(if settings.docker_as.as_deref() == Some("oci") { oci.as_docker(docker) } else { docker });
+    kinds.add_builder(Arc::new(oci));
+    kinds.add_undoer(Arc::new(OciUndoer::new(helper)));
     kinds.add_provisioner(Arc::new(kiln_provisioner_breakpoint::BreakpointKind));
     kinds.add_provisioner(Arc::new(kiln_provisioner_file::FileKind));
     kinds.add_provisioner(Arc::new(kiln_provisioner_shell::ShellKind));
