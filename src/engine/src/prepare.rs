@@ -13,29 +13,20 @@ use crate::ecosystem::{Sort, unknown_kind};
 use crate::error::EngineError;
 
 /// Arguments of every provisioner, which the template's loader reads; none of them changes what comes out.
-pub(crate) const STEP_ARGUMENTS: [&str; 12] = [
-    "name",
-    "only",
-    "except",
-    "pause_before",
-    "max_retries",
-    "timeout",
-    "override",
-    "continue_on_error",
-    "cache",
-    "cache_ttl",
-    "checkpoint",
-    "secrets",
-];
+pub(crate) const STEP_ARGUMENTS: [&str; 8] =
+    ["name", "only", "except", "pause_before", "max_retries", "timeout", "override", "continue_on_error"];
 
-/// The same of every source.
-const SOURCE_ARGUMENTS: [&str; 3] = ["name", "cache", "cache_ttl"];
+/// The same for steps of HCL2 templates.
+pub(crate) const STEP_EXTENSIONS: [&str; 6] = ["for_each", "enabled", "cache", "cache_ttl", "checkpoint", "secrets"];
+
+/// The same for sources of HCL2 templates.
+const SOURCE_EXTENSIONS: [&str; 4] = ["for_each", "enabled", "cache", "cache_ttl"];
 
 /// Arguments of every post-processor, which the template's loader reads.
 const POST_PROCESSOR_ARGUMENTS: [&str; 4] = ["name", "only", "except", "keep_input_artifact"];
 
-/// Arguments of every source, step and post-processor, which the template's loader reads.
-const REPETITION_ARGUMENTS: [&str; 2] = ["for_each", "enabled"];
+/// The same for post-processors of HCL2 templates.
+const POST_PROCESSOR_EXTENSIONS: [&str; 2] = ["for_each", "enabled"];
 
 /// Values that every machine has.
 const COMMON_FACTS: [&str; 7] = ["ConnType", "Host", "ID", "PackerRunUUID", "Password", "Port", "User"];
@@ -223,7 +214,7 @@ impl Preparing<'_> {
         let Some(kind) = self.kinds.builder(&spec.kind) else {
             return self.unknown(Sort::Builder, spec);
         };
-        let (body, decoded) = self.decode(spec, kind.schema(), &SOURCE_ARGUMENTS);
+        let (body, decoded) = self.decode(spec, kind.schema(), &["name"], &SOURCE_EXTENSIONS);
         let before = self.diagnostics.items.len();
         let builder = kind.prepare(&decoded, context, &mut self.diagnostics);
         Some((self.ready(builder, before, spec)?, body.has_unknown()))
@@ -234,7 +225,8 @@ impl Preparing<'_> {
         let Some(kind) = self.kinds.provisioner(&component.kind) else {
             return self.unknown(Sort::Provisioner, component);
         };
-        let (body, decoded) = self.decode(component, kind.schema(), &STEP_ARGUMENTS);
+        let (body, decoded) = self.decode(component, kind.schema(), &STEP_ARGUMENTS, &STEP_EXTENSIONS);
+        self.secrets.extend(spec.secrets.iter().map(|(_, secret)| secret.expose().to_owned()));
         let before = self.diagnostics.items.len();
         let ready = kind.prepare(&decoded, context, &mut self.diagnostics);
         Some(PreparedStep {
@@ -254,7 +246,8 @@ impl Preparing<'_> {
         let Some(kind) = self.kinds.post_processor(&component.kind) else {
             return self.unknown(Sort::PostProcessor, component);
         };
-        let (body, decoded) = self.decode(component, kind.schema(), &POST_PROCESSOR_ARGUMENTS);
+        let (body, decoded) =
+            self.decode(component, kind.schema(), &POST_PROCESSOR_ARGUMENTS, &POST_PROCESSOR_EXTENSIONS);
         let before = self.diagnostics.items.len();
         let ready = kind.prepare(&decoded, context, &mut self.diagnostics);
         Some(PreparedPostProcessor {
@@ -288,12 +281,18 @@ impl Preparing<'_> {
         None
     }
 
-    fn decode(&mut self, spec: &ComponentSpec, schema: &Schema, others: &[&str]) -> (Body, Decoded) {
+    fn decode(
+        &mut self,
+        spec: &ComponentSpec,
+        schema: &Schema,
+        others: &[&str],
+        extensions: &[&str],
+    ) -> (Body, Decoded) {
         let body = spec.config.evaluate(schema, &self.facts, &mut self.diagnostics);
         collect_secrets(&body, &mut self.secrets);
         // Legacy JSON, whose values are weak, has no such arguments.
-        let repetition: &[&str] = if body.weak { &[] } else { &REPETITION_ARGUMENTS };
-        let others = [others, repetition].concat();
+        let extensions = if body.weak { &[] } else { extensions };
+        let others = [others, extensions].concat();
         let decoded = schema.decode_beside(&body, &others, &mut self.diagnostics);
         (body, decoded)
     }

@@ -38,6 +38,15 @@ const FOR_EACH: Field = any(
     "for_each",
     "One for each element of a map, set or list, with `each.key` and `each.value` inside. Beyond Packer.",
 );
+const CACHE: Field = Field::bool(
+    "cache",
+    "Whether what an earlier build kept may be restored instead of running it; on a source, for all its steps. Beyond Packer.",
+)
+.default("true");
+const CACHE_TTL: Field = Field::duration(
+    "cache_ttl",
+    "How old what is restored may be, e.g. `24h`; on a source, for all its steps. Beyond Packer.",
+);
 const ENABLED: Field = Field::bool("enabled", "Whether it is there at all. Beyond Packer.").default("true");
 
 /// Settings of the template itself.
@@ -141,7 +150,7 @@ pub const SOURCE: Schema = Schema {
     kind: "source",
     title: "a `source` block",
     doc: "A configured builder. Its labels are its type and its name; what it takes, its type says.",
-    fields: &[FOR_EACH, ENABLED],
+    fields: &[FOR_EACH, ENABLED, CACHE, CACHE_TTL],
     example: "source \"docker\" \"worker\" {\n  image  = \"debian:bookworm\"\n  commit = true\n}",
 };
 
@@ -175,7 +184,7 @@ pub const BUILD_SOURCE: Schema = Schema {
     kind: "source",
     title: "a `source` block in a build",
     doc: "In a build: a source with more arguments. Its label is the source. What the source sets already cannot be set again.",
-    fields: &[Field::string("name", "What the source is called in this build."), FOR_EACH, ENABLED],
+    fields: &[Field::string("name", "What the source is called in this build."), FOR_EACH, ENABLED, CACHE, CACHE_TTL],
     example: "build {\n  source \"source.docker.worker\" {\n    name   = \"signer\"\n    author = \"images@example.com\"\n  }\n}",
 };
 
@@ -193,6 +202,18 @@ pub const PROVISIONER: Schema = Schema {
         Field::duration("timeout", "Bound on one try."),
         any("override", "Other arguments for some sources: `{ SOURCE = { argument = value } }`."),
         Field::bool("continue_on_error", "Whether the build goes on when it fails.").default("false"),
+        CACHE,
+        CACHE_TTL,
+        Field::bool(
+            "checkpoint",
+            "Keep the state after it, also where the builder would find that too costly. Beyond Packer.",
+        )
+        .default("false"),
+        Field::map(
+            "secrets",
+            "Files that the step finds in `/run/kiln/secrets`, by name: they are held in memory while it runs, and are \
+             never part of the image. What they hold is no part of the step's key. Beyond Packer.",
+        ),
         FOR_EACH,
         ENABLED,
     ],

@@ -13,7 +13,7 @@ use super::files;
 use super::memory::{BuildMemory, RunMemory};
 use super::{CachePolicy, Reason, StepChoice, keys};
 use crate::cleanup::blocking;
-use crate::prepare::{PreparedBuild, PreparedStep, STEP_ARGUMENTS};
+use crate::prepare::{PreparedBuild, PreparedStep, STEP_ARGUMENTS, STEP_EXTENSIONS};
 
 /// What a run's builds have in common.
 pub(crate) struct Setting<'a> {
@@ -170,7 +170,8 @@ impl<'a> Chain<'a> {
         let step = self.step(index);
         let schema = step.component.schema();
         let own = |name: &&&str| schema.fields.iter().any(|field| field.name == **name);
-        let mut skip: Vec<&str> = STEP_ARGUMENTS.iter().filter(|name| !own(name)).copied().collect();
+        let mut skip: Vec<&str> =
+            STEP_ARGUMENTS.iter().chain(&STEP_EXTENSIONS).filter(|name| !own(name)).copied().collect();
         skip.extend(provisioner.path_arguments());
         let around = Surroundings {
             memory: &self.store,

@@ -3,13 +3,14 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use kiln_core::{BuildSpec, CacheRules, ComponentSpec, Diagnostic, Diagnostics, PostProcessorSpec, Span, StepSpec};
+use kiln_core::{BuildSpec, ComponentSpec, Diagnostic, Diagnostics, PostProcessorSpec, Span, StepSpec};
 use kiln_language::evaluate::{Reference, references};
 use kiln_language::syntax::{Block, Body, Item};
 
 use crate::grammar;
 
 use super::blocks::{Declarations, check_items, labels, registry_is_ignored};
+use super::caching::SOURCE_ARGUMENTS;
 use super::component::{HclComponent, Layer, Place, Shared, collect_references};
 use super::dynamic::{ExpandedBlock, expand_block};
 use super::repetition::{self, Element, Purpose, Repetition, refers_to_each};
@@ -208,6 +209,7 @@ impl<'a> BuildReader<'a, '_> {
 
     fn spec(&mut self, used: SourceUse, full: String, build_name: String) -> BuildSpec {
         let declaration = Arc::clone(&used.instance.declaration);
+        let cache = self.source_cache(&used);
         let place = Place {
             source_kind: declaration.kind.text.clone(),
             source_name: used.name.clone(),
@@ -218,7 +220,7 @@ impl<'a> BuildReader<'a, '_> {
         let own = Layer {
             body: Arc::clone(&declaration.body),
             header: declaration.header,
-            skip: &repetition::ARGUMENTS,
+            skip: &SOURCE_ARGUMENTS,
             bindings: used.instance.bindings(),
         };
         for body in [&declaration.body].into_iter().chain(used.added.as_ref().map(|added| &added.body)) {
@@ -249,7 +251,7 @@ impl<'a> BuildReader<'a, '_> {
             steps,
             error_cleanup,
             post_processors,
-            cache: CacheRules::default(),
+            cache,
         }
     }
 

@@ -7,7 +7,7 @@ use kiln_language::evaluate::{calls, references};
 use kiln_language::syntax::{Block, Body, Expression, Item};
 
 use super::blocks::Declarations;
-use super::repetition;
+use super::{caching, repetition};
 
 /// The roots that Packer does not know.
 const ROOTS: [&str; 2] = ["git", "host"];
@@ -77,7 +77,9 @@ impl Uses {
     }
 
     fn repetition(&mut self, kind: &str, body: &Body) {
-        for name in repetition::ARGUMENTS {
+        let is_cached = matches!(kind, "source" | "provisioner");
+        let cached = caching::BEYOND_PACKER.into_iter().filter(|_| is_cached);
+        for name in repetition::ARGUMENTS.into_iter().chain(cached) {
             if let Some(attribute) = body.attribute(name) {
                 self.add(format!("`{name}` of a `{kind}`"), attribute.name.span);
             }

@@ -10,6 +10,7 @@ pub(crate) mod advice;
 mod ambient;
 mod blocks;
 mod builds;
+mod caching;
 mod component;
 mod data;
 mod dynamic;

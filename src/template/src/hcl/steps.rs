@@ -3,9 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use kiln_core::{
-    CacheRules, ComponentSpec, Diagnostic, Diagnostics, PostProcessorSpec, Severity, Span, StepSpec, duration,
-};
+use kiln_core::{ComponentSpec, Diagnostic, Diagnostics, PostProcessorSpec, Severity, Span, StepSpec, duration};
 use kiln_language::convert::convert;
 use kiln_language::syntax::{Attribute, ExpressionKind, Name};
 use kiln_language::value::{Type, Value};
@@ -18,7 +16,7 @@ use super::to_config::literal_elements;
 use super::variables::collect_secrets;
 
 /// Arguments of a provisioner that are the template's.
-pub(crate) const STEP_ARGUMENTS: [&str; 10] = [
+pub(crate) const STEP_ARGUMENTS: [&str; 14] = [
     "name",
     "only",
     "except",
@@ -27,6 +25,10 @@ pub(crate) const STEP_ARGUMENTS: [&str; 10] = [
     "timeout",
     "override",
     "continue_on_error",
+    "cache",
+    "cache_ttl",
+    "checkpoint",
+    "secrets",
     "for_each",
     "enabled",
 ];
@@ -181,6 +183,9 @@ pub(crate) fn read_step(
     let timeout = arguments.duration("timeout").filter(|timeout| !timeout.is_zero());
     let max_retries = arguments.count("max_retries").unwrap_or_default();
     let continue_on_error = arguments.truth("continue_on_error").unwrap_or_default();
+    let cache = arguments.cache_rules();
+    let is_checkpoint = arguments.truth("checkpoint").unwrap_or_default();
+    let secrets = arguments.secrets();
     arguments.check_override(context.known);
     let component = context.component(block, kind, &STEP_ARGUMENTS);
     if runs {
@@ -192,9 +197,9 @@ pub(crate) fn read_step(
         max_retries,
         timeout,
         continue_on_error,
-        cache: CacheRules::default(),
-        is_checkpoint: false,
-        secrets: Vec::new(),
+        cache,
+        is_checkpoint,
+        secrets,
     })
 }
 
@@ -221,7 +226,7 @@ pub(crate) struct Arguments<'a> {
     block: &'a ExpandedBlock<'a>,
     values: &'a Values,
     bindings: &'a Bindings,
-    diagnostics: &'a mut Diagnostics,
+    pub(crate) diagnostics: &'a mut Diagnostics,
 }
 
 impl<'a> Arguments<'a> {
@@ -234,7 +239,7 @@ impl<'a> Arguments<'a> {
     }
 
     /// The value of an argument, of a type; `None` where it is absent or null, or with an error told.
-    fn value(&mut self, name: &str, kind: &Type) -> Option<(&'a Attribute, Value)> {
+    pub(crate) fn value(&mut self, name: &str, kind: &Type) -> Option<(&'a Attribute, Value)> {
         let attribute = self.block.body.attribute(name)?;
         let value =
             Overlay { values: self.values, bindings: self.bindings }.evaluate(&attribute.value, self.diagnostics);
@@ -280,7 +285,7 @@ impl<'a> Arguments<'a> {
         Some(elements.iter().map(|element| element.as_str().unwrap_or_default().to_owned()).zip(spans).collect())
     }
 
-    fn truth(&mut self, name: &str) -> Option<bool> {
+    pub(crate) fn truth(&mut self, name: &str) -> Option<bool> {
         self.value(name, &Type::Bool)?.1.as_bool()
     }
 
@@ -294,7 +299,7 @@ impl<'a> Arguments<'a> {
         count
     }
 
-    fn duration(&mut self, name: &str) -> Option<Duration> {
+    pub(crate) fn duration(&mut self, name: &str) -> Option<Duration> {
         let (text, span) = self.text(name)?;
         match duration::parse(&text) {
             Ok(duration) => Some(duration),

@@ -8,6 +8,7 @@ use kiln_language::evaluate::{Variables, references};
 
 use super::blocks::SourceDeclaration;
 use super::builds::{BuildReader, makes};
+use super::caching::ADDED_ARGUMENTS;
 use super::component::{Layer, Place};
 use super::dynamic::{ExpandedBlock, expand_block};
 use super::repetition::{self, Element, Purpose, Repetition, refers_to_each};
@@ -188,7 +189,7 @@ impl BuildReader<'_, '_> {
                 added: Some(Layer {
                     body: Arc::new(block.body.clone()),
                     header: block.header,
-                    skip: &["name", "for_each", "enabled"],
+                    skip: &ADDED_ARGUMENTS,
                     bindings: block.bindings.iterators(),
                 }),
             });

@@ -1,5 +1,6 @@
 //! Whole templates, from text to plan and component bodies.
 
+mod caching;
 mod components;
 mod data;
 mod dynamic;
