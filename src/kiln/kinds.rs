@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use kiln_builder_docker::{DockerBuilderKind, DockerSettings};
 use kiln_builder_oci::{OciBuilderKind, OciSettings, OciUndoer};
-use kiln_core::{BuilderKind, Failure, Kinds};
+use kiln_core::{BuilderKind, Failure, FailureClass, Kinds};
 use kiln_data::DataSettings;
 use kiln_docker::{BollardEngine, DEFAULT_HOST, DockerUndoer, Engine};
 use kiln_publish::{GivenEngine, PublishSettings};
@@ -47,7 +47,11 @@ fn with_engine(host: Option<&str>, settings: &Settings) -> Result<Kinds, Failure
         home: settings.home.clone(),
         engine: Arc::clone(&engine),
     });
-    kinds.add_builder(if settings.docker_as.as_deref() == Some("oci") { oci.as_docker(docker) } else { docker });
+    kinds.add_builder(match settings.docker_as.as_deref() {
+        None | Some("docker") => docker,
+        Some("oci") => oci.as_docker(docker),
+        Some(other) => return Err(Failure::new(FailureClass::Usage, UnknownBuilder(other.to_owned()))),
+    });
     kinds.add_builder(Arc::new(oci));
     kinds.add_undoer(Arc::new(OciUndoer::new(helper)));
     kinds.add_provisioner(Arc::new(kiln_provisioner_breakpoint::BreakpointKind));
@@ -58,4 +62,21 @@ fn with_engine(host: Option<&str>, settings: &Settings) -> Result<Kinds, Failure
     kiln_publish::register(&mut kinds, PublishSettings { engine: Arc::new(GivenEngine(engine)), credentials });
     kinds.add_undoer(Arc::new(DockerUndoer::new(settings.environment.clone())));
     Ok(kinds)
+}
+
+#[derive(Debug, thiserror::Error)]
+#[error("`docker` sources run with `docker` or `oci`, and KILN_DOCKER_AS is `{0}`")]
+struct UnknownBuilder(String);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn docker_sources_may_run_without_a_daemon() {
+        let with = |word: &str| offline(&Settings { docker_as: Some(word.to_owned()), ..Settings::for_tests() });
+        assert_eq!(with("oci").unwrap().builder("docker").unwrap().schema().kind, "docker");
+        let failure = with("podman").unwrap_err();
+        assert_eq!((failure.class, failure.to_string().contains("`podman`")), (FailureClass::Usage, true));
+    }
 }

@@ -180,7 +180,7 @@ fn sources(directory: &Path) -> Vec<PathBuf> {
     for entry in std::fs::read_dir(directory).unwrap() {
         let path = entry.unwrap().path();
         let name = path.file_name().unwrap().to_string_lossy().into_owned();
-        if path.is_dir() && !matches!(name.as_str(), "tests" | "testkit" | "reference") {
+        if path.is_dir() && !matches!(name.as_str(), "tests" | "testkit" | "reference" | "examples") {
             found.extend(sources(&path));
         } else if name.ends_with(".rs") && !name.contains("test") && path != root().join(file!()) {
             found.push(path);
@@ -209,26 +209,50 @@ fn the_docker_source_is_documented() {
          arguments are\nthose of Packer's plug-in, `network`, `kiln_labels` and the words for `pull`; what differs is said in \
          [compatibility](../compatibility.md). In legacy JSON they\nstand beside `\"type\": \"docker\"`.\n\n",
     );
-    table(&mut page, schema);
-    let mut without_effect: Vec<&Field> = Vec::new();
+    tables(&mut page, schema);
+    page.push_str(SECRETS_IN_IMAGES);
+    of_other_communicators(&mut page, schema);
+    check("docker.md", &page);
+}
+
+#[test]
+fn the_oci_source_is_documented() {
+    let settings = crate::settings::Settings::for_tests();
+    let kinds = crate::kinds::offline(&settings).unwrap();
+    let schema = kinds.builder("oci").unwrap().schema();
+    let mut page = format!("# The `oci` source\n\n{}\n\n```hcl\n{}\n```\n\n", wrapped(schema.doc), schema.example);
+    page.push_str(
+        "What the [`docker` source](docker.md) has too has the same name here, so that a build runs on both by changing \
+         the kind;\n`-docker-as=oci`, or `KILN_DOCKER_AS=oci`, runs the `docker` sources of a template that way without a \
+         change to it. Every\nstep's result is kept: see the [guide to the cache](../guide/cache.md).\n\n",
+    );
+    tables(&mut page, schema);
+    of_other_communicators(&mut page, schema);
+    check("oci.md", &page);
+}
+
+/// The arguments, and those of nested blocks.
+fn tables(page: &mut String, schema: &Schema) {
+    table(page, schema);
     for field in schema.fields {
-        match field.kind {
-            FieldType::Block(inner) | FieldType::Blocks(inner) => {
-                write!(page, "\n## `{}`\n\n{}\n\n", field.name, field.doc).unwrap();
-                table(&mut page, inner);
-            }
-            _ if is_without_effect(field) => without_effect.push(field),
-            _ => {}
+        if let FieldType::Block(inner) | FieldType::Blocks(inner) = field.kind {
+            write!(page, "\n## `{}`\n\n{}\n\n", field.name, field.doc).unwrap();
+            table(page, inner);
         }
     }
-    let names: Vec<String> = without_effect.iter().map(|field| format!("`{}`", field.name)).collect();
-    page.push_str(SECRETS_IN_IMAGES);
+}
+
+fn of_other_communicators(page: &mut String, schema: &Schema) {
+    let fields = schema.fields.iter().filter(|field| is_without_effect(field));
+    let names: Vec<String> = fields.map(|field| format!("`{}`", field.name)).collect();
+    if names.is_empty() {
+        return;
+    }
     page.push_str(
         "\n## Of other communicators\n\nAccepted for templates that serve several sources; without effect here:\n",
     );
     page.push_str(&wrapped(&names.join(", ")));
     page.push_str(".\n");
-    check("docker.md", &page);
 }
 
 /// Arguments of other communicators share one sentence and need no row each.

@@ -39,8 +39,29 @@ pub struct PlainRemover;
 
 impl Remover for PlainRemover {
     fn remove(&self, path: &Path) -> io::Result<()> {
-        if files::is_directory(path) { std::fs::remove_dir_all(path) } else { std::fs::remove_file(path) }
+        if !files::is_directory(path) {
+            return std::fs::remove_file(path);
+        }
+        match std::fs::remove_dir_all(path) {
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+                open_up(path)?;
+                std::fs::remove_dir_all(path)
+            }
+            other => other,
+        }
     }
+}
+
+/// Makes directories of ours removable: images have some that nobody may write to, overlays one that nobody may read.
+fn open_up(path: &Path) -> io::Result<()> {
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o700))?;
+    for entry in std::fs::read_dir(path)? {
+        let entry = entry?;
+        if entry.file_type()?.is_dir() {
+            open_up(&entry.path())?;
+        }
+    }
+    Ok(())
 }
 
 /// How a store is used.

@@ -1,11 +1,13 @@
 //! The stores of this user in the cache directory, and their upkeep.
 
-use std::path::PathBuf;
+use std::io;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::Arc;
 
-use kiln_cache::{CacheError, PrunePolicy, Store, StoreOptions};
+use kiln_cache::{CacheError, PrunePolicy, Remover, Store, StoreOptions};
 use kiln_core::{Failure, FailureClass};
+use kiln_sandbox::{HelperProgram, Isolation, Worker};
 
 use crate::amount;
 use crate::settings::Settings;
@@ -32,6 +34,28 @@ pub(crate) fn places(settings: &Settings) -> Vec<StorePlace> {
         .collect();
     places.sort_by(|one, other| one.name.cmp(&other.name));
     places
+}
+
+/// Opens one of them, to remove something from it: files of a rootless machine belong to ids that only a helper reaches.
+pub(crate) fn open_to_prune(place: &StorePlace, settings: &Settings) -> Result<Store, Failure> {
+    let mut options = StoreOptions::default();
+    if place.name.contains('-') {
+        let helper = HelperProgram::this_program();
+        let userns = kiln_sandbox::probe(&helper, &settings.cache_dir).choose(Some(Isolation::Userns));
+        // Where that does not work any more, what cannot be removed is left as trash for a time when it does.
+        if let Some(chosen) = userns.ok().filter(|chosen| chosen.store_suffix == place.name) {
+            options.remover = Arc::new(WorkerRemover(Worker::new(&chosen, &helper)));
+        }
+    }
+    Store::open(&place.path, &options).map_err(not_usable)
+}
+
+struct WorkerRemover(Worker);
+
+impl Remover for WorkerRemover {
+    fn remove(&self, path: &Path) -> io::Result<()> {
+        self.0.remove(&[path.to_path_buf()]).map_err(io::Error::other)
+    }
 }
 
 /// Opens one of them.
@@ -90,7 +114,7 @@ pub(crate) fn start_tidying(settings: &Settings) {
 /// The upkeep itself.
 pub(crate) fn tidy(settings: &Settings) -> Result<(), Failure> {
     for place in places(settings) {
-        let store = open(&place)?;
+        let store = open_to_prune(&place, settings)?;
         store.prune(&usual_policy(&place, settings)?).map_err(not_usable)?;
         // Last: what it removed counts as a change, too.
         store.sync().map_err(not_usable)?;

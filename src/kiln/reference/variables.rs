@@ -96,6 +96,13 @@ pub(super) const GROUPS: &[(&str, &[(&str, &str)])] = &[
         ],
     ),
     (
+        "Images without a daemon",
+        &[(
+            "SOURCE_DATE_EPOCH",
+            "Seconds since 1970: when an image was made, as it says itself, and the latest time of files in it. Without it, the time of the newest file.",
+        )],
+    ),
+    (
         "Registries",
         &[
             (

@@ -19,7 +19,7 @@ pub(crate) fn run(arguments: &PruneArgs, settings: &Settings) -> Result<u8, CliE
         ui::say(format, "nothing is kept");
     }
     for place in places {
-        let store = stores::open(&place)?;
+        let store = stores::open_to_prune(&place, settings)?;
         let pruned = store.prune(&policy(arguments, &place, settings)?).map_err(stores::not_usable)?;
         ui::say(format, &told(&place, &pruned, arguments.dry_run));
         if !arguments.dry_run {
