@@ -28,9 +28,6 @@ use crate::undo::WorkspaceUndo;
 /// Where secrets of a step are, on a file system of their own.
 pub(crate) const SECRETS: &str = "/run/kiln/secrets";
 
-/// A layer's own directory, for a base without any.
-const NOTHING: &str = "nothing";
-
 /// A configured source.
 pub(crate) struct OciBuilder {
     pub(crate) settings: OciSettings,
@@ -119,8 +116,9 @@ impl OciBuilder {
     ) -> Result<Making, Failure> {
         let habits = self.habits(&base, &runtime);
         let spec = self.spec(&place, &base, &runtime);
-        let lowers = lowers(&states, &base, &directory)?;
-        let guest = Arc::new(Guest::create(Arc::clone(&place), spec, directory, lowers)?);
+        let (its_place, its_base, its_states) = (Arc::clone(&place), base.clone(), states.clone());
+        let guest = error::blocking(move || Guest::create(its_place, spec, directory, &its_base, &its_states)).await?;
+        let guest = Arc::new(guest);
         if states.is_empty() {
             // What does not work here is told now, and not by the first step.
             or_cancelled(context, async { guest.session().await.map(drop).map_err(error::sandbox) }).await?;
@@ -317,18 +315,6 @@ impl OciBuilder {
         inputs.push(hidden_input("run_command", parts.with(flag(runtime.is_unfiltered))));
         inputs
     }
-}
-
-/// What lies below the changes: states, then the base. An overlay needs something there.
-fn lowers(states: &[StateEntry], base: &Base, directory: &std::path::Path) -> Result<Vec<PathBuf>, Failure> {
-    let mut lowers: Vec<PathBuf> = states.iter().map(|state| state.directory.join("upper")).collect();
-    lowers.extend(base.lowers.iter().cloned());
-    if lowers.is_empty() {
-        let nothing = directory.join(NOTHING);
-        std::fs::create_dir_all(&nothing).map_err(error::local("create", &nothing))?;
-        lowers.push(nothing);
-    }
-    Ok(lowers)
 }
 
 /// The same for the same build on the same base: what is made of it must not differ from run to run.

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use async_trait::async_trait;
 use kiln_cache::{StateEntry, StateMeta};
 use kiln_core::{Artifact, BuildContext, Communicator, Content, EntryId, Failure, Kept, Key, Machine, StateInfo};
-use kiln_image::pack::{PackOptions, PackSettings, Packed};
+use kiln_image::pack::{PackSettings, Packed};
 use kiln_registry::Client;
 
 use crate::OciSettings;
@@ -15,13 +15,13 @@ use crate::base::{Base, Resolved};
 use crate::communicator::OciCommunicator;
 use crate::config::SecretScan;
 use crate::error::{self, OciError};
-use crate::guest::Guest;
+use crate::guest::{Ground, Guest, state_uppers};
 use crate::launch::SECRETS;
 use crate::outputs;
 use crate::place::Place;
 use crate::prepare::Recipe;
 use crate::runtime::Runtime;
-use crate::seal::{self, Ground};
+use crate::seal;
 use crate::undo::WorkspaceUndo;
 
 /// Builder id of an image: post-processors for images know it as the one of an imported image.
@@ -82,43 +82,26 @@ impl OciMachine {
         self.progress.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// What a layer of the changes is made of.
-    fn pack_options(&self, uppers: Vec<PathBuf>, lowers: Vec<PathBuf>, settings: PackSettings) -> PackOptions {
-        let user_xattr = self.making.place.chosen.user_xattr();
-        PackOptions { uppers, lowers, settings: PackSettings { user_xattr, ..settings } }
-    }
-
     /// Looks for secrets in what is about to be kept, and digests it where that costs little.
-    async fn examine(
-        &self,
-        upper: PathBuf,
-        info: &StateInfo,
-        size: Size,
-        context: &BuildContext,
-    ) -> Result<Packed, Failure> {
+    async fn examine(&self, info: &StateInfo, size: Size, context: &BuildContext) -> Result<Packed, Failure> {
         let needles = match self.making.recipe.config.secret_scan {
             SecretScan::Off => Vec::new(),
             _ => context.redactor.needles(),
         };
         let affordable = CHEAP.max((info.took.as_secs_f64() * DIGESTED_PER_SECOND) as u64);
         let content = size.bytes <= affordable && (self.making.place.worker.is_in_process() || info.took.as_secs() > 0);
-        if needles.is_empty() && !content {
-            return Ok(Packed::default());
-        }
-        let mut lowers: Vec<PathBuf> =
-            self.progress().states.iter().map(|state| state.directory.join("upper")).collect();
-        lowers.extend(self.making.base.lowers.iter().cloned());
-        let settings = PackSettings { needles, content, ..PackSettings::default() };
-        let options = self.pack_options(vec![upper], lowers, settings);
-        let worker = Arc::clone(&self.making.place.worker);
-        error::blocking(move || worker.pack(&options, &mut std::io::sink()).map_err(error::sandbox)).await
+        let mut below = state_uppers(&self.progress().states);
+        below.extend(self.making.base.lowers.iter().cloned());
+        let is_wanted = !needles.is_empty() || content;
+        let user_xattr = self.making.place.chosen.user_xattr();
+        let settings = PackSettings { needles, content, user_xattr, ..PackSettings::default() };
+        self.making.guest.collect(settings, below, is_wanted).await
     }
 
     async fn keep_state(&self, key: &Key, info: &StateInfo, context: &BuildContext) -> Result<Kept, Failure> {
-        self.making.guest.stop().await.map_err(error::sandbox)?;
-        let upper = self.making.guest.upper().await;
-        let size = Size::of(&upper);
-        let packed = self.examine(upper, info, size, context).await?;
+        self.making.guest.stop().await?;
+        let directory = self.making.guest.upper().await;
+        let packed = self.examine(info, Size::of(&directory), context).await?;
         if !packed.found.is_empty() {
             seal::tell_secrets(&packed.found, self.making.recipe.config.secret_scan, context)?;
             return Ok(Kept::NotWorth("a secret is in it"));
@@ -129,7 +112,7 @@ impl OciMachine {
             parent: self.progress().states.first().map(|state| state.key.clone()),
             content: content.clone(),
             base: self.making.base.chain.clone(),
-            size: size.on_disk,
+            size: Size::of(&directory).on_disk,
             details: BTreeMap::new(),
         };
         self.making.guest.turn(|filled| self.move_to_store(key, filled, meta)).await?;
@@ -138,31 +121,24 @@ impl OciMachine {
 
     async fn move_to_store(&self, key: &Key, filled: PathBuf, meta: StateMeta) -> Result<Vec<PathBuf>, Failure> {
         let store = &self.making.place.store;
-        store.commit_state(key, &filled, &meta).map_err(error::cache)?;
         // Somebody may have been first: then theirs is the state that the machine goes on from.
+        store.commit_state(key, &filled, &meta).map_err(error::cache)?;
         let states = store.chain(key).map_err(error::cache)?;
         if states.is_empty() {
             return Err(Failure::build(OciError::Base("a state that was just kept is gone".to_owned())));
         }
-        let mut lowers: Vec<PathBuf> = states.iter().map(|state| state.directory.join("upper")).collect();
+        let mut lowers = state_uppers(&states);
         lowers.extend(self.making.base.lowers.iter().cloned());
         self.progress().states = states;
         Ok(lowers)
     }
 
-    /// The present root, at rest.
+    /// The present root, at rest, and the key of its state where it is one.
     async fn ground(&self) -> Result<(Ground, Option<Key>), Failure> {
-        self.making.guest.stop().await.map_err(error::sandbox)?;
-        let upper = self.making.guest.upper().await;
-        let is_changed = std::fs::read_dir(&upper).map_err(error::local("read", &upper))?.next().is_some();
-        let progress = self.progress();
-        let key = progress.states.first().map(|state| state.key.clone()).filter(|_| !is_changed && !progress.has_left);
-        let ground = Ground {
-            changes: is_changed.then_some(upper),
-            states: progress.states.clone(),
-            base: self.making.base.clone(),
-        };
-        Ok((ground, key))
+        let states = self.progress().states.clone();
+        let ground = self.making.guest.ground(&states, &self.making.base).await?;
+        let is_state = !ground.is_changed && !self.progress().has_left;
+        Ok((ground, states.first().map(|state| state.key.clone()).filter(|_| is_state)))
     }
 
     async fn seal_image(&self, context: &BuildContext) -> Result<Artifact, Failure> {
@@ -176,7 +152,7 @@ impl OciMachine {
             context,
             epoch: seal::source_date_epoch(&making.settings.credentials.environment),
         };
-        let sealed = sealing.run(&ground).await?;
+        let sealed = sealing.run(&ground, &making.base).await?;
         let id = sealed.config.to_string();
         self.progress().image = Some(id);
         if let Some(key) = key.filter(|_| sealed.is_clean) {
@@ -258,7 +234,7 @@ impl Machine for OciMachine {
             return Ok(());
         }
         // A command that somebody still waits for goes with its sandbox's end, at the latest with this process.
-        let stopped = self.making.guest.stop().await.map_err(error::sandbox);
+        let stopped = self.making.guest.stop().await;
         let undo = WorkspaceUndo::new(&self.making.place, self.making.guest.directory());
         let helper = self.making.settings.helper.clone();
         error::blocking(move || undo.remove(&helper)).await?;

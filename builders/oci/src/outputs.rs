@@ -7,18 +7,18 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use kiln_core::{Artifact, ArtifactOwner, BuildContext, Content, Failure, Image};
 use kiln_docker::{FileUndo, FinishedFile};
-use kiln_image::pack::{PackOptions, PackSettings};
+use kiln_image::pack::PackSettings;
 use kiln_image::{Digest, Layout, archive};
 use kiln_registry::{Client, Progress, PushOptions, Reference, Stage};
 
 use crate::OciSettings;
 use crate::base::store_name;
 use crate::error::{self, OciError};
+use crate::guest::Ground;
 use crate::launch::or_cancelled;
 use crate::machine::{IMAGE, OTHER};
 use crate::place::Place;
 use crate::prepare::{Recipe, absolute};
-use crate::seal::Ground;
 use crate::undo::NameUndo;
 
 /// What bringing an image somewhere needs.
@@ -170,16 +170,13 @@ impl Bringing<'_> {
     /// The whole file system as a plain tar.
     pub(crate) async fn export(&self, ground: &Ground, to: &Path) -> Result<(), Failure> {
         self.context.events.message(format!("exporting the file system to {}", to.display()));
-        let mut uppers = ground.uppers();
-        uppers.extend(ground.base.lowers.iter().cloned());
         let settings = PackSettings {
             exclude: self.recipe.config.exclude.clone(),
             user_xattr: self.place.chosen.user_xattr(),
             ..PackSettings::default()
         };
-        let options = PackOptions { uppers, lowers: Vec::new(), settings };
-        let worker = Arc::clone(&self.place.worker);
-        self.write_file(to, move |file| worker.pack(&options, file).map(drop).map_err(error::sandbox)).await
+        let (whole, worker) = (ground.whole.clone(), Arc::clone(&self.place.worker));
+        self.write_file(to, move |file| whole.pack(&worker, &settings, file).map(drop)).await
     }
 
     /// Written beside its place and moved there when whole, so that no half file is ever taken for a result.

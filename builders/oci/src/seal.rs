@@ -2,17 +2,16 @@
 
 use std::collections::BTreeMap;
 use std::io::Write;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::SystemTime;
 
 use bytes::Bytes;
-use kiln_cache::{SealedEntry, StateEntry};
+use kiln_cache::SealedEntry;
 use kiln_core::{BuildContext, Failure, Key};
 use kiln_image::compress::{Compression, LayerDigests, LayerWriter};
 use kiln_image::config::{History, ImageConfig};
 use kiln_image::image::{Assembly, NewLayer, assemble, creation_time};
-use kiln_image::pack::{FoundSecret, PackOptions, PackSettings, Packed};
+use kiln_image::pack::{FoundSecret, PackSettings, Packed};
 use kiln_image::{BlobWriter, Digest, LayerCompression, ManifestFormat};
 use kiln_registry::{Client, Upload};
 
@@ -21,6 +20,7 @@ use crate::base::Base;
 use crate::config::{Config, Format, Layers, SecretScan};
 use crate::digest::Parts;
 use crate::error::{self, OciError};
+use crate::guest::{Changes, Ground};
 use crate::place::Place;
 use crate::prepare::Recipe;
 use crate::runtime::Runtime;
@@ -33,24 +33,6 @@ const VERSION: &str = "1";
 
 /// Bytes that wait for the registry; then compression waits.
 const PIECE: usize = 1 << 20;
-
-/// A root at rest.
-#[derive(Debug, Clone)]
-pub(crate) struct Ground {
-    /// What changed since the newest state; `None` for nothing.
-    pub(crate) changes: Option<PathBuf>,
-    /// Kept states, the newest first.
-    pub(crate) states: Vec<StateEntry>,
-    pub(crate) base: Base,
-}
-
-impl Ground {
-    /// All changes, the newest first.
-    pub(crate) fn uppers(&self) -> Vec<PathBuf> {
-        let states = self.states.iter().map(|state| state.directory.join("upper"));
-        self.changes.iter().cloned().chain(states).collect()
-    }
-}
 
 /// What sealing gave.
 pub(crate) struct SealedImage {
@@ -73,8 +55,7 @@ pub(crate) struct Sealing<'a> {
 
 /// A layer to be made.
 struct Part {
-    uppers: Vec<PathBuf>,
-    lowers: Vec<PathBuf>,
+    changes: Changes,
     title: String,
 }
 
@@ -86,8 +67,8 @@ struct Made {
 }
 
 impl Sealing<'_> {
-    pub(crate) async fn run(&self, ground: &Ground) -> Result<SealedImage, Failure> {
-        let parts = self.parts(ground);
+    pub(crate) async fn run(&self, ground: &Ground, base: &Base) -> Result<SealedImage, Failure> {
+        let parts = self.parts(ground, base);
         let needles = match self.recipe.config.secret_scan {
             SecretScan::Off => Vec::new(),
             _ => self.context.redactor.needles(),
@@ -108,34 +89,28 @@ impl Sealing<'_> {
             }
         }
         tell_secrets(&found, self.recipe.config.secret_scan, self.context)?;
-        self.assemble(ground, layers, found.is_empty()).await
+        self.assemble(base, layers, found.is_empty()).await
     }
 
-    fn parts(&self, ground: &Ground) -> Vec<Part> {
-        let base = &ground.base.lowers;
-        let squashed = || vec![Part { uppers: ground.uppers(), lowers: base.clone(), title: "kiln".to_owned() }];
-        let uppers = ground.uppers();
-        if uppers.is_empty() {
-            return Vec::new();
-        }
+    fn parts(&self, ground: &Ground, base: &Base) -> Vec<Part> {
+        let squashed = || vec![Part { changes: ground.squashed.clone(), title: "kiln".to_owned() }];
         if self.recipe.config.layers == Layers::Squash {
             return squashed();
         }
-        if uppers.len() + base.len() > MOST_LAYERS {
-            let text =
-                format!("the image would have more than {MOST_LAYERS} layers; what the steps changed becomes one");
-            self.context.events.warn(text);
+        let warn = |why: String| self.context.events.warn(format!("{why}; what the steps changed becomes one layer"));
+        let Some(steps) = &ground.steps else {
+            warn("a layer for each step needs an isolation other than `chroot`".to_owned());
+            return squashed();
+        };
+        if steps.len() + base.lowers.len() > MOST_LAYERS {
+            warn(format!("the image would have more than {MOST_LAYERS} layers"));
             return squashed();
         }
-        let titles = self.context.redactor.clone();
-        let titles = ground.states.iter().map(|state| titles.redact(&state.info.title).into_owned());
-        let titles: Vec<String> = ground.changes.iter().map(|_| "kiln".to_owned()).chain(titles).collect();
-        let part = |index: usize| Part {
-            uppers: vec![uppers[index].clone()],
-            lowers: uppers[index + 1..].iter().chain(base).cloned().collect(),
-            title: titles[index].clone(),
+        let title = |title: &Option<String>| match title {
+            Some(title) => self.context.redactor.redact(title).into_owned(),
+            None => "kiln".to_owned(),
         };
-        (0..uppers.len()).rev().map(part).collect()
+        steps.iter().map(|(changes, name)| Part { changes: changes.clone(), title: title(name) }).collect()
     }
 
     /// Packs, compresses and stores one layer, and uploads it on the way. `None` where nothing changed.
@@ -147,23 +122,22 @@ impl Sealing<'_> {
             user_xattr: self.place.chosen.user_xattr(),
             content: false,
         };
-        let options = PackOptions { uppers: part.uppers, lowers: part.lowers, settings };
         let (place, compression) = (Arc::clone(self.place), self.recipe.compression);
-        let scan = self.recipe.config.secret_scan;
+        let (scan, changes) = (self.recipe.config.secret_scan, part.changes);
         let uploads = self.uploads().await;
         let runtime = tokio::runtime::Handle::current();
         let packed = error::blocking(move || {
             let blob = place.store.layout().blob_writer().map_err(error::image)?;
             let tee = Tee { blob, uploads, piece: Vec::with_capacity(PIECE) };
             let mut writer = LayerWriter::new(tee, compression);
-            let packed = place.worker.pack(&options, &mut writer);
+            let packed = changes.pack(&place.worker, &settings, &mut writer);
             let (mut tee, digests) = writer.finish().map_err(error::local("write", place.store.layout().root()))?;
             tee.send();
             // A layer with a secret that nobody let pass is neither stored nor pushed.
             let may_be_kept = |packed: &Packed| packed.found.is_empty() || scan == SecretScan::Warn;
             let is_wanted = packed.as_ref().is_ok_and(|packed| packed.entries > 0 && may_be_kept(packed));
             runtime.block_on(tee.end(is_wanted.then_some(&digests.digest)));
-            let packed = packed.map_err(error::sandbox)?;
+            let packed = packed?;
             if packed.entries == 0 {
                 return Ok(None);
             }
@@ -194,9 +168,9 @@ impl Sealing<'_> {
         uploads
     }
 
-    async fn assemble(&self, ground: &Ground, layers: Vec<Made>, is_clean: bool) -> Result<SealedImage, Failure> {
+    async fn assemble(&self, base: &Base, layers: Vec<Made>, is_clean: bool) -> Result<SealedImage, Failure> {
         let newest = layers.iter().map(|made| made.packed.newest_mtime).max();
-        let base = ground.base.image.as_ref();
+        let base = base.image.as_ref();
         let config = self.config(base.map(|image| image.config.clone()).unwrap_or_default());
         let message = self.recipe.config.message.clone().filter(|message| !message.is_empty());
         let author = self.recipe.config.author.clone().filter(|author| !author.is_empty());

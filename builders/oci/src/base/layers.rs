@@ -8,13 +8,17 @@ use kiln_core::Failure;
 use kiln_image::image::LayerReference;
 use kiln_image::unpack::{Skipped, TreeFormat, UnpackOptions};
 use kiln_image::{Digest, Image};
+use kiln_sandbox::Isolation;
 
 use super::Bases;
 use crate::error::{self, OciError};
 use crate::place::Place;
 
-/// Unpacks what is not unpacked yet; the topmost comes first.
+/// Unpacks what is not unpacked yet; the topmost comes first. Where no overlay can be mounted, all layers are one tree.
 pub(super) async fn unpack(bases: &Bases<'_>, image: &Image) -> Result<Vec<PathBuf>, Failure> {
+    if bases.place.chosen.isolation == Isolation::Chroot {
+        return unpack_whole(bases, image).await;
+    }
     let mut lowers: Vec<PathBuf> = Vec::new();
     let mut parent = None;
     for (layer, chain) in image.layers.iter().zip(image.chain_ids()) {
@@ -26,6 +30,21 @@ pub(super) async fn unpack(bases: &Bases<'_>, image: &Image) -> Result<Vec<PathB
         parent = Some(chain);
     }
     Ok(lowers)
+}
+
+async fn unpack_whole(bases: &Bases<'_>, image: &Image) -> Result<Vec<PathBuf>, Failure> {
+    let Some(chain) = image.chain_ids().pop() else { return Ok(Vec::new()) };
+    let place = bases.place;
+    let _one_at_a_time = place.lock(chain.as_str()).await;
+    if let Some(tree) = find(place, &chain)? {
+        return Ok(vec![tree]);
+    }
+    bases.context.events.message(format!("unpacking {} layers", image.layers.len()));
+    let options = UnpackOptions::new(TreeFormat::Plain);
+    let layers = image.layers.clone();
+    let work = Unpacking { place: Arc::clone(place), layers, chain: chain.clone(), parent: None, options };
+    work.told(bases).await?;
+    Ok(find(place, &chain)?.into_iter().collect())
 }
 
 fn find(place: &Place, chain: &Digest) -> Result<Option<PathBuf>, Failure> {
@@ -47,44 +66,56 @@ async fn unpack_one(
     bases.context.events.message(format!("unpacking layer {:.12}", layer.digest.hex()));
     let options = UnpackOptions {
         lowers: lowers.to_vec(),
-        diff_id: Some(layer.diff_id.clone()),
         ..UnpackOptions::new(TreeFormat::Overlay { user_xattr: place.chosen.user_xattr() })
     };
-    let work = Unpacking { place: Arc::clone(place), layer: layer.clone(), chain: chain.clone(), parent, options };
-    for skipped in error::blocking(move || work.run()).await? {
-        let Skipped { path, reason } = skipped;
-        bases.context.events.warn(format!("{path} of the base image was left out: {reason}"));
-    }
+    let layers = vec![layer.clone()];
+    Unpacking { place: Arc::clone(place), layers, chain: chain.clone(), parent, options }.told(bases).await?;
     let gone = || Failure::build(OciError::Base("an unpacked layer is gone again".to_owned()));
     find(place, chain)?.ok_or_else(gone)
 }
 
+/// Layers that become one tree of the store.
 struct Unpacking {
     place: Arc<Place>,
-    layer: LayerReference,
+    /// The lowest first.
+    layers: Vec<LayerReference>,
     chain: Digest,
     parent: Option<Digest>,
     options: UnpackOptions,
 }
 
 impl Unpacking {
+    async fn told(self, bases: &Bases<'_>) -> Result<(), Failure> {
+        for Skipped { path, reason } in error::blocking(move || self.run()).await? {
+            bases.context.events.warn(format!("{path} of the base image was left out: {reason}"));
+        }
+        Ok(())
+    }
+
     fn run(self) -> Result<Vec<Skipped>, Failure> {
         let store = &self.place.store;
         let directory = store.begin_layer(&self.chain).map_err(error::cache)?;
-        let unpacked = self.unpack(&directory).inspect_err(|_| {
-            // What is left of it goes with the next collection.
+        let (skipped, meta) = self.unpack(&directory.join("tree")).inspect_err(|_| {
+            // What cannot be removed now goes with the next collection.
             let _ = self.place.worker.remove(std::slice::from_ref(&directory));
         })?;
-        let (size, diff_id) = (unpacked.bytes, unpacked.diff_id);
-        let meta = LayerMeta { parent: self.parent, diff_id, size };
         store.commit_layer(&self.chain, &directory, &meta).map_err(error::cache)?;
         // A machine gets a `/dev` of its own, so that nobody misses what base images have there.
-        Ok(unpacked.skipped.into_iter().filter(|skipped| !skipped.path.starts_with("dev/")).collect())
+        Ok(skipped.into_iter().filter(|skipped| !skipped.path.starts_with("dev/")).collect())
     }
 
-    fn unpack(&self, directory: &Path) -> Result<kiln_image::unpack::Unpacked, Failure> {
-        let blob = self.place.store.layout().blob_path(&self.layer.digest);
-        let file = std::fs::File::open(&blob).map_err(error::local("read", &blob))?;
-        self.place.worker.unpack(file, &directory.join("tree"), &self.options).map_err(error::sandbox)
+    fn unpack(&self, tree: &Path) -> Result<(Vec<Skipped>, LayerMeta), Failure> {
+        let mut skipped = Vec::new();
+        let mut meta = LayerMeta { parent: self.parent.clone(), diff_id: self.chain.clone(), size: 0 };
+        for layer in &self.layers {
+            let blob = self.place.store.layout().blob_path(&layer.digest);
+            let file = std::fs::File::open(&blob).map_err(error::local("read", &blob))?;
+            let options = UnpackOptions { diff_id: Some(layer.diff_id.clone()), ..self.options.clone() };
+            let unpacked = self.place.worker.unpack(file, tree, &options).map_err(error::sandbox)?;
+            skipped.extend(unpacked.skipped);
+            meta.size += unpacked.bytes;
+            meta.diff_id = unpacked.diff_id;
+        }
+        Ok((skipped, meta))
     }
 }
