@@ -32,15 +32,39 @@ impl Layout {
         let layout = Layout { root };
         layout.write_if_missing("oci-layout", br#"{"imageLayoutVersion":"1.0.0"}"#)?;
         layout.write_if_missing("index.json", br#"{"schemaVersion":2,"manifests":[]}"#)?;
-        Ok(layout)
+        Layout::open(layout.root)
     }
 
+    /// Opens one that is there.
+    ///
+    /// # Errors
+    /// It is none, or of another version.
+    pub fn open(root: impl Into<PathBuf>) -> Result<Layout, ImageError> {
+        let layout = Layout { root: root.into() };
+        let path = layout.root.join("oci-layout");
+        let bytes = crate::names::read_bounded(&path)?;
+        let version: serde_json::Value = serde_json::from_slice(&bytes).unwrap_or_default();
+        match version.get("imageLayoutVersion").and_then(serde_json::Value::as_str) {
+            Some("1.0.0") => Ok(layout),
+            other => {
+                let problem = format!("its version is {}, not 1.0.0", other.unwrap_or("not told"));
+                Err(ImageError::Malformed { what: format!("the layout {}", layout.root.display()), problem })
+            }
+        }
+    }
+
+    /// Another process that does the same sees the whole file or none, and none is written twice.
     fn write_if_missing(&self, name: &str, content: &[u8]) -> Result<(), ImageError> {
         let path = self.root.join(name);
         if path.exists() {
             return Ok(());
         }
-        std::fs::write(&path, content).map_err(ImageError::io("write", path))
+        let mut blob = self.blob_writer()?;
+        blob.write_all(content).map_err(ImageError::io("write", &path))?;
+        match std::fs::hard_link(&blob.path, &path) {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+            linked => linked.map_err(ImageError::io("create", path)),
+        }
     }
 
     /// Its directory.

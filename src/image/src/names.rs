@@ -56,18 +56,38 @@ impl Layout {
     /// # Errors
     /// The image is not there; the index cannot be read or written.
     pub fn set_name(&self, name: &str, digest: &Digest) -> Result<(), ImageError> {
+        let mut entry = self.entry(digest)?;
+        entry.insert("annotations".to_owned(), json!({REF_NAME: name}));
+        self.change_index(|entries| {
+            entries.retain(|entry| name_of(entry) != Some(name));
+            entries.push(Value::Object(entry));
+        })
+    }
+
+    /// Lists an image of the layout without a name, unless it is listed.
+    ///
+    /// # Errors
+    /// The image is not there; the index cannot be read or written.
+    pub fn add_unnamed(&self, digest: &Digest) -> Result<(), ImageError> {
+        let entry = self.entry(digest)?;
+        self.change_index(|entries| {
+            if !entries.iter().any(|entry| entry.get("digest").and_then(Value::as_str) == Some(digest.as_str())) {
+                entries.push(Value::Object(entry));
+            }
+        })
+    }
+
+    fn entry(&self, digest: &Digest) -> Result<Map<String, Value>, ImageError> {
         let document = self.document(digest)?;
         let media_type = media_type_of(&document).ok_or_else(|| ImageError::Malformed {
             what: digest.to_string(),
             problem: "it is no manifest".to_owned(),
         })?;
-        let entry = json!({
-            "mediaType": media_type, "digest": digest.as_str(), "size": document.len(), "annotations": {REF_NAME: name},
-        });
-        self.change_index(|entries| {
-            entries.retain(|entry| name_of(entry) != Some(name));
-            entries.push(entry);
-        })
+        let mut entry = Map::new();
+        entry.insert("mediaType".to_owned(), json!(media_type));
+        entry.insert("digest".to_owned(), json!(digest.as_str()));
+        entry.insert("size".to_owned(), json!(document.len()));
+        Ok(entry)
     }
 
     /// Takes a name away; the image stays. Says whether there was one.

@@ -8,7 +8,7 @@ mod lowers;
 mod metadata;
 mod pax;
 pub(crate) mod stream;
-mod tar;
+pub(crate) mod tar;
 #[cfg(test)]
 mod tests;
 pub(crate) mod tree;
@@ -17,6 +17,8 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
+
+pub(crate) use apply::clean as clean_path;
 
 use crate::digest::Digest;
 use crate::error::ImageError;

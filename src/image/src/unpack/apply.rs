@@ -517,7 +517,7 @@ impl<'a> Applier<'a> {
 }
 
 /// A path below the root: without `.`, empty parts and leading slashes; the root's is empty.
-fn clean(path: &[u8]) -> Result<Vec<u8>, String> {
+pub(crate) fn clean(path: &[u8]) -> Result<Vec<u8>, String> {
     let mut clean = Vec::with_capacity(path.len());
     for part in path.split(|byte| *byte == b'/') {
         match part {

@@ -25,7 +25,7 @@ type Chunk = Arc<Vec<u8>>;
 /// Takes the chunks of an archive.
 pub(crate) struct Source<'scope> {
     chunks: Receiver<io::Result<Chunk>>,
-    hash: ScopedJoinHandle<'scope, Digest>,
+    hash: Option<ScopedJoinHandle<'scope, Digest>>,
     current: Chunk,
     position: usize,
 }
@@ -37,18 +37,37 @@ impl<'scope> Source<'scope> {
         reader: impl Read + Send + 'scope,
         limits: &Limits,
     ) -> Source<'scope> {
-        let (sender, chunks) = sync_channel(QUEUE);
         let (to_hash, hashed) = sync_channel::<Chunk>(QUEUE);
-        let limits = limits.clone();
-        scope.spawn(move || decompress(reader, &limits, &sender, &to_hash));
-        let hash = scope.spawn(move || {
+        let mut source = Source::spawn(scope, reader, limits, Some(to_hash));
+        source.hash = Some(scope.spawn(move || {
             let mut hash = Sha256::new();
             while let Ok(chunk) = hashed.recv() {
                 hash.update(chunk.as_slice());
             }
             Digest::from_hash(hash.finalize().into())
-        });
-        Source { chunks, hash, current: Arc::default(), position: 0 }
+        }));
+        source
+    }
+
+    /// Starts them without the one that hashes.
+    pub(crate) fn without_digest<'environment>(
+        scope: &'scope Scope<'scope, 'environment>,
+        reader: impl Read + Send + 'scope,
+        limits: &Limits,
+    ) -> Source<'scope> {
+        Source::spawn(scope, reader, limits, None)
+    }
+
+    fn spawn<'environment>(
+        scope: &'scope Scope<'scope, 'environment>,
+        reader: impl Read + Send + 'scope,
+        limits: &Limits,
+        to_hash: Option<SyncSender<Chunk>>,
+    ) -> Source<'scope> {
+        let (sender, chunks) = sync_channel(QUEUE);
+        let limits = limits.clone();
+        scope.spawn(move || decompress(reader, &limits, &sender, to_hash.as_ref()));
+        Source { chunks, hash: None, current: Arc::default(), position: 0 }
     }
 
     /// Up to `most` bytes that lie together; empty only at the end.
@@ -103,7 +122,8 @@ impl<'scope> Source<'scope> {
     /// Reads what follows the archive and tells the digest of all.
     pub(crate) fn finish(mut self) -> io::Result<Digest> {
         while !self.take(u64::MAX)?.is_empty() {}
-        self.hash.join().map_err(|_| io::Error::other("the thread that hashes the layer panicked"))
+        let hash = self.hash.take().ok_or_else(|| io::Error::other("nobody hashed the layer"))?;
+        hash.join().map_err(|_| io::Error::other("the thread that hashes the layer panicked"))
     }
 }
 
@@ -159,7 +179,7 @@ fn decompress(
     reader: impl Read + Send,
     limits: &Limits,
     sender: &SyncSender<io::Result<Chunk>>,
-    to_hash: &SyncSender<Chunk>,
+    to_hash: Option<&SyncSender<Chunk>>,
 ) {
     let count = Arc::new(std::sync::atomic::AtomicU64::new(0));
     let mut decoder = match decoder(Counting { inner: reader, count: Arc::clone(&count) }) {
@@ -181,7 +201,7 @@ fn decompress(
         }
         let chunk = Arc::new(chunk);
         // A taker that is gone has failed and tells it itself.
-        if to_hash.send(Arc::clone(&chunk)).is_err() || sender.send(Ok(chunk)).is_err() {
+        if to_hash.is_some_and(|to| to.send(Arc::clone(&chunk)).is_err()) || sender.send(Ok(chunk)).is_err() {
             return;
         }
     }
