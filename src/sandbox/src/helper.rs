@@ -3,15 +3,16 @@
 use std::ffi::CString;
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitCode, Stdio};
-use std::sync::{Mutex, OnceLock, PoisonError, mpsc};
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError, mpsc};
 
 use rustix::mount::OpenTreeFlags;
 
 use crate::error::{Report, SandboxError, Trying};
 use crate::protocol::{Channel, Order, Reply};
-use crate::spec::HelperProgram;
+use crate::spec::{HelperProgram, IdMap};
 
 /// The first argument of a helper.
 pub const HELPER_ARGUMENT: &str = "__kiln-sandbox";
@@ -50,7 +51,12 @@ fn starter() -> &'static Mutex<mpsc::Sender<Job>> {
 fn start(helper: &HelperProgram, started: Started) -> Result<Channel, SandboxError> {
     let (ours, theirs) = Channel::pair().trying("make a socket for the helper")?;
     let mut command = Command::new(unwritable(&helper.path)?);
-    command.args(&helper.arguments).stdin(Stdio::from(theirs.into_fd())).stdout(Stdio::null()).stderr(Stdio::null());
+    command
+        .arg0(&helper.path)
+        .args(&helper.arguments)
+        .stdin(Stdio::from(theirs.into_fd()))
+        .stdout(Stdio::null())
+        .stderr(Stdio::null());
     // The guest must not find our environment in the helper's memory; the way to newuidmap is all that it needs.
     command.env_clear().envs(std::env::var_os("PATH").map(|path| ("PATH", path)));
     let sender = starter().lock().unwrap_or_else(PoisonError::into_inner);
@@ -59,7 +65,52 @@ fn start(helper: &HelperProgram, started: Started) -> Result<Channel, SandboxErr
     Ok(ours)
 }
 
+/// A helper that waits, started before anybody wants it: starting a program costs as much as all that a session does.
+struct Spare {
+    program: HelperProgram,
+    id_map: IdMap,
+    helper: Helper,
+}
+
+/// One for each program and map at most. They end with this process, as all helpers do.
+static SPARES: Mutex<Vec<Spare>> = Mutex::new(Vec::new());
+
+fn spares() -> MutexGuard<'static, Vec<Spare>> {
+    SPARES.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 impl Helper {
+    /// One that was started before and has entered the user name space of this map, if there is one.
+    pub(crate) fn take_spare(program: &HelperProgram, id_map: &IdMap) -> Option<Helper> {
+        let mut spares = spares();
+        let index = spares.iter().position(|spare| spare.program == *program && spare.id_map == *id_map)?;
+        let mut helper = spares.swap_remove(index).helper;
+        // One that has ended is collected by this look.
+        matches!(helper.child.try_wait(), Ok(None)).then_some(helper)
+    }
+
+    /// Starts one for later; the caller does not wait for it.
+    pub(crate) fn keep_spare(program: &HelperProgram, id_map: &IdMap) {
+        if spares().iter().any(|spare| spare.program == *program && spare.id_map == *id_map) {
+            return;
+        }
+        let (wanted, map) = (program.clone(), id_map.clone());
+        let (give, take) = mpsc::sync_channel::<Channel>(1);
+        let started = start(
+            program,
+            Box::new(move |child| {
+                let (Ok(child), Ok(channel)) = (child, take.recv()) else { return };
+                // Where it fails, it says so when the session is wanted.
+                _ = channel.send(&Order::Prepare(map.clone()), &[]);
+                spares().push(Spare { program: wanted, id_map: map, helper: Helper { child, channel } });
+            }),
+        );
+        // Without it, the next session starts its own.
+        if let Ok(channel) = started {
+            _ = give.send(channel);
+        }
+    }
+
     /// Starts one.
     pub(crate) async fn start(helper: &HelperProgram) -> Result<Helper, SandboxError> {
         let (sender, receiver) = tokio::sync::oneshot::channel();
@@ -98,8 +149,11 @@ fn unwritable(path: &Path) -> Result<PathBuf, SandboxError> {
 fn read_only_mount(path: &Path) -> io::Result<OwnedFd> {
     let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
     // The kernel does not take the link in /proc for a mount's root.
-    let path = path.canonicalize()?;
-    let mount = rustix::mount::open_tree(rustix::fs::CWD, path, flags)?;
+    let mount = rustix::mount::open_tree(rustix::fs::CWD, path.canonicalize()?, flags)?;
+    let (meant, found) = (rustix::fs::stat(path)?, rustix::fs::fstat(&mount)?);
+    if (meant.st_dev, meant.st_ino) != (found.st_dev, found.st_ino) {
+        return Err(io::Error::other("the program was replaced since it started"));
+    }
     crate::sys::mount_setattr(std::os::fd::AsFd::as_fd(&mount), libc::MOUNT_ATTR_RDONLY, 0, false)?;
     Ok(mount)
 }
@@ -132,15 +186,14 @@ fn run() -> Result<(), SandboxError> {
     use rustix::process::{Signal, set_parent_process_death_signal};
     _ = rustix::thread::set_name(c"kiln-helper");
     set_parent_process_death_signal(Some(Signal::KILL)).trying("watch the parent")?;
+    rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o022));
+    crate::sys::reset_all_signals();
     // A copy, so that nothing that is run later can have it as its standard input.
     let channel = rustix::io::fcntl_dupfd_cloexec(rustix::stdio::stdin(), 3).trying("take the socket")?;
     let null = rustix::fs::open("/dev/null", rustix::fs::OFlags::RDWR, rustix::fs::Mode::empty());
     rustix::stdio::dup2_stdin(null.trying("open /dev/null")?).trying("leave the socket")?;
     let channel = Channel::from_fd(channel);
-    let Some((order, files)) = channel.receive::<Order>().trying("read the order")? else {
-        return Ok(());
-    };
-    let result = obey(order, files, &channel);
+    let result = take_order(&channel);
     if let Err(error) = &result {
         // Whoever asked may be gone; then nobody is left to be told.
         _ = channel.send(&Reply::Failed(Report::from(error)), &[]);
@@ -148,10 +201,18 @@ fn run() -> Result<(), SandboxError> {
     result
 }
 
-fn obey(order: Order, files: Vec<OwnedFd>, channel: &Channel) -> Result<(), SandboxError> {
-    match order {
-        Order::Session(spec) => crate::init::session(&spec, channel),
-        Order::Probe(trial) => crate::probe::serve(&trial, channel),
-        Order::Work(job) => crate::worker::serve(&job, files, channel),
+fn take_order(channel: &Channel) -> Result<(), SandboxError> {
+    let mut prepared = false;
+    while let Some((order, files)) = channel.receive::<Order>().trying("read the order")? {
+        match order {
+            Order::Prepare(map) => {
+                crate::init::enter(&map)?;
+                prepared = true;
+            }
+            Order::Session(spec) => return crate::init::session(&spec, channel, prepared),
+            Order::Probe(trial) => return crate::probe::serve(&trial, channel),
+            Order::Work(job) => return crate::worker::serve(&job, files, channel),
+        }
     }
+    Ok(())
 }

@@ -16,7 +16,7 @@ use crate::error::{Report, SandboxError, Trying};
 use crate::mounts;
 use crate::protocol::{Channel, FromKeeper, Reply, Request};
 use crate::seccomp::{Filter, Rules};
-use crate::spec::{IdKind, Isolation, Network, RootFs, SandboxSpec};
+use crate::spec::{IdKind, IdMap, Isolation, Network, RootFs, SandboxSpec};
 use crate::sys::{self, Fork};
 
 /// What commands in a guest need to know of it.
@@ -61,13 +61,13 @@ impl Guest {
 }
 
 /// The helper: makes name spaces and process 1, waits for its end, and leaves nothing behind.
-pub(crate) fn session(spec: &SandboxSpec, channel: &Channel) -> Result<(), SandboxError> {
+pub(crate) fn session(spec: &SandboxSpec, channel: &Channel, prepared: bool) -> Result<(), SandboxError> {
     if spec.chosen.isolation == Isolation::Chroot {
         return crate::chroot::session(spec, channel);
     }
-    crate::userns::enter(&spec.chosen.id_map)?;
-    // Entering a user name space may have changed who we are, and that takes the wish back.
-    die_with_parent()?;
+    if !prepared {
+        enter(&spec.chosen.id_map)?;
+    }
     let stubs = mounts::Stubs::make(spec)?;
     sys::unshare(UnshareFlags::NEWPID).trying("make a process name space")?;
     match sys::fork().trying("start process 1")? {
@@ -76,6 +76,13 @@ pub(crate) fn session(spec: &SandboxSpec, channel: &Channel) -> Result<(), Sandb
     }
     stubs.remove();
     Ok(())
+}
+
+/// Enters the user name space of a map.
+pub(crate) fn enter(map: &IdMap) -> Result<(), SandboxError> {
+    crate::userns::enter(map)?;
+    // That may have changed who we are, which takes the wish back.
+    die_with_parent()
 }
 
 fn die_with_parent() -> Result<(), SandboxError> {

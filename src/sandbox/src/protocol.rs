@@ -15,11 +15,13 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::error::Report;
-use crate::spec::SandboxSpec;
+use crate::spec::{IdMap, SandboxSpec};
 
 /// What a helper is for; the first packet that it gets.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) enum Order {
+    /// Enter this user name space now and wait for another order.
+    Prepare(IdMap),
     /// A guest. Answered with a [`Reply`] by process 1, which then takes [`Request`]s.
     Session(Box<SandboxSpec>),
     /// File work as the guest's root. Files: its input and its output, where it has them. Answered with a [`Reply`].

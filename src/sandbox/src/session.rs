@@ -16,7 +16,7 @@ use crate::helper::Helper;
 use crate::protocol::{
     self, Channel, Encoded, ExecFiles, ExecRequest, FilesRequest, FromKeeper, Order, Reply, Request, ToKeeper,
 };
-use crate::spec::{HelperProgram, SandboxSpec};
+use crate::spec::{HelperProgram, Isolation, SandboxSpec};
 
 /// How long a guest may take to end in good order; then it is killed.
 const STOPPING: Duration = Duration::from_secs(10);
@@ -94,11 +94,32 @@ pub struct Running {
 impl Session {
     /// Starts a guest; it is ready when this returns.
     pub async fn start(spec: SandboxSpec, helper: &HelperProgram) -> Result<Session, SandboxError> {
-        let Helper { child, channel } = Helper::start(helper).await?;
+        let id_map = spec.chosen.id_map.clone();
+        let keeps_spare = spec.chosen.isolation != Isolation::Chroot;
+        let order = Order::Session(Box::new(spec));
+        let session = match Helper::take_spare(helper, &id_map) {
+            Some(spare) => match Session::begin(spare, &order).await {
+                // It ended while it waited.
+                Err(SandboxError::Ended) => Session::begin(Helper::start(helper).await?, &order).await,
+                result => result,
+            },
+            None => Session::begin(Helper::start(helper).await?, &order).await,
+        }?;
+        if keeps_spare {
+            Helper::keep_spare(helper, &id_map);
+        }
+        Ok(session)
+    }
+
+    async fn begin(helper: Helper, order: &Order) -> Result<Session, SandboxError> {
+        let Helper { child, channel } = helper;
         let mut session = Session { channel: AsyncChannel::new(channel)?, helper: Some(child) };
-        let order = protocol::encode(&Order::Session(Box::new(spec))).trying("describe the sandbox")?;
-        session.channel.send(order, &[]).await?;
-        match session.reply().await {
+        let order = protocol::encode(order).trying("describe the sandbox")?;
+        let answer = match session.channel.send(order, &[]).await {
+            Ok(()) => session.reply().await,
+            Err(error) => Err(error),
+        };
+        match answer {
             Ok(Reply::Ready) => Ok(session),
             Ok(_) => Err(SandboxError::Protocol("process 1 stopped unasked".to_owned())),
             Err(error) => {

@@ -77,10 +77,20 @@ pub(crate) fn mount_setattr(mount: BorrowedFd<'_>, set: u64, propagation: u64, r
     if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
-/// Default handling for all signals, none blocked: as a program expects to start.
-pub(crate) fn reset_signals() {
-    for signal in 1..=64 {
+/// Default handling for all signals, none blocked: once, in a new helper, because whoever started us may ignore some.
+pub(crate) fn reset_all_signals() {
+    // A broken pipe stays an error.
+    for signal in (1..=64).filter(|signal| *signal != libc::SIGPIPE) {
         // SAFETY: default handling needs no function; numbers that may not be set are refused.
+        unsafe { libc::signal(signal, libc::SIG_DFL) };
+    }
+    set_signal_mask(&[], libc::SIG_SETMASK);
+}
+
+/// Takes back what process 1 and keepers set, so that a program starts as it expects.
+pub(crate) fn reset_signals() {
+    for signal in [libc::SIGCHLD, libc::SIGPIPE] {
+        // SAFETY: default handling needs no function.
         unsafe { libc::signal(signal, libc::SIG_DFL) };
     }
     set_signal_mask(&[], libc::SIG_SETMASK);
