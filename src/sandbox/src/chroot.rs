@@ -78,11 +78,16 @@ fn guest(spec: &SandboxSpec) -> Result<Guest, SandboxError> {
         // Without that, a filter would cost `sudo`; and the container has its own.
         guest.filter = None;
     }
-    guest.hostname = rustix::system::uname().nodename().to_string_lossy().into_owned();
+    guest.hostname = host_name();
     let directory = OFlags::DIRECTORY | OFlags::RDONLY | OFlags::CLOEXEC;
     guest.proc = Some(rustix::fs::open("/proc", directory, Mode::empty()).trying("open /proc")?);
     guest.terminals = rustix::fs::open("/dev/pts", directory, Mode::empty()).ok();
     Ok(guest)
+}
+
+/// There is no other.
+fn host_name() -> String {
+    rustix::system::uname().nodename().to_string_lossy().into_owned()
 }
 
 /// Name, major and minor number of what every `/dev` has.
@@ -138,6 +143,7 @@ impl Outside {
         self.fill_dev()?;
         covers.file("/etc/resolv.conf", &self.resolv_conf)?;
         covers.file("/etc/hosts", &self.hosts)?;
+        covers.file("/etc/hostname", format!("{}\n", host_name()).as_bytes())?;
         for tmpfs in &spec.tmpfs {
             covers.directory(&tmpfs.target, mode_of(&tmpfs.options))?;
         }

@@ -96,6 +96,19 @@ pub(crate) fn build(spec: &SandboxSpec, stubs: &Stubs) -> Result<Root, SandboxEr
     Ok(Root { proc: Some(own_proc), terminals, targets })
 }
 
+/// Where apt is told to fetch as root. It checks that it has become its own user, and there is none in a guest with a single id.
+const APT_AS_ROOT: &str = "/etc/apt/apt.conf.d/99kiln-single-id";
+
+fn wants_apt_as_root(spec: &SandboxSpec) -> bool {
+    let folder = Path::new("etc/apt/apt.conf.d");
+    let has = |root: &PathBuf| root.join(folder).is_dir();
+    let there = match &spec.root {
+        RootFs::Overlay { lowers, upper, .. } => has(upper) || lowers.iter().any(has),
+        RootFs::Directory(_) => false,
+    };
+    spec.chosen.id_map.kind == IdKind::Single && there
+}
+
 /// What we mount must not appear outside, nor what others mount later in here.
 fn keep_private() -> Result<(), SandboxError> {
     let flags = MountPropagationFlags::PRIVATE | MountPropagationFlags::REC;

@@ -304,8 +304,8 @@ impl Probe {
     }
 
     fn store_is_overlay(&self) -> bool {
-        const OVERLAYFS: i64 = 0x794c_7630;
-        rustix::fs::statfs(&self.store).is_ok_and(|stat| i64::from(stat.f_type) == OVERLAYFS)
+        const OVERLAYFS: rustix::fs::FsWord = 0x794c_7630;
+        rustix::fs::statfs(&self.store).is_ok_and(|stat| stat.f_type == OVERLAYFS)
     }
 }
 

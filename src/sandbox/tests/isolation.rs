@@ -197,6 +197,7 @@ fn a_user_with_ranges_is_root_in_its_guest() {
 #[test]
 fn a_user_without_ranges_has_one_id_and_is_told() {
     let Some(place) = Place::new(Way::Single) else { return };
+    fs::create_dir_all(place.root.base("etc/apt/apt.conf.d")).unwrap();
     let chosen = place.probe(None).unwrap();
     assert_eq!((chosen.isolation, chosen.store_suffix.as_str()), (Isolation::Userns, "54321-single"));
     let [lack] = &chosen.lacks[..] else { panic!("{:?}", chosen.lacks) };
@@ -211,6 +212,9 @@ fn a_user_without_ranges_has_one_id_and_is_told() {
     assert_eq!(seen[..4], ["-rw-r--r--", "1", "0", "0"]);
     assert!(seen.contains(&"/pipe") && seen.last() == Some(&"0"), "{seen:?}");
     assert_eq!(fs::metadata(place.in_store("upper/new")).unwrap().uid(), STRANGER);
+    // apt refuses to fetch as a user that it cannot become.
+    assert_eq!(place.run("cat /etc/apt/apt.conf.d/*"), "APT::Sandbox::User \"root\";\n");
+    assert!(!place.in_store("upper/etc").exists());
 }
 
 #[test]
@@ -431,7 +435,7 @@ fn make_layer(to: &Path) {
     fs::hard_link(at("file"), at("closed/same")).unwrap();
     symlink("/nowhere", at("link")).unwrap();
     assert!(Command::new("mkfifo").arg(at("pipe")).status().unwrap().success());
-    fs::set_permissions(at("closed"), fs::Permissions::from_mode(0)).unwrap();
+    fs::set_permissions(at("closed"), fs::Permissions::from_mode(0o000)).unwrap();
     assert!(Command::new("tar").arg("-cf").arg(to).arg("-C").arg(source.path()).arg(".").status().unwrap().success());
 }
 

@@ -316,11 +316,14 @@ fn chosen_tmpfs(options: &str) -> Result<OwnedFd, SandboxError> {
 /// Files that tell of host and network, in memory: the guest may write to them, and nobody sees it.
 fn run_time_files(spec: &SandboxSpec) -> Result<Vec<(Source, &'static str)>, SandboxError> {
     let resolve = std::fs::read("/etc/resolv.conf").unwrap_or_default();
-    let files = [
+    let mut files = vec![
         (resolve, "resolv.conf", "/etc/resolv.conf"),
         (hosts(spec).into_bytes(), "hosts", "/etc/hosts"),
         (format!("{}\n", spec.hostname).into_bytes(), "hostname", "/etc/hostname"),
     ];
+    if super::wants_apt_as_root(spec) {
+        files.push((b"APT::Sandbox::User \"root\";\n".to_vec(), "apt", super::APT_AS_ROOT));
+    }
     let directory = tmpfs(&[("mode", "0755"), ("size", "1m")], NOSUID | NOEXEC)?;
     let mut taken = Vec::new();
     for (content, name, target) in files {

@@ -28,6 +28,9 @@ impl Stubs {
         for file in ["etc/resolv.conf", "etc/hosts", "etc/hostname"] {
             fs::File::create(root.join(file)).trying("make the mount points")?;
         }
+        if super::wants_apt_as_root(spec) {
+            add(&root, super::APT_AS_ROOT, false).trying("make the mount points")?;
+        }
         for mount in &spec.mounts {
             add(&root, &mount.target, mount.source.is_dir()).trying("make the mount points")?;
         }
