@@ -88,8 +88,10 @@ impl Durability {
 /// Whether a store got anything since it was synced last. Cheap; the store need not be open.
 pub fn has_unsynced(root: &Path) -> bool {
     let synced_until = Durability::of(root, None).synced_until;
-    let is_newer = |name| files::milliseconds(files::stamped(&root.join(name))) >= synced_until;
-    ["steps", "layers", "sealed", "bases", "blobs/sha256"].into_iter().any(is_newer)
+    let is_newer = |path: &Path| files::milliseconds(files::stamped(path)) >= synced_until;
+    let is_filled = |path: &Path| std::fs::read_dir(path).is_ok_and(|mut entries| entries.next().is_some());
+    let directories = ["steps", "layers", "sealed", "bases", "blobs/sha256"];
+    directories.into_iter().map(|name| root.join(name)).any(|path| is_newer(&path) && is_filled(&path))
 }
 
 /// Brings all to the disk, and notes it.

@@ -35,8 +35,9 @@ pub(crate) async fn run(arguments: &ShellArgs, settings: &Settings) -> Result<u8
     let cache = prepared::cache_policy(&arguments.template, &StepCacheArgs::default(), settings, format);
     let run_settings = prepared::run_settings(&arguments.template, cache, settings).await;
     let surroundings = stage.surroundings(&ready.kinds, &ready.redactor);
+    let names: Vec<&str> = ready.run.builds.iter().map(|build| &*build.name).collect();
     let choice = StateChoice {
-        build: arguments.target.build.clone(),
+        build: whole_name(&arguments.target.build, &names).to_owned(),
         step: arguments.target.step.as_deref().map(StepChoice::from),
     };
     let reporter = stage.reporter.clone();
@@ -60,6 +61,16 @@ pub(crate) async fn run(arguments: &ShellArgs, settings: &Settings) -> Result<u8
     let status = kiln_engine::visit(ready.run, &choice, run_settings, surroundings, work).await;
     stage.close();
     Ok(u8::try_from(status?.code()).unwrap_or(u8::MAX))
+}
+
+/// `worker` is `oci.worker` where there is but one build of that name.
+fn whole_name<'a>(name: &'a str, builds: &[&'a str]) -> &'a str {
+    let is_short = |build: &&&str| build.rsplit_once('.').is_some_and(|(_, last)| last == name);
+    let mut found = builds.iter().filter(is_short);
+    match (builds.contains(&name), found.next(), found.next()) {
+        (false, Some(whole), None) => whole,
+        _ => name,
+    }
 }
 
 /// What kiln itself sits at.
@@ -144,6 +155,14 @@ mod tests {
         match args::parse(line.split(' ').map(Into::into), false).unwrap().command {
             args::Command::Shell(arguments) => arguments,
             other => panic!("not a shell: {other:?}"),
+        }
+    }
+
+    #[test]
+    fn a_build_may_be_named_shortly() {
+        let builds = ["oci.worker", "oci.base", "docker.base", "worker2"];
+        for (name, whole) in [("worker", "oci.worker"), ("base", "base"), ("worker2", "worker2"), ("none", "none")] {
+            assert_eq!(whole_name(name, &builds), whole);
         }
     }
 

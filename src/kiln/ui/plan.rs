@@ -28,9 +28,9 @@ fn build_lines(build: &BuildPlan, now: SystemTime) -> Vec<String> {
     if let Some(error) = &build.error {
         lines.extend(error.lines().map(|line| format!("  unknown  {line}")));
     }
-    for input in &build.base {
-        let shown = input.shown.as_deref().unwrap_or(&input.digest);
-        lines.push(format!("  base     {}: {shown}", input.name));
+    // The first is what it is built upon; a change of any other one is told as the reason of what runs.
+    if let Some(shown) = build.base.first().and_then(|input| input.shown.as_deref()) {
+        lines.push(format!("  base     {shown}"));
     }
     let steps: Vec<(String, String)> = build.steps.iter().map(|step| step_columns(step, now)).collect();
     let width = steps.iter().map(|(what, _)| what.chars().count()).max().unwrap_or(0);
@@ -139,7 +139,7 @@ mod tests {
         let report = PlanReport { builds: vec![build, unknown] };
         insta::assert_snapshot!(text_at(&report, SystemTime::UNIX_EPOCH + Duration::from_secs(7200)), @r#"
         oci.worker (oci, a.pkr.hcl:1)
-          base     image: debian:12
+          base     debian:12
           cached   [1/4] shell: scripts/apt.sh (a.pkr.hcl:1)            2 hours ago, took 1m 1s
           runs     [2/4] shell "install": scripts/apt.sh (a.pkr.hcl:2)  never built
           runs     [3/4] shell: scripts/apt.sh (a.pkr.hcl:3)            a step before it runs

@@ -66,6 +66,7 @@ fn a_store_of_another_version_begins_anew_but_keeps_its_images() {
 fn what_was_not_synced_before_a_restart_is_not_used() {
     let place = Place::new();
     let store = place.open();
+    assert!(!crate::has_unsynced(&place.root()), "there is nothing");
     keep(&store, 1, &meta(None, 5));
     keep_layer(&store, 1, None);
     std::thread::sleep(Duration::from_millis(5));

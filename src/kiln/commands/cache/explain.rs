@@ -76,11 +76,12 @@ fn as_text(entry: &PlanEntry, steps: &[(usize, &StepRecord)], kept: &[Store], no
         entry.template.display(),
         ago(entry.made)
     )];
-    lines.extend(entry.record.base.iter().map(|input| input_line("  ", input)));
+    let base = entry.record.base.iter().filter(|input| is_set(input));
+    lines.extend(base.map(|input| input_line("  ", input)));
     for (number, step) in steps {
         let name = step.name.as_ref().map(|name| format!(" \"{name}\"")).unwrap_or_default();
         lines.push(format!("[{number}] {}{name}: {}", step.kind, step.title));
-        lines.extend(step.inputs.iter().map(|input| input_line("    ", input)));
+        lines.extend(step.inputs.iter().filter(|input| is_set(input)).map(|input| input_line("    ", input)));
         lines.push(match (&step.state, &step.not_kept) {
             (_, Some(why)) => format!("    not kept: {why}"),
             (None, None) if step.has_failed => "    it failed".to_owned(),
@@ -94,6 +95,11 @@ fn as_text(entry: &PlanEntry, steps: &[(usize, &StepRecord)], kept: &[Store], no
         });
     }
     lines.iter().map(|line| format!("{}\n", ui::tame(line))).collect()
+}
+
+/// An argument that was left out counts, too, but says nothing.
+fn is_set(input: &Input) -> bool {
+    input.shown.as_deref() != Some("")
 }
 
 fn input_line(indent: &str, input: &Input) -> String {
