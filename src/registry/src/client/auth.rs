@@ -15,8 +15,8 @@ use super::endpoint::Login;
 use super::exchange::Call;
 use super::realm::TokenRequest;
 use super::repository::Repository;
-use super::retry::Fault;
-use super::token::{Access, Scope};
+use super::retry::{Fault, describe};
+use super::token::{Access, Scope, missing};
 use crate::error::RegistryError;
 use crate::options::Note;
 
@@ -53,7 +53,10 @@ impl Repository {
     async fn usable_login(&self, is_pull: bool) -> Result<Option<Arc<Login>>, Fault> {
         let login = self.endpoint.login(&self.shared, &self.path, is_pull).await?;
         match login {
-            Some(login) if self.endpoint.is_refused(&login) && is_pull => Ok(None),
+            Some(login) if self.endpoint.is_refused(&login) && is_pull => {
+                self.tell_of_going_without(&login, "it was refused before");
+                Ok(None)
+            }
             Some(login) if self.endpoint.is_refused(&login) => {
                 let reason = format!("the login from {} is not accepted", login.origin);
                 Err(self.denied_because(&format!("a login for {}", self.path), reason, Some(login.username())).into())
@@ -74,8 +77,13 @@ impl Repository {
                 let login = self.usable_login(is_pull).await?;
                 let request = TokenRequest { realm, service, scopes: &names };
                 let token = match self.fetch(&request, login.as_deref()).await {
-                    Err(Fault::Final(RegistryError::Denied { reason, .. })) if is_pull && login.is_some() => {
-                        self.go_without(login.as_deref(), &reason);
+                    Err(Fault::Final(error @ RegistryError::Denied { .. })) => {
+                        let Some(login) = login else { return Err(error.into()) };
+                        self.endpoint.refuse(&login);
+                        if !is_pull {
+                            return Err(error.into());
+                        }
+                        self.tell_of_going_without(&login, &describe(&error));
                         self.fetch(&request, None).await?
                     }
                     fetched => fetched?,
@@ -95,17 +103,20 @@ impl Repository {
         })
     }
 
-    fn go_without(&self, login: Option<&Login>, reason: &str) {
-        if let Some(login) = login {
-            self.endpoint.refuse(login);
-            let reason = format!("the login from {} is not accepted: {reason}", login.origin);
-            self.shared.note(Note::Anonymous { registry: self.endpoint.registry.clone(), reason });
+    /// Once.
+    fn tell_of_going_without(&self, login: &Login, reason: &str) {
+        if self.endpoint.has_told.swap(true, Ordering::Relaxed) {
+            return;
         }
+        let reason = format!("the login from {} is not accepted: {reason}", login.origin);
+        self.shared.note(Note::Anonymous { registry: self.endpoint.registry.clone(), reason });
     }
 
     /// Whether what allowed a request may have become too old for it since `started`.
-    pub(crate) fn is_old(&self, grant: &Grant, started: Instant) -> bool {
+    pub(crate) fn is_old(&self, grant: &Grant, scopes: &[Scope], started: Instant) -> bool {
         match &grant.token {
+            // What it never allowed a new one will not allow either.
+            Some(_) if grant.access.as_ref().is_some_and(|access| missing(scopes, access).is_some()) => false,
             Some((_, obtained)) => *obtained < started,
             // A password that was right before: the registry may have stumbled.
             None => grant.is_basic && self.endpoint.is_proven.load(Ordering::Relaxed),
@@ -124,13 +135,15 @@ impl Repository {
         }
     }
 
-    /// Whether a pull goes on without a password that was refused.
-    pub(crate) fn may_go_without(&self, call: &Call, grant: &Grant) -> bool {
-        let Some(login) = grant.login.as_deref().filter(|_| call.scopes.iter().all(Scope::is_pull)) else {
-            return false;
-        };
-        self.go_without(Some(login), "401 Unauthorized");
-        true
+    /// Remembers a password that was refused; whether the request is worth another try without it.
+    pub(crate) fn goes_without(&self, call: &Call, grant: &Grant) -> bool {
+        let Some(login) = &grant.login else { return false };
+        self.endpoint.refuse(login);
+        let is_pull = call.scopes.iter().all(Scope::is_pull);
+        if is_pull {
+            self.tell_of_going_without(login, "401 Unauthorized");
+        }
+        is_pull
     }
 }
 

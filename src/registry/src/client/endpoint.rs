@@ -35,6 +35,8 @@ pub(crate) struct Endpoint {
     refused: Mutex<HashSet<String>>,
     /// Its password was right once.
     pub(crate) is_proven: AtomicBool,
+    /// It was said that it is asked without a login.
+    pub(crate) has_told: AtomicBool,
     pub(crate) tokens: Tokens,
     /// It has answered.
     pub(crate) is_known: AtomicBool,
@@ -84,6 +86,7 @@ impl Endpoint {
             logins: tokio::sync::Mutex::default(),
             refused: Mutex::default(),
             is_proven: AtomicBool::new(false),
+            has_told: AtomicBool::new(false),
             tokens: Tokens::default(),
             is_known: AtomicBool::new(false),
             cannot_mount: AtomicBool::new(false),

@@ -153,10 +153,10 @@ impl Repository {
                 StatusCode::UNAUTHORIZED => {
                     if !has_learned && self.endpoint.learn(answer.response.headers()) {
                         has_learned = true;
-                    } else if !has_renewed && self.is_old(&grant, started) {
+                    } else if !has_renewed && self.is_old(&grant, &call.scopes, started) {
                         self.forget(&grant).await;
                         has_renewed = true;
-                    } else if self.may_go_without(call, &grant) {
+                    } else if self.goes_without(call, &grant) {
                         has_renewed = true;
                     } else {
                         return Err(self.denied(call, grant, answer).await.into());
