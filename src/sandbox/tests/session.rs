@@ -10,7 +10,7 @@ use std::os::fd::OwnedFd;
 use std::os::unix::fs::symlink;
 use std::time::{Duration, Instant};
 
-use kiln_sandbox::{BindMount, Exec, ExitStatus, Network, SandboxError, Session, Tmpfs};
+use kiln_sandbox::{BindMount, Device, Exec, ExitStatus, Network, SandboxError, Session, Tmpfs};
 use support::{Root, can_run, helper, output, shell};
 
 async fn start(root: &Root) -> Session {
@@ -289,12 +289,49 @@ async fn devices_and_files_of_the_run() {
     // Writing there changes nobody's files.
     shell(&session, "echo changed > /etc/resolv.conf; echo changed > /etc/hosts").await;
     assert_eq!(fs::read_to_string("/etc/resolv.conf").unwrap_or_default(), ours);
-    let devices = shell(&session, "ls /dev | tr '\\n' ' '").await;
-    assert_eq!(devices, "core fd full mqueue null ptmx pts random shm stderr stdin stdout tty urandom zero ");
+    let devices = shell(&session, "ls /dev | grep -v core | tr '\\n' ' '").await;
+    assert_eq!(devices, "fd full mqueue null ptmx pts random shm stderr stdin stdout tty urandom zero ");
+    // A guest's devices are its own: the host's keep their mode.
+    let mode = fs::metadata("/dev/null").unwrap().permissions();
+    shell(&session, "chmod 604 /dev/null; test $(stat -c %a /dev/null) = 604; ! chmod 600 /proc/keys").await;
+    assert_eq!(fs::metadata("/dev/null").unwrap().permissions(), mode);
     shell(&session, "echo x > /dev/null; head -c 3 /dev/zero; head -c 3 /dev/urandom > /dev/null; touch /dev/shm/x")
         .await;
     session.stop().await.unwrap();
     assert_eq!(root.changes(), Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn privileged_guests_and_further_devices() {
+    if !can_run() {
+        return;
+    }
+    let root = Root::new();
+    let session = start(&root).await;
+    // A node that a guest makes is one by name only: not even a harmless one can be opened.
+    let (text, status) =
+        line(&session, "mknod /root/null c 1 3 && mknod /dev/null2 c 1 3 && echo made; : > /root/null").await;
+    assert!(text.starts_with("made\n") && status != ExitStatus::Exited(0), "{text}");
+    assert_ne!(line(&session, ": > /dev/null2").await.1, ExitStatus::Exited(0));
+    assert_ne!(line(&session, "mount -t tmpfs none /tmp").await.1, ExitStatus::Exited(0));
+    assert_ne!(line(&session, "echo 1 > /proc/sys/vm/drop_caches").await.1, ExitStatus::Exited(0));
+    session.stop().await.unwrap();
+
+    let mut spec = root.spec();
+    spec.devices = vec![Device { source: "/dev/null".into(), target: "/dev/extra/nothing".to_owned() }];
+    let session = Session::start(spec, &helper()).await.unwrap();
+    shell(&session, "echo x > /dev/extra/nothing; test -c /dev/extra/nothing").await;
+    session.stop().await.unwrap();
+
+    let mut spec = root.spec();
+    spec.privileged = true;
+    let session = Session::start(spec, &helper()).await.unwrap();
+    shell(&session, "mount -t tmpfs none /tmp && umount /tmp && test -w /proc/sys/vm/drop_caches").await;
+    let (held, all) =
+        (shell(&session, "grep CapEff /proc/self/status").await, fs::read_to_string("/proc/self/status").unwrap());
+    assert!(all.contains(held.trim()), "{held}");
+    session.stop().await.unwrap();
+    assert_eq!(root.changes(), ["root", "root/null"]);
 }
 
 #[tokio::test]

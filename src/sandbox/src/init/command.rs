@@ -102,9 +102,11 @@ fn take_on(identity: &Identity, guest: &Guest) -> io::Result<()> {
     if guest.single_id {
         return Ok(());
     }
-    let groups: Vec<Gid> = identity.groups.iter().map(|group| Gid::from_raw(*group)).collect();
-    rustix::thread::set_thread_groups(&groups)?;
     let gid = Gid::from_raw(identity.gid);
+    // The own group is among them, too: else a set-group-id program would leave a group that some file is closed to.
+    let mut groups = vec![gid];
+    groups.extend(identity.groups.iter().filter(|group| **group != identity.gid).map(|group| Gid::from_raw(*group)));
+    rustix::thread::set_thread_groups(&groups)?;
     rustix::thread::set_thread_res_gid(gid, gid, gid)?;
     let uid = Uid::from_raw(identity.uid);
     rustix::thread::set_thread_res_uid(uid, uid, uid)?;

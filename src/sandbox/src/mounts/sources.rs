@@ -18,7 +18,7 @@ const NODEV: MountAttrFlags = MountAttrFlags::MOUNT_ATTR_NODEV;
 const NOEXEC: MountAttrFlags = MountAttrFlags::MOUNT_ATTR_NOEXEC;
 const RDONLY: MountAttrFlags = MountAttrFlags::MOUNT_ATTR_RDONLY;
 
-/// Devices that every guest has. They are the host's own nodes: nodes that a guest makes work nowhere.
+/// Devices that every guest has.
 const DEVICES: &[&str] = &["null", "zero", "full", "random", "urandom", "tty"];
 
 /// Something to mount.
@@ -72,6 +72,7 @@ fn kind_of(mount: &OwnedFd) -> Result<Kind, SandboxError> {
 /// A file system of its own, attached nowhere.
 fn file_system(name: &str, options: &[(&str, &str)], attributes: MountAttrFlags) -> Result<OwnedFd, Errno> {
     let context = rustix::mount::fsopen(name, FsOpenFlags::FSOPEN_CLOEXEC)?;
+    rustix::mount::fsconfig_set_string(&context, "source", name)?;
     for (key, value) in options {
         match *value {
             "" => rustix::mount::fsconfig_set_flag(&context, *key)?,
@@ -83,7 +84,7 @@ fn file_system(name: &str, options: &[(&str, &str)], attributes: MountAttrFlags)
 }
 
 fn tmpfs(options: &[(&str, &str)], attributes: MountAttrFlags) -> Result<OwnedFd, SandboxError> {
-    file_system("tmpfs", options, NODEV | attributes).trying("make a directory in memory")
+    file_system("tmpfs", options, attributes).trying("make a directory in memory")
 }
 
 /// An overlay of layers.
@@ -111,6 +112,7 @@ impl Overlay<'_> {
 
     fn mount_by_steps(&self) -> Result<OwnedFd, Errno> {
         let context = rustix::mount::fsopen("overlay", FsOpenFlags::FSOPEN_CLOEXEC)?;
+        rustix::mount::fsconfig_set_string(&context, "source", "overlay")?;
         for (key, value) in Overlay::OPTIONS {
             match value {
                 "" => rustix::mount::fsconfig_set_flag(&context, key)?,
@@ -185,51 +187,46 @@ fn sys(spec: &SandboxSpec) -> Result<Source, SandboxError> {
 /// All but the root and `/proc`, in the order of mounting.
 pub(super) fn wanted(spec: &SandboxSpec) -> Result<Vec<Wanted>, SandboxError> {
     let mut wanted = Vec::new();
-    let mut strict =
-        |source: Source, target: &str| wanted.push(Wanted { source, target: target.to_owned(), strict: true });
+    let mut strict = |source, target: &str| wanted.push(Wanted { source, target: target.to_owned(), strict: true });
     let directory = |mount: OwnedFd| Source { mount, kind: Kind::Directory };
     strict(sys(spec)?, "/sys");
     strict(directory(device_directory()?), "/dev");
     strict(directory(terminals(spec)?), "/dev/pts");
-    let shared = tmpfs(&[("mode", "1777"), ("size", "64m")], NOSUID | NOEXEC)?;
+    let shared = tmpfs(&[("mode", "1777"), ("size", "64m")], NOSUID | NODEV | NOEXEC)?;
     strict(directory(shared), "/dev/shm");
     // Not in every kernel.
     if let Ok(queues) = file_system("mqueue", &[], NOSUID | NODEV | NOEXEC) {
         strict(directory(queues), "/dev/mqueue");
     }
-    for device in DEVICES {
-        let path = Path::new("/dev").join(device);
-        if path.exists() {
-            strict(Source::host(&path)?, &format!("/dev/{device}"));
-        }
-    }
-    for device in &spec.devices {
-        strict(Source::host(&device.source)?, &device.target);
-    }
-    if spec.privileged {
-        all_devices(Path::new("/dev"), &mut strict)?;
-    }
-    let mut loose =
-        |source: Source, target: &str| wanted.push(Wanted { source, target: target.to_owned(), strict: false });
-    for file in run_time_files(spec)? {
-        let (source, target) = file;
-        loose(source, target);
-    }
-    let mut chosen: Vec<(Source, &str)> = Vec::new();
-    for tmpfs in &spec.tmpfs {
-        chosen.push((directory(chosen_tmpfs(&tmpfs.options)?), &tmpfs.target));
-    }
-    for mount in &spec.mounts {
-        chosen.push((Source::directory(&mount.source, mount.read_only)?, &mount.target));
-    }
-    // What is below another comes after it.
-    chosen.sort_by_key(|(_, target)| target.split('/').filter(|part| !part.is_empty()).count());
-    chosen.into_iter().for_each(|(source, target)| loose(source, target));
-    if let Some(secrets) = &spec.secrets_directory {
-        loose(directory(tmpfs(&[("mode", "0755"), ("size", "16m")], NOSUID | NOEXEC)?), secrets);
-    }
+    let mut chosen = chosen(spec)?;
+    let mut own = Own::new()?;
+    own.devices(spec)?;
+    own.file(&std::fs::read("/etc/resolv.conf").unwrap_or_default(), "/etc/resolv.conf")?;
+    own.file(hosts(spec).as_bytes(), "/etc/hosts")?;
+    own.file(format!("{}\n", spec.hostname).as_bytes(), "/etc/hostname")?;
+    wanted.append(&mut own.take()?);
+    wanted.append(&mut chosen);
     check_targets(&wanted)?;
     Ok(wanted)
+}
+
+/// What the specification names.
+fn chosen(spec: &SandboxSpec) -> Result<Vec<Wanted>, SandboxError> {
+    let mut chosen = Vec::new();
+    let mut loose = |source, target: &str| chosen.push(Wanted { source, target: target.to_owned(), strict: false });
+    let directory = |mount: OwnedFd| Source { mount, kind: Kind::Directory };
+    for tmpfs in &spec.tmpfs {
+        loose(directory(chosen_tmpfs(&tmpfs.options)?), &tmpfs.target);
+    }
+    for mount in &spec.mounts {
+        loose(Source::directory(&mount.source, mount.read_only)?, &mount.target);
+    }
+    if let Some(secrets) = &spec.secrets_directory {
+        loose(directory(tmpfs(&[("mode", "0755"), ("size", "16m")], NOSUID | NODEV | NOEXEC)?), secrets);
+    }
+    // What is below another comes after it.
+    chosen.sort_by_key(|one| one.target.split('/').filter(|part| !part.is_empty()).count());
+    Ok(chosen)
 }
 
 fn check_targets(wanted: &[Wanted]) -> Result<(), SandboxError> {
@@ -242,16 +239,16 @@ fn check_targets(wanted: &[Wanted]) -> Result<(), SandboxError> {
 
 /// `/dev` without its devices.
 fn device_directory() -> Result<OwnedFd, SandboxError> {
-    let directory = tmpfs(&[("mode", "0755"), ("size", "64m")], NOSUID)?;
+    let directory = tmpfs(&[("mode", "0755"), ("size", "64m")], NOSUID | NODEV)?;
     let links = [
         ("/proc/self/fd", "fd"),
         ("/proc/self/fd/0", "stdin"),
         ("/proc/self/fd/1", "stdout"),
         ("/proc/self/fd/2", "stderr"),
-        ("/proc/kcore", "core"),
         ("pts/ptmx", "ptmx"),
     ];
-    for (to, name) in links {
+    let memory = Some(("/proc/kcore", "core")).filter(|(path, _)| Path::new(path).exists());
+    for (to, name) in links.into_iter().chain(memory) {
         rustix::fs::symlinkat(to, &directory, name).trying("fill /dev")?;
     }
     Ok(directory)
@@ -264,27 +261,6 @@ fn terminals(spec: &SandboxSpec) -> Result<OwnedFd, SandboxError> {
         options.push(("gid", "5"));
     }
     file_system("devpts", &options, NOSUID | NOEXEC).trying("mount /dev/pts")
-}
-
-/// Every device of the host that we may take, for privileged guests.
-fn all_devices(directory: &Path, add: &mut impl FnMut(Source, &str)) -> Result<(), SandboxError> {
-    let skipped = ["pts", "shm", "mqueue", "fd", "console", "ptmx"];
-    for entry in std::fs::read_dir(directory).trying("list devices")?.flatten() {
-        let (path, name) = (entry.path(), entry.file_name());
-        let (Ok(kind), Some(name), Some(text)) = (entry.file_type(), name.to_str(), path.to_str()) else { continue };
-        if directory == Path::new("/dev") && (skipped.contains(&name) || DEVICES.contains(&name)) {
-            continue;
-        }
-        use std::os::unix::fs::FileTypeExt;
-        if kind.is_dir() {
-            all_devices(&path, add)?;
-        } else if (kind.is_char_device() || kind.is_block_device())
-            && let Ok(source) = Source::host(&path)
-        {
-            add(source, text);
-        }
-    }
-    Ok(())
 }
 
 /// `size=64m,mode=1777,noexec`; as docker, without set-user-id and devices unless asked for.
@@ -313,38 +289,6 @@ fn chosen_tmpfs(options: &str) -> Result<OwnedFd, SandboxError> {
     file_system("tmpfs", &settings, NODEV | attributes).trying(&format!("make a directory in memory with `{options}`"))
 }
 
-/// Files that tell of host and network, in memory: the guest may write to them, and nobody sees it.
-fn run_time_files(spec: &SandboxSpec) -> Result<Vec<(Source, &'static str)>, SandboxError> {
-    let resolve = std::fs::read("/etc/resolv.conf").unwrap_or_default();
-    let mut files = vec![
-        (resolve, "resolv.conf", "/etc/resolv.conf"),
-        (hosts(spec).into_bytes(), "hosts", "/etc/hosts"),
-        (format!("{}\n", spec.hostname).into_bytes(), "hostname", "/etc/hostname"),
-    ];
-    if super::wants_apt_as_root(spec) {
-        files.push((b"APT::Sandbox::User \"root\";\n".to_vec(), "apt", super::APT_AS_ROOT));
-    }
-    let directory = tmpfs(&[("mode", "0755"), ("size", "1m")], NOSUID | NOEXEC)?;
-    let mut taken = Vec::new();
-    for (content, name, target) in files {
-        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::CLOEXEC;
-        let file = rustix::fs::openat(&directory, name, flags, Mode::from_raw_mode(0o644));
-        std::fs::File::from(file.trying("write the guest's files")?)
-            .write_all(&content)
-            .trying("write the guest's files")?;
-        taken.push((name, target));
-    }
-    let place = place_for(&directory)?;
-    taken
-        .into_iter()
-        .map(|(name, target)| {
-            let clone = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
-            let mount = rustix::mount::open_tree(&place, name, clone).trying("take the guest's files")?;
-            Ok((Source { mount, kind: Kind::File }, target))
-        })
-        .collect()
-}
-
 /// Attaches a mount somewhere in our own name space, since parts of it cannot be taken before. The place is left with the
 /// host's root.
 fn place_for(mount: &OwnedFd) -> Result<OwnedFd, SandboxError> {
@@ -353,6 +297,111 @@ fn place_for(mount: &OwnedFd) -> Result<OwnedFd, SandboxError> {
     rustix::mount::move_mount(mount, "", CWD, "/proc", flags).trying("attach the guest's files")?;
     rustix::fs::openat(CWD, "/proc", OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
         .trying("attach the guest's files")
+}
+
+/// Files and device nodes of the guest's own, in memory: it may change them, and nobody else sees that. Nodes that it makes
+/// itself work nowhere.
+struct Own {
+    directory: OwnedFd,
+    /// The target of each, which is named by its number; whether links are refused.
+    targets: Vec<(String, bool)>,
+    /// Devices that cannot be made: the host's own nodes.
+    lent: Vec<Wanted>,
+}
+
+impl Own {
+    fn new() -> Result<Own, SandboxError> {
+        let directory = tmpfs(&[("mode", "0755"), ("size", "1m")], NOSUID | NOEXEC)?;
+        Ok(Own { directory, targets: Vec::new(), lent: Vec::new() })
+    }
+
+    fn file(&mut self, content: &[u8], target: &str) -> Result<(), SandboxError> {
+        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::CLOEXEC;
+        let name = self.targets.len().to_string();
+        let file = rustix::fs::openat(&self.directory, name, flags, Mode::from_raw_mode(0o644));
+        let mut file = std::fs::File::from(file.trying("write the guest's files")?);
+        file.write_all(content).trying("write the guest's files")?;
+        self.targets.push((target.to_owned(), false));
+        Ok(())
+    }
+
+    fn devices(&mut self, spec: &SandboxSpec) -> Result<(), SandboxError> {
+        for name in DEVICES {
+            let path = Path::new("/dev").join(name);
+            if path.exists() {
+                self.device(&path, &format!("/dev/{name}"))?;
+            }
+        }
+        for device in &spec.devices {
+            self.device(&device.source, &device.target)?;
+        }
+        if spec.privileged {
+            self.all_devices(Path::new("/dev"))?;
+        }
+        Ok(())
+    }
+
+    /// A node like that one of the host. Only root may make one; others are lent the host's, and cannot change its mode.
+    fn device(&mut self, path: &Path, target: &str) -> Result<(), SandboxError> {
+        let what = format!("use the device {}", path.display());
+        let stat = rustix::fs::stat(path).trying(&what)?;
+        let kind = FileType::from_raw_mode(stat.st_mode);
+        if !matches!(kind, FileType::CharacterDevice | FileType::BlockDevice) {
+            return Err(SandboxError::Invalid(format!("{} is no device", path.display())));
+        }
+        let name = self.targets.len().to_string();
+        let mode = Mode::from_raw_mode(stat.st_mode);
+        match rustix::fs::mknodat(&self.directory, &name, kind, mode, stat.st_rdev) {
+            Ok(()) => {
+                // The mask of new files does not hold for these.
+                rustix::fs::chmodat(&self.directory, &name, mode, AtFlags::empty()).trying(&what)?;
+                self.targets.push((target.to_owned(), true));
+            }
+            Err(Errno::PERM) => {
+                let source = Source::host(path)?;
+                restrict(&source.mount, u64::from(RDONLY.bits()), false)?;
+                self.lent.push(Wanted { source, target: target.to_owned(), strict: true });
+            }
+            Err(error) => return Err(SandboxError::system(what, error)),
+        }
+        Ok(())
+    }
+
+    /// Every device of the host, for privileged guests.
+    fn all_devices(&mut self, directory: &Path) -> Result<(), SandboxError> {
+        use std::os::unix::fs::FileTypeExt;
+        let skipped = ["pts", "shm", "mqueue", "fd", "console", "ptmx"];
+        for entry in std::fs::read_dir(directory).trying("list devices")?.flatten() {
+            let (path, name) = (entry.path(), entry.file_name());
+            let (Ok(kind), Some(name), Some(text)) = (entry.file_type(), name.to_str(), path.to_str()) else {
+                continue;
+            };
+            if directory == Path::new("/dev") && (skipped.contains(&name) || DEVICES.contains(&name)) {
+                continue;
+            }
+            if kind.is_dir() {
+                self.all_devices(&path)?;
+            } else if kind.is_char_device() || kind.is_block_device() {
+                self.device(&path, text)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Each for itself, attached nowhere.
+    fn take(self) -> Result<Vec<Wanted>, SandboxError> {
+        let place = place_for(&self.directory)?;
+        let clone = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
+        let take = |(number, (target, strict)): (usize, (String, bool))| {
+            let mount = rustix::mount::open_tree(&place, number.to_string(), clone);
+            let source = Source { mount: mount.trying("take the guest's files")?, kind: Kind::File };
+            Ok(Wanted { source, target, strict })
+        };
+        let mut all: Vec<Wanted> =
+            self.targets.into_iter().enumerate().map(take).collect::<Result<_, SandboxError>>()?;
+        all.extend(self.lent);
+        Ok(all)
+    }
 }
 
 fn hosts(spec: &SandboxSpec) -> String {
@@ -390,10 +439,17 @@ pub(super) fn covers(
         };
         let Ok(stat) = stat else { continue };
         let cover = match FileType::from_raw_mode(stat.st_mode) {
-            FileType::Directory => tmpfs(&[("mode", "0555"), ("size", "4k")], NOSUID | NOEXEC | RDONLY)?,
-            _ => Source::host(Path::new("/dev/null"))?.take()?,
+            FileType::Directory => tmpfs(&[("mode", "0555"), ("size", "4k")], NOSUID | NODEV | NOEXEC | RDONLY)?,
+            _ => nothing()?,
         };
         covers.push(((*path).to_owned(), cover));
     }
     Ok(covers)
+}
+
+/// The host's `/dev/null`, whose mode cannot be changed.
+fn nothing() -> Result<OwnedFd, SandboxError> {
+    let source = Source::host(Path::new("/dev/null"))?;
+    restrict(&source.mount, u64::from(RDONLY.bits()), false)?;
+    source.take()
 }
