@@ -14,6 +14,7 @@ mod support;
 
 mod beyond_packer;
 mod build_docker;
+mod cache;
 mod cli;
 mod console;
 mod data_sources;

@@ -82,7 +82,9 @@ fn counted(report: &PlanReport) -> String {
     } else {
         String::new()
     };
-    format!("{cached} of {} step(s) need not run{saved}", steps().count())
+    let total = steps().count();
+    let plural = if total == 1 { "" } else { "s" };
+    format!("{cached} of {total} step{plural} need not run{saved}")
 }
 
 #[cfg(test)]
@@ -152,7 +154,7 @@ mod tests {
           unknown  from the registry
           cached   seal: the artifact is there
 
-        2 of 4 step(s) need not run, which took 1m 1s when they ran
+        2 of 4 steps need not run, which took 1m 1s when they ran
         "#);
     }
 }
