@@ -5,6 +5,7 @@
 //! different steps.
 
 mod attempt;
+mod memory;
 
 use std::fs;
 use std::io;
@@ -21,6 +22,7 @@ use crate::error::{SandboxError, Trying};
 use crate::helper::Helper;
 use crate::protocol::{Order, Reply};
 use crate::spec::{Chosen, HelperProgram, IdKind, IdMap, Isolation};
+use memory::Memory;
 
 /// A way to keep a guest apart that may work here.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -117,6 +119,21 @@ impl Probe {
     /// # Errors
     /// None works; the text says why.
     pub fn choose(&self, wanted: Option<Isolation>) -> Result<Chosen, SandboxError> {
+        let memory = Memory::of(&self.store, self.caller.uid);
+        if let Some(chosen) = memory.recall(wanted) {
+            return Ok(chosen);
+        }
+        let chosen = self.find_out(wanted)?;
+        memory.keep(wanted, &chosen);
+        Ok(chosen)
+    }
+
+    /// Drops what was remembered of earlier choices: a session could not be started.
+    pub fn forget(&self) {
+        Memory::of(&self.store, self.caller.uid).forget();
+    }
+
+    fn find_out(&self, wanted: Option<Isolation>) -> Result<Chosen, SandboxError> {
         let (mut refusals, candidates) = self.candidates(wanted);
         let findings = self.try_out(&candidates)?;
         for (candidate, finding) in candidates.into_iter().zip(findings) {

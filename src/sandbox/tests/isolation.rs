@@ -126,15 +126,15 @@ impl Place {
     /// What a script prints, with its messages; it must succeed.
     fn run(&self, script: &str) -> String {
         let output = self.shell(&format!("exec 2>&1; {script}")).output().unwrap();
-        assert!(output.status.success(), "{:?}: {script}: {}", self.way, text(&output));
-        text(&output)
+        assert!(output.status.success(), "{:?}: {script}: {}", self.way, text_of(&output));
+        text_of(&output)
     }
 
     fn probe(&self, wanted: Option<&str>) -> Result<Chosen, String> {
         let output = self.way.command(&self.helper()).arg("probe").arg(self.store()).args(wanted).output().unwrap();
         match output.status.success() {
             true => Ok(serde_json::from_slice(&output.stdout).unwrap()),
-            false => Err(text(&output)),
+            false => Err(text_of(&output)),
         }
     }
 
@@ -142,7 +142,7 @@ impl Place {
         let mut command = self.way.command(&self.helper());
         command.arg("work").arg(self.store()).arg(self.way.isolation()).arg(task).stdin(input);
         let output = command.output().unwrap();
-        assert!(output.status.success(), "{:?}: {task}: {}", self.way, text(&output));
+        assert!(output.status.success(), "{:?}: {task}: {}", self.way, text_of(&output));
         output
     }
 
@@ -151,13 +151,15 @@ impl Place {
     }
 }
 
-fn text(output: &Output) -> String {
+fn text_of(output: &Output) -> String {
     String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr)
 }
 
+/// Without what was remembered of a probe.
 fn names(directory: &Path) -> Vec<String> {
     let mut names: Vec<String> =
         fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+    names.retain(|name| !(name.starts_with(".probe-") && name.ends_with(".json")));
     names.sort();
     names
 }
@@ -174,6 +176,29 @@ fn root_has_all_and_takes_name_spaces() {
     assert_eq!((chosen.isolation, chosen.store_suffix.as_str()), (Isolation::Chroot, "0-chroot"));
     assert!(chosen.lacks[0].starts_with("no name spaces"), "{:?}", chosen.lacks);
     assert_eq!(names(&place.store()), [""; 0]);
+}
+
+#[test]
+fn what_was_found_is_remembered_for_its_circumstances() {
+    let Some(place) = Place::new(Way::Ns) else { return };
+    let remembered = place.in_store(".probe-0.json");
+    let first = place.probe(None).unwrap();
+    // That it is looked at shows where it says something else.
+    let text = fs::read_to_string(&remembered).unwrap();
+    fs::write(&remembered, text.replace(r#""lacks":[]"#, r#""lacks":["told"]"#)).unwrap();
+    assert_eq!(place.probe(None).unwrap().lacks, ["told"]);
+    // Something else was wanted.
+    assert_eq!(place.probe(Some("ns")).unwrap(), first);
+    // Another caller, what others may write, what is no such file: none of it counts.
+    let mut weaker = Command::new("setpriv");
+    weaker.args(["--bounding-set", "-wake_alarm"]).arg(place.helper()).arg("probe").arg(place.store());
+    let output = weaker.output().unwrap();
+    assert_eq!(serde_json::from_slice::<Chosen>(&output.stdout).unwrap(), first, "{}", text_of(&output));
+    for hostile in [text.replace(r#""isolation":"ns""#, r#""isolation":"chroot""#), "{".to_owned(), String::new()] {
+        fs::write(&remembered, &hostile).unwrap();
+        fs::set_permissions(&remembered, fs::Permissions::from_mode(0o666)).unwrap();
+        assert_eq!(place.probe(None).unwrap(), first, "{hostile}");
+    }
 }
 
 #[test]
@@ -275,7 +300,7 @@ fn what_a_guest_cannot_do() {
             .map(|(what, attempt)| format!("( {attempt} ) >/dev/null 2>&1 && echo 'it could {what}'\n"))
             .collect();
         let output = place.shell(&format!("{lines} echo done")).env("SECRET_OF_THE_CALLER", "1").output().unwrap();
-        assert_eq!(text(&output), "done\n", "{way:?}");
+        assert_eq!(text_of(&output), "done\n", "{way:?}");
     }
 }
 
@@ -293,7 +318,11 @@ fn a_base_with_links_leads_nowhere() {
         }
         // It may be refused, or be run within its own root.
         let output = place.shell("echo ran").output().unwrap();
-        assert!(text(&output).starts_with("ran") || text(&output).contains("error"), "{way:?}: {}", text(&output));
+        assert!(
+            text_of(&output).starts_with("ran") || text_of(&output).contains("error"),
+            "{way:?}: {}",
+            text_of(&output)
+        );
         assert_eq!(names(&outside), [""; 0], "{way:?}");
     }
 }
@@ -413,7 +442,7 @@ fn files_are_worked_on_as_the_guests_root() {
             .spawn()
             .unwrap();
         std::io::Write::write_all(&mut list.stdin.take().unwrap(), &packed).unwrap();
-        let list = text(&list.wait_with_output().unwrap());
+        let list = text_of(&list.wait_with_output().unwrap());
         // What was set-user-id for somebody else must not become so for root.
         let file = if way == Way::Single { "-rwxr-x--- 0/0" } else { "-rwsr-x--- 7/8" };
         assert!(list.contains(file), "{way:?}: {list}");
@@ -452,7 +481,7 @@ fn a_default_container_gets_a_mere_root_directory() {
     let run = |options: &[&str], arguments: &[&str]| {
         let mut command = Command::new("docker");
         command.args(["run", "--rm", "-v", &volume]).args(options).arg(image).arg("/kiln/helper").args(arguments);
-        text(&command.output().unwrap())
+        text_of(&command.output().unwrap())
     };
     let chosen: Chosen = serde_json::from_str(&run(&[], &["probe", "/kiln/store"])).unwrap();
     assert_eq!(chosen.isolation, Isolation::Chroot);
