@@ -1,8 +1,13 @@
 //! `changes`: Dockerfile instructions for a finished image, as far as a commit takes them.
 
+mod apply;
+mod words;
+
 use kiln_core::suggest;
 
-/// Instructions that a commit takes (Engine API, `POST /commit`), and STOPSIGNAL, which goes another way.
+use crate::config::RunConfig;
+
+/// Instructions that a commit takes (Engine API, `POST /commit`), and STOPSIGNAL, which goes another way there.
 pub const INSTRUCTIONS: [&str; 11] = [
     "CMD",
     "ENTRYPOINT",
@@ -34,6 +39,8 @@ pub struct Changes {
     pub sets_command: bool,
     /// The last `STOPSIGNAL`. A commit refuses the instruction, and takes the value.
     pub stop_signal: Option<String>,
+    /// All of them as they were written: the item's index, the instruction, the value.
+    all: Vec<(usize, String, String)>,
 }
 
 /// What is wrong with one instruction.
@@ -52,7 +59,7 @@ impl Changes {
         let mut errors = Vec::new();
         for (index, item) in items.iter().enumerate() {
             for line in logical_lines(item) {
-                if let Err(error) = changes.add(&line) {
+                if let Err(error) = changes.add(index, &line) {
                     errors.push((index, error));
                 }
             }
@@ -60,7 +67,7 @@ impl Changes {
         (changes, errors)
     }
 
-    fn add(&mut self, line: &str) -> Result<(), ChangeError> {
+    fn add(&mut self, index: usize, line: &str) -> Result<(), ChangeError> {
         let (word, rest) = line.split_once(char::is_whitespace).unwrap_or((line, ""));
         let instruction = word.to_ascii_uppercase();
         let rest = rest.trim();
@@ -70,6 +77,7 @@ impl Changes {
         if rest.is_empty() {
             return Err(ChangeError { message: format!("`{instruction}` needs a value"), help: None });
         }
+        self.all.push((index, instruction.clone(), rest.to_owned()));
         if matches!(instruction.as_str(), "CMD" | "ENTRYPOINT") {
             let words = exec_form(&instruction, rest)?;
             let is_reset = words.is_some_and(|words| words.is_empty());
@@ -91,6 +99,28 @@ impl Changes {
         }
         self.instructions.push(format!("{instruction} {rest}"));
         Ok(())
+    }
+}
+
+impl Changes {
+    /// Changes a config as the instructions say, in their order; variables are those of the image (`ENV PATH=$PATH:/opt/bin`).
+    ///
+    /// # Errors
+    /// The first instruction whose value is malformed, with its item's index. Those before it are applied.
+    pub fn apply(&self, config: &mut RunConfig) -> Result<(), (usize, ChangeError)> {
+        let apply = |(index, instruction, value): &(usize, String, String)| {
+            apply::apply(instruction, value, config).map_err(|error| (*index, error))
+        };
+        self.all.iter().try_for_each(apply)
+    }
+
+    /// What [`Changes::apply`] would say, for all instructions: as far as it can be told without the image.
+    pub fn check(&self) -> Vec<(usize, ChangeError)> {
+        let mut config = RunConfig::default();
+        let mut check = |(index, instruction, value): &(usize, String, String)| {
+            Some((*index, apply::apply(instruction, value, &mut config).err()?))
+        };
+        self.all.iter().filter_map(&mut check).collect()
     }
 }
 
@@ -181,5 +211,73 @@ mod tests {
         assert_eq!(seen[2], (3, "`WORKDIR` needs a value"));
         assert!(seen[3].1.contains("no JSON list"), "{seen:?}");
         assert_eq!(seen.len(), 4);
+    }
+
+    fn applied(base: &RunConfig, items: &[&str]) -> RunConfig {
+        let (changes, errors) = parse(items);
+        assert!(errors.is_empty(), "{errors:?}");
+        let mut config = base.clone();
+        changes.apply(&mut config).unwrap();
+        config
+    }
+
+    #[test]
+    fn instructions_change_the_config_as_in_a_dockerfile() {
+        let text = r#"{
+            "Env": ["PATH=/usr/bin:/bin", "A=old"], "Cmd": ["bash"], "WorkingDir": "/srv", "Labels": {"a": "1"},
+            "ExposedPorts": {"80/tcp": {}}, "Shell": ["/bin/bash", "-c"]
+        }"#;
+        let base: RunConfig = serde_json::from_str(text).unwrap();
+        let config = applied(
+            &base,
+            &[
+                "ENTRYPOINT [\"/run\", \"me\"]",
+                "ENV PATH=$PATH:/opt/bin A=\"new one\" B=${A}",
+                "ENV OLD form of it",
+                "LABEL b='$A' \"c d\"=e",
+                "EXPOSE 53/UDP 8000-8002",
+                "VOLUME [\"/data\"]",
+                "VOLUME /a /b",
+                "USER ${OLD:-x}",
+                "WORKDIR app/./x/..",
+                "STOPSIGNAL SIGQUIT",
+                "HEALTHCHECK --interval=1m30s --retries=3 CMD curl -f localhost",
+                "ONBUILD RUN true",
+            ],
+        );
+        insta::assert_snapshot!(serde_json::to_string_pretty(&config).unwrap());
+    }
+
+    #[test]
+    fn commands_in_all_forms() {
+        let base =
+            RunConfig { cmd: Some(vec!["bash".into()]), entrypoint: Some(vec!["/e".into()]), ..RunConfig::default() };
+        let config = applied(&base, &["CMD echo $HOME", "ENTRYPOINT []"]);
+        assert_eq!(config.cmd.unwrap(), ["/bin/sh", "-c", "echo $HOME"]);
+        assert_eq!(config.entrypoint, None);
+        let config = applied(&base, &["HEALTHCHECK NONE", "ENTRYPOINT [\"/x\"]"]);
+        assert_eq!(config.cmd.unwrap(), ["bash"], "as Packer has it");
+        assert_eq!(config.other["Healthcheck"], serde_json::json!({"Test": ["NONE"]}));
+    }
+
+    #[test]
+    fn malformed_values_are_told_before_there_is_an_image() {
+        let (changes, errors) = parse(&[
+            "ENV A",
+            "EXPOSE http",
+            "LABEL a=b c",
+            "HEALTHCHECK --every=5s CMD x",
+            "HEALTHCHECK --interval=5 CMD x",
+            "HEALTHCHECK curl",
+            "STOPSIGNAL 99",
+            "ONBUILD FROM x",
+            "USER \"x",
+            "ENV GOOD=1",
+            "EXPOSE 90-80",
+        ]);
+        assert!(errors.is_empty(), "{errors:?}");
+        let told: Vec<String> =
+            changes.check().into_iter().map(|(index, error)| format!("{index}: {}", error.message)).collect();
+        insta::assert_snapshot!(told.join("\n"));
     }
 }

@@ -361,3 +361,7 @@ pub(crate) fn to_json(value: &impl serde::Serialize) -> Result<Vec<u8>, ImageErr
     serde_json::to_vec(value)
         .map_err(|error| ImageError::Malformed { what: "a document".to_owned(), problem: error.to_string() })
 }
+
+#[cfg(test)]
+#[path = "image_tests.rs"]
+mod tests;

@@ -163,8 +163,10 @@ fn an_index_is_taken_with_what_is_there_of_it() {
     assert!(error.to_string().ends_with("no image in it is for linux/s390x"), "{error}");
 }
 
+type Files = BTreeMap<String, Vec<u8>>;
+
 /// What `docker save` wrote until 2023, with the second layer linked to the first.
-fn old_form(change: impl FnOnce(&mut BTreeMap<String, Vec<u8>>)) -> Vec<u8> {
+fn old_form(change: impl FnOnce(&mut Files)) -> Vec<u8> {
     let layer = tar_of("file", "x");
     let diff_id = Digest::of(&layer);
     let config = json!({
@@ -208,7 +210,7 @@ fn the_old_form_of_docker_save() {
 
 #[test]
 fn archives_that_lie_are_refused() {
-    let refusal = |change: &dyn Fn(&mut BTreeMap<String, Vec<u8>>)| {
+    let refusal = |change: &dyn Fn(&mut Files)| {
         let (_target, target) = fresh();
         import_archive(old_form(change).as_slice(), &target).unwrap_err().to_string()
     };

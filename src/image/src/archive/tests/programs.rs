@@ -44,7 +44,7 @@ fn docker_loads_what_was_written_and_saves_what_can_be_read() {
         let id = &Image::open(layout, digest).unwrap().config_digest;
         let loaded = Loaded(format!("kiln-test/archive-{part}-{}:1", std::process::id()));
         let path = directory.path().join("archive.tar");
-        export_docker_archive(layout, digest, &[loaded.0.clone()], File::create(&path).unwrap()).unwrap();
+        export_docker_archive(layout, digest, std::slice::from_ref(&loaded.0), File::create(&path).unwrap()).unwrap();
         let Some(said) = run("docker", &["load"], Some(&path)) else { return };
         assert!(said.contains(&loaded.0), "{said}");
         let seen = run("docker", &["inspect", "--format", "{{.Id}}", &loaded.0], None).unwrap();
@@ -53,7 +53,7 @@ fn docker_loads_what_was_written_and_saves_what_can_be_read() {
         run("docker", &["save", "--output", &saved.display().to_string(), &loaded.0], None).unwrap();
         let (_target, target) = fresh();
         let imported = import_archive(File::open(&saved).unwrap(), &target).unwrap();
-        assert_eq!(imported[0].names, [loaded.0.clone()]);
+        assert_eq!(imported[0].names, std::slice::from_ref(&loaded.0));
         assert_eq!(&assert_whole(&target, &imported[0].digest).config_digest, id);
     }
 }
