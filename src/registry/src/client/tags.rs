@@ -93,9 +93,9 @@ impl Repository {
         let call = self.deletion(tag);
         let answer = self.send(&call).await?;
         match answer.status() {
-            404 => return Ok(()),
-            200..=299 if !self.has_tag(tag).await? => return Ok(()),
-            200..=299 | 400 | 405 | 501 => {}
+            // Some say so of the request, not of the tag, or do nothing and say it was done.
+            200..=299 | 404 if !self.has_tag(tag).await? => return Ok(()),
+            200..=299 | 400 | 404 | 405 | 501 => {}
             _ => return Err(self.unexpected(&call, answer).await),
         }
         self.untag_by_stand_in(tag).await

@@ -1,0 +1,231 @@
+//! One suite for all registries: what the client must bring about at each of them. `scripts/services.sh start tests` starts
+//! them; a test whose registry is missing says SKIPPED, or fails where `KILN_TEST_REQUIRE` is set.
+
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
+
+use std::path::Path;
+use std::time::Duration;
+
+use kiln_core::Secret;
+use kiln_image::{Digest, Layout};
+use kiln_registry::{
+    Client, ClientOptions, Credentials, Moves, Platform, PullOptions, PushOptions, Reference, RegistryError,
+    no_progress,
+};
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
+const INDEX: &str = "application/vnd.oci.image.index.v1+json";
+
+/// A registry, and who may write there.
+struct Peer {
+    address: String,
+    username: &'static str,
+    password: &'static str,
+    /// zuul-registry: it neither mounts nor deletes, and pages no tags.
+    is_zuul: bool,
+}
+
+impl Peer {
+    #[expect(clippy::print_stderr, reason = "whoever runs the tests must see what was not tested")]
+    fn find(variable: &str, username: &'static str, password: &'static str) -> Option<Peer> {
+        match std::env::var(variable) {
+            Ok(address) => Some(Peer { address, username, password, is_zuul: variable.contains("ZUUL") }),
+            Err(_) => {
+                assert!(std::env::var_os("KILN_TEST_REQUIRE").is_none(), "this test needs {variable}");
+                eprintln!("SKIPPED: no {variable}");
+                None
+            }
+        }
+    }
+
+    fn client(&self) -> Client {
+        let credentials = Credentials {
+            username: self.username.to_owned(),
+            password: Secret::new(self.password),
+            identity_token: None,
+        };
+        let explicit = vec![(self.address.clone(), credentials)];
+        let budget = Duration::from_secs(20);
+        Client::new(ClientOptions { explicit, budget, ..ClientOptions::default() }).unwrap()
+    }
+
+    /// A repository of this run.
+    fn name(&self, rest: &str) -> Reference {
+        let run = std::process::id();
+        Reference::parse(&format!("{}/group/project/run-{run}-{rest}", self.address)).unwrap()
+    }
+}
+
+struct Place {
+    layout: Layout,
+    directory: TempDir,
+}
+
+fn place() -> Place {
+    let directory = tempfile::tempdir().unwrap();
+    Place { layout: Layout::create(directory.path()).unwrap(), directory }
+}
+
+impl Place {
+    fn put(&self, media_type: &str, bytes: &[u8]) -> Value {
+        json!({"mediaType": media_type, "digest": self.layout.put_document(bytes).unwrap(), "size": bytes.len()})
+    }
+
+    fn image(&self, architecture: &str, layers: &[&[u8]]) -> Value {
+        let layer = |layer: &&[u8]| self.put("application/vnd.oci.image.layer.v1.tar", layer);
+        let layers: Vec<Value> = layers.iter().map(layer).collect();
+        let config = json!({"architecture": architecture, "os": "linux"}).to_string();
+        let config = self.put("application/vnd.oci.image.config.v1+json", config.as_bytes());
+        let image = json!({"schemaVersion": 2, "mediaType": MANIFEST, "config": config, "layers": layers});
+        let mut descriptor = self.put(MANIFEST, image.to_string().as_bytes());
+        descriptor["platform"] = json!({"os": "linux", "architecture": architecture});
+        descriptor
+    }
+
+    fn index(&self, children: &[Value]) -> Digest {
+        let index = json!({"schemaVersion": 2, "mediaType": INDEX, "manifests": children});
+        digest(&self.put(INDEX, index.to_string().as_bytes()))
+    }
+}
+
+fn digest(descriptor: &Value) -> Digest {
+    Digest::parse(descriptor["digest"].as_str().unwrap()).unwrap()
+}
+
+async fn conforms(peer: &Peer, what: &str) {
+    let (client, from) = (peer.client(), place());
+    let large: Vec<u8> = (0..3_000_000u32).map(|number| (number * 7) as u8).collect();
+    let image = digest(&from.image("amd64", &[b"one", &large, what.as_bytes()]));
+    let index = from.index(&[from.image("amd64", &[b"amd64", &large]), from.image("arm64", &[b"arm64"])]);
+
+    // An image: pushed, not moved again, pulled.
+    let name = peer.name(&format!("{what}:1"));
+    push(&client, &from, &image, &[&name]).await;
+    let again = push(&client, &from, &image, &[&name]).await;
+    assert_eq!(again, Moves { moved: 0, mounted: 0, present: 4 });
+    let to = place();
+    let pulled = client.pull(&name, &to.layout, &PullOptions::default(), no_progress()).await.unwrap();
+    assert_eq!((pulled.manifest, pulled.index), (image.clone(), None));
+    assert!(to.layout.has(&Digest::of(&large)));
+    assert_eq!(client.resolve(&name).await.unwrap().digest, image);
+
+    // An index, with a repository beside that may give its layers.
+    let many = peer.name(&format!("{what}-many:1"));
+    let options = PushOptions { mount_from: vec![name.clone()], ..PushOptions::default() };
+    let pushed =
+        client.push(&from.layout, &index, std::slice::from_ref(&many), &options, no_progress()).await.unwrap().blobs;
+    let taken_over = if peer.is_zuul { pushed.present } else { pushed.mounted };
+    assert!(taken_over >= 1, "{pushed:?}");
+    let platform = Platform::parse("linux/arm64");
+    let options = PullOptions { platform, ..PullOptions::default() };
+    let pulled = client.pull(&many, &place().layout, &options, no_progress()).await.unwrap();
+    assert_eq!(pulled.index, Some(index.clone()));
+    let copy = peer.name(&format!("{what}-copy:1"));
+    client.copy(&many, std::slice::from_ref(&copy), &PushOptions::default(), no_progress()).await.unwrap();
+    assert_eq!(client.resolve(&copy).await.unwrap().digest, index);
+
+    tags(peer, &client, &name, &image).await;
+    streams(&client, &name).await;
+    let missing = client.pull(&peer.name("missing"), &place().layout, &PullOptions::default(), no_progress()).await;
+    assert!(missing.unwrap_err().is_not_found());
+}
+
+async fn push(client: &Client, from: &Place, digest: &Digest, to: &[&Reference]) -> Moves {
+    let to: Vec<Reference> = to.iter().map(|name| (*name).clone()).collect();
+    client.push(&from.layout, digest, &to, &PushOptions::default(), no_progress()).await.unwrap().blobs
+}
+
+async fn tags(peer: &Peer, client: &Client, name: &Reference, image: &Digest) {
+    assert_eq!(client.retag(name, &["2".to_owned(), "3".to_owned()]).await.unwrap(), *image);
+    let listed = client.tags(name).await.unwrap();
+    for tag in ["1", "2", "3"] {
+        assert!(listed.iter().any(|listed| listed == tag), "{listed:?}");
+    }
+    let two = name.with_tag("2").unwrap();
+    match client.untag(&two).await {
+        Ok(()) => assert!(client.resolve(&two).await.unwrap_err().is_not_found()),
+        // What cannot be removed still means what it meant.
+        Err(RegistryError::Refused { .. }) if peer.is_zuul => {
+            assert_eq!(client.resolve(&two).await.unwrap().digest, *image);
+        }
+        // This job token may do all but delete, as a deploy token.
+        Err(error) => panic!("{error}"),
+    }
+    for tag in ["1", "3"] {
+        assert_eq!(client.resolve(&name.with_tag(tag).unwrap()).await.unwrap().digest, *image);
+    }
+}
+
+async fn streams(client: &Client, name: &Reference) {
+    let mut upload = client.start_upload(name).await.unwrap();
+    let mut all = Vec::new();
+    for number in 0..20u8 {
+        let piece = vec![number; 70_000];
+        all.extend_from_slice(&piece);
+        upload.write(piece.into()).await.unwrap();
+    }
+    upload.finish(&Digest::of(&all)).await.unwrap();
+    client.start_upload(name).await.unwrap().abort().await;
+}
+
+#[tokio::test]
+async fn tokens_as_gitlab_gives_them() {
+    let Some(peer) = Peer::find("KILN_TEST_REGISTRY", "gitlab-ci-token", "job-token") else { return };
+    conforms(&peer, "tokens").await;
+
+    // A job token reads the other project and does not write there.
+    let from = place();
+    let image = digest(&from.image("amd64", &[b"layer"]));
+    let other = Reference::parse(&format!("{}/group/other/image", peer.address)).unwrap();
+    let pushed = peer.client().push(&from.layout, &image, &[other], &PushOptions::default(), no_progress()).await;
+    let error = pushed.unwrap_err();
+    assert!(error.to_string().contains("its token does not give `push` on group/other/image"), "{error}");
+    let wrong = Peer { password: "wrong-password", ..peer };
+    let pushed =
+        wrong.client().push(&from.layout, &image, &[wrong.name("x")], &PushOptions::default(), no_progress()).await;
+    let error = pushed.unwrap_err();
+    assert!(matches!(error, RegistryError::Denied { .. }), "{error:?}");
+    assert!(!format!("{error:?}{error}").contains("wrong-password"));
+}
+
+#[tokio::test]
+async fn passwords() {
+    let Some(peer) = Peer::find("KILN_TEST_PASSWORD_REGISTRY", "kiln", "htpasswd-password") else { return };
+    conforms(&peer, "passwords").await;
+}
+
+#[tokio::test]
+async fn tokens_of_three_seconds() {
+    let Some(peer) = Peer::find("KILN_TEST_SHORT_TOKEN_REGISTRY", "gitlab-ci-token", "job-token") else { return };
+    conforms(&peer, "short").await;
+    let client = peer.client();
+    let mut upload = client.start_upload(&peer.name("slow")).await.unwrap();
+    upload.write(b"one".to_vec().into()).await.unwrap();
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    upload.write(b"two".to_vec().into()).await.unwrap();
+    upload.finish(&Digest::of(b"onetwo")).await.unwrap();
+}
+
+#[tokio::test]
+async fn zuul_registry() {
+    let Some(peer) = Peer::find("KILN_TEST_ZUUL_REGISTRY", "writer", "write-password") else { return };
+    conforms(&peer, "zuul").await;
+    let anonymous = Client::new(ClientOptions::default()).unwrap();
+    let options = PullOptions::default();
+    anonymous.pull(&peer.name("zuul:1"), &place().layout, &options, no_progress()).await.unwrap();
+}
+
+#[tokio::test]
+async fn zuul_registry_that_wants_readers_to_log_in() {
+    let Some(peer) = Peer::find("KILN_TEST_ZUUL_CLOSED_REGISTRY", "writer", "write-password") else { return };
+    conforms(&peer, "zuul").await;
+    let reader = Peer { username: "reader", password: "read-password", ..peer };
+    let to = place();
+    reader.client().pull(&reader.name("zuul:1"), &to.layout, &PullOptions::default(), no_progress()).await.unwrap();
+    assert!(Path::new(to.directory.path()).join("blobs").is_dir());
+    let anonymous = Client::new(ClientOptions::default()).unwrap();
+    let refused = anonymous.pull(&reader.name("zuul:1"), &place().layout, &PullOptions::default(), no_progress()).await;
+    assert!(matches!(refused, Err(RegistryError::Denied { .. })), "{refused:?}");
+}
