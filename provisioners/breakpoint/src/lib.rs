@@ -74,9 +74,9 @@ impl Provisioner for Breakpoint {
         }
     }
 
-    /// A restored step would not hold the build.
+    /// A restored step would not hold the build. One that is disabled needs no machine.
     fn caching(&self) -> Caching {
-        Caching::Outside
+        if self.disable { Caching::Passing } else { Caching::Outside }
     }
 
     async fn provision(&self, machine: &dyn Machine, context: &BuildContext) -> Result<(), Failure> {
@@ -133,6 +133,7 @@ mod tests {
     #[tokio::test]
     async fn a_disabled_one_does_not_ask() {
         let context = context().build();
+        assert_eq!(breakpoint(json!({ "disable": true })).caching(), Caching::Passing);
         breakpoint(json!({ "disable": true })).provision(&FakeMachine::new(), &context).await.unwrap();
         assert!(context.prompt.questions().is_empty());
         assert_eq!(context.reporter.messages(), ["breakpoint is disabled; going on"]);

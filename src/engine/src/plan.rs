@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use kiln_core::{BuildContext, Caching, EntryId, Events, Failure, FailureClass, Input, Journal, Key, RunOptions, Undo};
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 
 use crate::cache::Reason;
 use crate::cache::chain::{Chain, Look, Passed, Setting};
@@ -91,10 +91,21 @@ pub struct StepPlan {
 /// A state that is there.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct KeptState {
-    /// When it was made.
+    /// When it was made; in JSON in milliseconds since the epoch, as in events.
+    #[serde(serialize_with = "milliseconds")]
     pub created: SystemTime,
-    /// How long making it took.
+    /// How long making it took; in JSON in seconds.
+    #[serde(rename = "seconds", serialize_with = "seconds")]
     pub took: Duration,
+}
+
+fn milliseconds<S: Serializer>(time: &SystemTime, serializer: S) -> Result<S::Ok, S::Error> {
+    let since = time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    serializer.serialize_u64(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
+}
+
+fn seconds<S: Serializer>(duration: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_f64(duration.as_secs_f64())
 }
 
 /// What would become of the machine after the last step.

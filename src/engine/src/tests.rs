@@ -1,11 +1,16 @@
 //! The engine against a fake world whose every part can be told to fail, hang or panic.
 
+mod caching;
+mod caching_limits;
 mod cancelling;
 mod cleaning;
 mod events_reference;
 mod failing;
 mod fakes;
 mod harness;
+mod keeper;
 mod keeping;
+mod planning;
 mod preparing;
 mod running;
+mod visiting;

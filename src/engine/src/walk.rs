@@ -74,7 +74,7 @@ struct At {
     kept: Option<Key>,
     /// Whether the last step that leads anywhere was restored. Where no machine lives, it is in `kept` then.
     is_restored: bool,
-    /// Whether this state is new, so that nothing can be known of what comes after it.
+    /// Whether nothing can be known of what comes after this state: it is new, or that was looked at before.
     is_new: bool,
 }
 
@@ -191,10 +191,8 @@ impl<'a> Walk<'a> {
             None => ahead.end,
         };
         if let Some((last, seen)) = end
-            && let Some(made) = self.sealed(&last).await?
+            && let Some(made) = self.sealed(last, &seen).await?
         {
-            self.tell_cached(&seen).await;
-            self.sealed = Some(last);
             return Ok(Some(made));
         }
         if let Some((last, _)) = ahead.passed.last() {
@@ -291,6 +289,8 @@ impl<'a> Walk<'a> {
                     && let Some(chain) = &mut self.chain
                 {
                     chain.forget_inputs(index + 1);
+                    // What comes after it was not looked at yet.
+                    self.at.is_new = false;
                 }
                 self.record(index, None, false, None).await;
                 Ok(())
@@ -428,7 +428,8 @@ impl<'a> Walk<'a> {
             }
         }
         let key = chain.memory.canonical(&look.state);
-        self.at.is_new = why.is_none() && key == look.state;
+        // What comes after a step that needed the machine was not looked at yet.
+        self.at.is_new = key == look.state && !step.needs_facts();
         self.at.key = Some(key);
         self.at.state = Some(look.state.clone());
         self.record(index, Some(look.state), false, why).await;
@@ -454,20 +455,22 @@ impl<'a> Walk<'a> {
         }
     }
 
-    /// What sealing this state gave before.
-    async fn sealed(&mut self, key: &Key) -> Result<Option<Made>, Halt> {
+    /// What sealing this state gave before, past these steps.
+    async fn sealed(&mut self, key: Key, passed: &Passed) -> Result<Option<Made>, Halt> {
         let run = self.run;
-        let Some(chain) = self.chain.as_ref().filter(|_| self.not_sealed.as_ref() != Some(key)) else {
+        let Some(chain) = self.chain.as_ref().filter(|_| self.not_sealed.as_ref() != Some(&key)) else {
             return Ok(None);
         };
         loop {
             run.tail.clear();
             let scope = run.scope();
             let context = run.stage_context(scope.clone(), Arc::default());
-            let work = chain.snapshots.sealed(key, &context);
+            let work = chain.snapshots.sealed(&key, &context);
             match supervise(&run.shared.stop, &context.cancel, None, work).await {
                 Ok(Some(sealed)) => {
                     let facts = Arc::new(run.facts(sealed.facts));
+                    self.tell_cached(passed).await;
+                    self.sealed = Some(key);
                     run.events.emit(EventKind::Artifact { artifact: sealed.artifact.summary() });
                     return Ok(Some(Made { product: Product { artifact: sealed.artifact, scope }, facts }));
                 }
@@ -475,7 +478,7 @@ impl<'a> Walk<'a> {
                 Err(failure) => run.not_sealed(failure, &scope).await?,
             }
         }
-        self.not_sealed = Some(key.clone());
+        self.not_sealed = Some(key);
         Ok(None)
     }
 
@@ -487,10 +490,8 @@ impl<'a> Walk<'a> {
             let ahead = chain.ahead(0, &start).await;
             hits = ahead.passed.last().map_or(0, |(index, _)| index + 1);
             if let Some((last, seen)) = ahead.end
-                && let Some(made) = self.sealed(&last).await?
+                && let Some(made) = self.sealed(last, &seen).await?
             {
-                self.tell_cached(&seen).await;
-                self.sealed = Some(last);
                 return Ok(made);
             }
         }

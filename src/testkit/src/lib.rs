@@ -24,6 +24,7 @@ mod context;
 mod document;
 mod journal;
 mod machine;
+mod plans;
 mod prompt;
 mod reporter;
 
@@ -33,6 +34,7 @@ pub use context::{ContextBuilder, TestContext, context, prepare_context};
 pub use document::undocumented;
 pub use journal::MemoryJournal;
 pub use machine::FakeMachine;
+pub use plans::MemoryPlans;
 pub use prompt::FixedPrompt;
 pub use reporter::RecordingReporter;
 

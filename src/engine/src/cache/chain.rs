@@ -2,11 +2,10 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, SystemTime};
 
-use kiln_core::{
-    Body, BuildContext, Caching, Events, Failure, Input, Key, PlanMemory, Provisioner, Snapshots, StateInfo,
-};
+use kiln_core::{Body, BuildContext, Caching, Failure, Input, Key, PlanMemory, Provisioner, Snapshots, StateInfo};
 
 use super::arguments::{self, Surroundings};
 use super::files;
@@ -28,6 +27,8 @@ pub(crate) struct Setting<'a> {
 #[derive(Debug, Clone)]
 pub(crate) struct StepInputs {
     pub(crate) inputs: Vec<Input>,
+    /// What they come to.
+    digest: Key,
     pub(crate) uses_secrets: bool,
     pub(crate) files: Vec<PathBuf>,
     /// What the files looked like.
@@ -79,6 +80,8 @@ pub(crate) struct Chain<'a> {
     inputs: Vec<Option<Result<StepInputs, Reason>>>,
     /// Nothing that is kept is trusted any more, as some of it could not be restored.
     distrusts: bool,
+    /// That the cache cannot be read was told.
+    has_warned: AtomicBool,
 }
 
 impl<'a> Chain<'a> {
@@ -116,6 +119,7 @@ impl<'a> Chain<'a> {
             from_step,
             inputs: vec![None; build.steps.len()],
             distrusts: false,
+            has_warned: AtomicBool::new(false),
             setting,
         }))
     }
@@ -189,6 +193,7 @@ impl<'a> Chain<'a> {
             read.inputs.push(Input { name: "secrets".into(), digest, shown: None });
         }
         let (files, mut stamp) = (provisioner.input_files(), None);
+        let first_file = read.inputs.len();
         if !files.is_empty() {
             let paths = files.clone();
             let unreadable = |what: String| Reason::Unreadable { what };
@@ -202,7 +207,8 @@ impl<'a> Chain<'a> {
             read.inputs.push(arguments::build_name(&around));
         }
         let uses_secrets = read.have_secrets || !names.is_empty();
-        Ok(StepInputs { inputs: read.inputs, uses_secrets, files, stamp })
+        let digest = keys::inputs(&read.inputs, |index| (first_file..first_file + files.len()).contains(&index));
+        Ok(StepInputs { inputs: read.inputs, digest, uses_secrets, files, stamp })
     }
 
     /// Whether the files that a step read are still as they were when its key was made.
@@ -222,7 +228,7 @@ impl<'a> Chain<'a> {
                 return Look { computed: None, state, found: None, bar: Some(reason), is_hit: false, is_shared: false };
             }
         };
-        let computed = keys::step(before, &self.step(index).spec.component.kind, &inputs.inputs);
+        let computed = keys::step(before, &self.step(index).spec.component.kind, &inputs.digest);
         let state = self.memory.follow(&computed);
         let found = self.find(&state).await;
         let is_ours = self.setting.run_memory.has_made(&state);
@@ -246,14 +252,12 @@ impl<'a> Chain<'a> {
         match self.snapshots.find(key).await {
             Ok(found) => found,
             Err(failure) => {
-                self.events().warn(format!("cannot look into the cache: {}", failure.chain()));
+                if !self.has_warned.swap(true, Ordering::Relaxed) {
+                    self.context.events.warn(format!("cannot look into the cache: {}", failure.chain()));
+                }
                 None
             }
         }
-    }
-
-    fn events(&self) -> &Events {
-        &self.context.events
     }
 
     /// Why a step must run whatever is kept of it.

@@ -50,9 +50,19 @@ pub(crate) fn base(builder: &str, inputs: &[Input]) -> Key {
     Fields::new("base").field(builder).inputs(inputs).key()
 }
 
-/// The state after a step.
-pub(crate) fn step(before: &Key, kind: &str, inputs: &[Input]) -> Key {
-    Fields::new("step").field(before.as_str()).field(kind).inputs(inputs).key()
+/// What a step depends on. Where its files lie does not matter: `is_file` tells which of the inputs are named by that.
+pub(crate) fn inputs(inputs: &[Input], is_file: impl Fn(usize) -> bool) -> Key {
+    let nameless = |(index, input): (usize, &Input)| match is_file(index) {
+        true => Input { name: "file".to_owned(), ..input.clone() },
+        false => input.clone(),
+    };
+    let inputs: Vec<Input> = inputs.iter().enumerate().map(nameless).collect();
+    Fields::new("inputs").inputs(&inputs).key()
+}
+
+/// The state after a step that depends on [`inputs`].
+pub(crate) fn step(before: &Key, kind: &str, inputs: &Key) -> Key {
+    Fields::new("step").field(before.as_str()).field(kind).field(inputs.as_str()).key()
 }
 
 /// The name of a state that is made anew although its key is known; `maker` names the run, or the run and the build.
@@ -77,9 +87,11 @@ mod tests {
             before.clone(),
             base("oci", &[input("imagea", "")]),
             base("oci", &[input("", "imagea")]),
-            step(&before, "shell", &[input("a", "b"), input("c", "d")]),
-            step(&before, "shell", &[input("a", "bc"), input("", "d")]),
-            step(&before, "shella", &[input("", "b"), input("c", "d")]),
+            inputs(&[input("a", "b"), input("c", "d")], |_| false),
+            inputs(&[input("a", "bc"), input("", "d")], |_| false),
+            inputs(&[input("a", "b"), input("c", "d")], |index| index == 1),
+            step(&before, "shell", &before),
+            step(&before, "file", &before),
             anew(&before, &["run", "build"]),
             anew(&before, &["runbuild"]),
             anew(&before, &["run"]),
@@ -98,8 +110,8 @@ mod tests {
     #[test]
     fn keys_stay_what_they_are() {
         let before = base("oci", &[input("image", "sha256:0c1d")]);
-        let after = step(&before, "shell", &[input("inline", "5f")]);
+        let after = step(&before, "shell", &inputs(&[input("inline", "5f")], |_| false));
         assert_eq!(before.as_str(), "2bae7198da5ee13a3afddd3d21dc04a85e9c0da7d407ef962cec26996b212414");
-        assert_eq!(after.as_str(), "9ff280d92803a8859f6b7d5bd35240c3579195f3bfeefa9045db401ebc2a6f75");
+        assert_eq!(after.as_str(), "229f9a5eed3adfbbee162ab975cfb6ff4d21dc033675d3dda627cfc916608c28");
     }
 }

@@ -19,6 +19,8 @@ use serde::Deserialize;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use super::keeper::Keeper;
+
 /// How a call goes.
 #[derive(Clone)]
 pub(super) enum Act {
@@ -52,6 +54,8 @@ pub(super) struct World {
     pub(super) ended_dropped: AtomicUsize,
     pub(super) cancel: CancellationToken,
     pub(super) hurry: CancellationToken,
+    /// What the `keeper` builder keeps.
+    pub(super) keeper: Keeper,
 }
 
 impl World {
@@ -103,7 +107,7 @@ impl World {
         self.running.lock().unwrap()
     }
 
-    async fn call(&self, call: &str, context: Option<&BuildContext>) -> Result<(), Failure> {
+    pub(super) async fn call(&self, call: &str, context: Option<&BuildContext>) -> Result<(), Failure> {
         self.log.lock().unwrap().push(call.to_owned());
         let act = self.acts.lock().unwrap().get_mut(call).and_then(VecDeque::pop_front).unwrap_or(Act::Succeed);
         self.act(act, context).await
@@ -146,7 +150,7 @@ impl World {
     }
 
     /// Journal first, then the thing.
-    fn create(&self, name: &str, context: &BuildContext) -> EntryId {
+    pub(super) fn create(&self, name: &str, context: &BuildContext) -> EntryId {
         let undo =
             Undo { kind: "fake.thing".into(), data: serde_json::json!({ "name": name }), description: name.to_owned() };
         let entry = context.journal.record(&context.build, undo).unwrap();
@@ -154,7 +158,7 @@ impl World {
         entry
     }
 
-    fn remove(&self, name: &str) -> bool {
+    pub(super) fn remove(&self, name: &str) -> bool {
         self.things.lock().unwrap().remove(name)
     }
 }
@@ -164,6 +168,7 @@ pub(super) fn kinds(world: &Arc<World>) -> Kinds {
     kinds.add_builder(Arc::new(FakeBuilderKind(world.clone())));
     kinds.add_provisioner(Arc::new(FakeStepKind(world.clone())));
     kinds.add_post_processor(Arc::new(FakePostKind(world.clone())));
+    super::keeper::add(&mut kinds, world);
     kinds.add_undoer(Arc::new(FakeUndoer(world.clone())));
     kinds
 }
@@ -319,7 +324,7 @@ impl ArtifactOwner for Owner {
     }
 }
 
-fn artifact(world: &Arc<World>, id: &str) -> Artifact {
+pub(super) fn artifact(world: &Arc<World>, id: &str) -> Artifact {
     Artifact {
         builder_id: "fake".into(),
         id: id.into(),

@@ -13,7 +13,7 @@ use kiln_core::{
 use kiln_testkit::{FixedPrompt, RecordingReporter};
 
 use super::fakes::{World, kinds};
-use crate::{CachePolicy, OnError, PrepareOptions, RunReport, RunSettings, Surroundings, prepare, run};
+use crate::{CachePolicy, OnError, PrepareOptions, PreparedRun, RunReport, RunSettings, Surroundings, prepare, run};
 
 /// Arguments; a text `build.X` is that value of the machine, unknown before it runs.
 #[derive(Clone)]
@@ -152,6 +152,12 @@ impl Harness {
     }
 
     pub(super) async fn run(&self) -> RunReport {
+        let (prepared, surroundings) = self.prepared();
+        run(prepared, self.settings.clone(), surroundings).await
+    }
+
+    /// The plan, checked, and who a run would talk to.
+    pub(super) fn prepared(&self) -> (PreparedRun, Surroundings) {
         let kinds = kinds(&self.world);
         let options = PrepareOptions { will_run: true, sources: sources(), ..PrepareOptions::default() };
         let (prepared, diagnostics) = prepare(&self.plan, &kinds, &options);
@@ -164,7 +170,7 @@ impl Harness {
             cancel: self.world.cancel.clone(),
             hurry: self.world.hurry.clone(),
         };
-        run(prepared.unwrap(), self.settings.clone(), surroundings).await
+        (prepared.unwrap(), surroundings)
     }
 
     pub(super) async fn clean_up(&self, dry_run: bool) -> crate::CleanupReport {
