@@ -7,6 +7,7 @@ mod archive;
 mod formats;
 mod hostile;
 mod overlay;
+mod round_trip;
 
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
