@@ -21,9 +21,10 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
 use crate::digest::Digest;
+use crate::media::LayerCompression;
 
-/// What a block holds before compression.
-const BLOCK: usize = 1 << 20;
+/// What a block holds before compression; less under test, where nothing is optimised.
+const BLOCK: usize = if cfg!(test) { 1 << 16 } else { 1 << 20 };
 /// Threads beyond this would only wait for the one that reads and hashes.
 const MOST_THREADS: usize = 16;
 
@@ -48,6 +49,16 @@ pub enum Compression {
 impl Default for Compression {
     fn default() -> Compression {
         Compression::Gzip { level: 1 }
+    }
+}
+
+impl From<Compression> for LayerCompression {
+    fn from(compression: Compression) -> LayerCompression {
+        match compression {
+            Compression::None => LayerCompression::None,
+            Compression::Gzip { .. } => LayerCompression::Gzip,
+            Compression::Zstd { .. } => LayerCompression::Zstd,
+        }
     }
 }
 
@@ -368,3 +379,6 @@ impl Encoder {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

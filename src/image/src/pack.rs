@@ -17,6 +17,7 @@ use crate::digest::Digest;
 use crate::error::ImageError;
 use crate::tree::{Before, TreeManifest};
 use crate::union::{Lowers, Union};
+use crate::unpack::Skipped;
 
 pub(crate) use emit::{Emitter, failed, redirected};
 pub(crate) use entry::{Attributes, Meta, or_dot, overlay_prefix};
@@ -60,7 +61,7 @@ pub struct Packed {
     pub newest_mtime: i64,
     /// Where needles were found.
     pub found: Vec<FoundSecret>,
-    /// What cannot be in a layer.
+    /// What a layer cannot have; the first thousand.
     pub skipped: Vec<Skipped>,
     /// Digest of all but times; where it was asked for.
     pub content: Option<Digest>,
@@ -73,15 +74,6 @@ pub struct FoundSecret {
     pub path: String,
     /// Index in [`PackSettings::needles`].
     pub needle: usize,
-}
-
-/// Something that a layer cannot have.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Skipped {
-    /// The entry.
-    pub path: String,
-    /// `a socket`.
-    pub why: String,
 }
 
 /// Packs upper directories of overlay mounts as one layer. Nothing may change them meanwhile.
@@ -105,3 +97,6 @@ pub fn pack_difference(
 ) -> Result<Packed, ImageError> {
     Union::open_tree(tree, Box::new(Before::new(before)), settings, out)?.run()
 }
+
+#[cfg(test)]
+mod tests;

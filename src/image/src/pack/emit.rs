@@ -11,9 +11,10 @@ use sha2::{Digest as _, Sha256};
 use super::entry::{Attributes, Meta, overlay_prefix};
 use super::header::{self, Header};
 use super::needles::Needles;
-use super::{FoundSecret, PackSettings, Packed, Skipped};
+use super::{FoundSecret, PackSettings, Packed};
 use crate::digest::Digest;
 use crate::error::ImageError;
+use crate::unpack::Skipped;
 
 /// Content is read in pieces of this size.
 const PIECE: usize = 256 * 1024;
@@ -250,8 +251,11 @@ impl<'a> Emitter<'a> {
         }
     }
 
-    fn skip(&mut self, path: &[u8], why: &str) -> Result<bool, ImageError> {
-        self.packed.skipped.push(Skipped { path: String::from_utf8_lossy(path).into_owned(), why: why.to_owned() });
+    fn skip(&mut self, path: &[u8], reason: &str) -> Result<bool, ImageError> {
+        if self.packed.skipped.len() < 1000 {
+            let path = String::from_utf8_lossy(path).into_owned();
+            self.packed.skipped.push(Skipped { path, reason: reason.to_owned() });
+        }
         Ok(false)
     }
 

@@ -150,3 +150,91 @@ pub(crate) fn pad(size: u64, into: &mut Vec<u8>) {
     let missing = (BLOCK as u64 - size % BLOCK as u64) % BLOCK as u64;
     into.resize(into.len() + missing as usize, 0);
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+    use std::process::{Command, Stdio};
+
+    use super::*;
+
+    fn header<'a>(path: &'a [u8], link: &'a [u8]) -> Header<'a> {
+        let (mode, uid, gid, size, mtime, device) = (0o644, 1, 2, 0, 1_700_000_000, (0, 0));
+        Header { path, kind: b'2', mode, uid, gid, size, mtime, link, device, attributes: &[] }
+    }
+
+    fn encoded(header: &Header<'_>) -> Vec<u8> {
+        let mut blocks = Vec::new();
+        header.encode(&mut blocks);
+        blocks
+    }
+
+    #[test]
+    fn a_short_entry_is_one_block() {
+        let block = encoded(&header(b"usr/bin/x", b"y"));
+        assert_eq!(block.len(), BLOCK);
+        let shown = tar::Header::from_byte_slice(&block);
+        assert_eq!(shown.path_bytes().as_ref(), b"usr/bin/x");
+        assert_eq!((shown.uid().unwrap(), shown.gid().unwrap(), shown.mtime().unwrap()), (1, 2, 1_700_000_000));
+        let sum: u32 = (0..BLOCK).map(|at| if (148..156).contains(&at) { 32 } else { u32::from(block[at]) }).sum();
+        assert_eq!(shown.cksum().unwrap(), sum);
+    }
+
+    #[test]
+    fn a_record_counts_its_own_length() {
+        for (size, length) in [(1, 6), (4, 9), (5, 11), (93, 99), (94, 101), (992, 999), (993, 1001)] {
+            let mut text = Vec::new();
+            record(&mut text, b"a", &vec![b'v'; size]);
+            assert_eq!(text.len(), length);
+            assert!(text.starts_with(format!("{length} a=v").as_bytes()));
+        }
+    }
+
+    #[test]
+    fn paths_are_split_where_they_fit() {
+        let path =
+            |sizes: &[usize]| sizes.iter().map(|size| "n".repeat(*size)).collect::<Vec<_>>().join("/").into_bytes();
+        for (sizes, prefix, name) in
+            [(&[100][..], 0, 100), (&[1, 99], 1, 99), (&[155, 100], 155, 100), (&[50, 20, 60], 50, 81)]
+        {
+            let path = path(sizes);
+            let split = split_path(&path).unwrap();
+            assert_eq!((split.0.len(), split.1.len()), (prefix, name), "{sizes:?}");
+        }
+        for sizes in [&[101][..], &[156, 100], &[10, 101], &[100, 0]] {
+            assert_eq!(split_path(&path(sizes)), None, "{sizes:?}");
+        }
+    }
+
+    #[allow(clippy::print_stderr, reason = "a test says why it is skipped")]
+    /// GNU tar reads what the `tar` crate need not agree with.
+    #[test]
+    fn gnu_tar_reads_what_ustar_cannot_say() {
+        let long = [b"d".repeat(120), b"/".to_vec(), b"\xc3\xbc".repeat(60)].concat();
+        let mut archive = encoded(&Header { uid: 3_000_000, mtime: -5, ..header(&long, &long) });
+        archive.extend(encoded(&Header { kind: b'3', device: (1, 3), ..header(b"null", b"") }));
+        let nine_gib = 9 << 30;
+        archive.extend(encoded(&Header { kind: b'0', size: nine_gib, ..header(b"large", b"") }));
+        let Ok(mut tar) = Command::new("tar")
+            .args(["--list", "--verbose", "--numeric-owner", "--utc", "--quoting-style=escape"])
+            .env_clear()
+            .env("PATH", std::env::var_os("PATH").unwrap_or_default())
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+        else {
+            assert!(std::env::var("KILN_TEST_REQUIRE").as_deref() != Ok("1"), "there is no program `tar`");
+            eprintln!("SKIPPED: there is no program `tar`");
+            return;
+        };
+        tar.stdin.take().unwrap().write_all(&archive).unwrap();
+        let listed = String::from_utf8(tar.wait_with_output().unwrap().stdout).unwrap();
+        let shown = format!("{}/{}", "d".repeat(120), "\\303\\274".repeat(60));
+        let lines: Vec<String> =
+            listed.lines().map(|line| line.split_whitespace().collect::<Vec<_>>().join(" ")).collect();
+        assert_eq!(lines[0], format!("lrw-r--r-- 3000000/2 0 1969-12-31 23:59 {shown} -> {shown}"));
+        assert_eq!(lines[1], "crw-r--r-- 1/2 1,3 2023-11-14 22:13 null");
+        assert_eq!(lines[2], format!("-rw-r--r-- 1/2 {nine_gib} 2023-11-14 22:13 large"));
+    }
+}

@@ -1,0 +1,42 @@
+//! Without overlays: a tree is held against what it was.
+
+use kiln_image::{PackSettings, TreeManifest, pack_difference};
+
+use crate::apply::apply;
+use crate::changes::{Random, change};
+use crate::overlay::{copy, seeds};
+use crate::snapshot::{differences, snapshot};
+
+#[test]
+fn what_changed_in_a_tree_is_packed() {
+    if !rustix::process::geteuid().is_root() {
+        assert!(std::env::var("KILN_TEST_REQUIRE").as_deref() != Ok("1"), "root is required");
+        eprintln!("SKIPPED: only root can change owners");
+        return;
+    }
+    for seed in seeds() {
+        let case = tempfile::tempdir().unwrap();
+        let (tree, before) = (case.path().join("tree"), case.path().join("before"));
+        std::fs::create_dir(&tree).unwrap();
+        let mut random = Random(seed);
+        let mut log = change(&mut random, &tree, 60);
+        copy(&tree, &before);
+        let manifest = TreeManifest::record(&tree).unwrap();
+        log.push("recorded".to_owned());
+        log.extend(change(&mut random, &tree, 30));
+        let mut tar = Vec::new();
+        pack_difference(&manifest, &tree, &PackSettings::default(), &mut tar).unwrap();
+        apply(&tar, &before);
+        let differences = differences(&snapshot(&tree), &snapshot(&before));
+        assert!(differences.is_empty(), "seed {seed}\n{}\n{differences}", log.join("\n"));
+    }
+}
+
+#[test]
+fn a_tree_that_did_not_change_gives_an_empty_layer() {
+    let tree = tempfile::tempdir().unwrap();
+    change(&mut Random(1), tree.path(), 60);
+    let manifest = TreeManifest::record(tree.path()).unwrap();
+    let packed = pack_difference(&manifest, tree.path(), &PackSettings::default(), &mut std::io::sink()).unwrap();
+    assert_eq!(packed.entries, 0);
+}
