@@ -27,7 +27,7 @@ pub enum ItemKind {
     Base,
     /// An unpacked layer of a base.
     Layer,
-    /// A named image.
+    /// An image of the index.
     Image,
     /// Something that nothing can be made of.
     Broken,
@@ -74,6 +74,8 @@ pub(crate) struct Entry {
     pub(crate) needs: Vec<String>,
     /// Blobs it cannot be without.
     pub(crate) blobs: BTreeSet<String>,
+    /// Whether it is an image of the index that bears a name.
+    pub(crate) has_name: bool,
 }
 
 /// Everything in a store.
@@ -181,7 +183,7 @@ impl Store {
             used: self.used(&format!("{path}/meta.json")),
             in_use: false,
         };
-        Entry { item, path, needs, blobs: BTreeSet::new() }
+        Entry { item, path, needs, blobs: BTreeSet::new(), has_name: false }
     }
 
     fn list_layers(&self, inventory: &mut Inventory) {
@@ -203,6 +205,7 @@ impl Store {
                     path,
                     needs: layer.parent.iter().map(|chain| format!("layers/{}", chain.hex())).collect(),
                     blobs: BTreeSet::new(),
+                    has_name: false,
                 },
             };
             inventory.add(entry);
@@ -252,10 +255,16 @@ impl Store {
 
     fn list_images(&self, inventory: &mut Inventory) {
         for (digest, name) in named_images(self.layout()) {
-            let title = format!("image {}", short(digest.hex()));
+            let has_name = name.is_some();
             let name = name.unwrap_or_else(|| digest.to_string());
-            let entry = self.image_entry(ItemKind::Image, format!("images/{name}"), name, title, &digest, inventory);
-            inventory.add(entry);
+            let path = format!("images/{name}");
+            if has_name && !self.layout().has(&digest) {
+                inventory.add(self.broken(path, name));
+                continue;
+            }
+            let title = format!("image {}", short(digest.hex()));
+            let entry = self.image_entry(ItemKind::Image, path, name, title, &digest, inventory);
+            inventory.add(Entry { has_name, ..entry });
         }
     }
 
@@ -281,6 +290,7 @@ impl Store {
             path,
             needs: Vec::new(),
             blobs,
+            has_name: false,
         }
     }
 
@@ -288,7 +298,7 @@ impl Store {
         let used = self.used(&path);
         let title = "cannot be used: damaged, not synced before a restart, or of another version".to_owned();
         let item = Item { kind: ItemKind::Broken, name, build: None, title, size: 0, used, in_use: false };
-        Entry { item, path, needs: Vec::new(), blobs: BTreeSet::new() }
+        Entry { item, path, needs: Vec::new(), blobs: BTreeSet::new(), has_name: false }
     }
 
     fn used(&self, path: &str) -> u64 {

@@ -9,7 +9,7 @@ use serde::Serialize;
 
 use crate::error::CacheError;
 use crate::files;
-use crate::inventory::{Inventory, Item, ItemKind};
+use crate::inventory::{Entry, Inventory, Item, ItemKind};
 use crate::store::Store;
 
 /// What is to go. What a living process uses stays in any case, and so does what that needs.
@@ -23,6 +23,8 @@ pub struct PrunePolicy {
     pub builds: Vec<String>,
     /// Everything but named images.
     pub all: bool,
+    /// Named images count like all else; without this they stay, and so does what they are made of.
+    pub images: bool,
     /// Tell, and remove nothing.
     pub dry_run: bool,
 }
@@ -84,7 +86,11 @@ impl Store {
             trash.extend(inventory.drafts.iter().cloned());
         }
         for entry in decision.entries.iter().filter_map(|name| inventory.entries.get(name)) {
-            trash.push(self.discard(&self.root.join(&entry.path))?);
+            match entry.path.strip_prefix("images/") {
+                // A name is a line of the index; its blobs are collected like others.
+                Some(name) => _ = self.layout().remove_name(name)?,
+                None => trash.push(self.discard(&self.root.join(&entry.path))?),
+            }
         }
         for blob in &decision.blobs {
             trash.push(self.discard(&self.root.join("blobs/sha256").join(blob))?);
@@ -104,7 +110,7 @@ fn decide(inventory: &Inventory, policy: &PrunePolicy, now: u64) -> Decision {
     }
     let mut sizes = Sizes::new(inventory, &kept);
     if let Some(limit) = policy.max_size {
-        decision.choose_oldest(&view, kept, &mut sizes, limit);
+        decision.choose_oldest(&view, kept, &mut sizes, limit, policy);
     }
     decision.left = sizes.total();
     if inventory.leased.others {
@@ -146,13 +152,13 @@ impl Decision {
         let mut needed: BTreeSet<&str> = BTreeSet::new();
         for name in view.sorted(|name| Reverse(view.depth[name])) {
             let entry = &view.inventory.entries[name];
-            let is_named = entry.item.kind == ItemKind::Image;
+            let is_fixed = entry.is_fixed(policy);
             let is_of_build = entry.item.build.as_ref().is_some_and(|build| policy.builds.contains(build));
             let is_old = limit.is_some_and(|limit| now.saturating_sub(view.used[name]) > limit);
-            let is_wanted = !is_named && entry.item.kind != ItemKind::Broken && !policy.all && !is_of_build && !is_old;
+            let is_wanted = !is_fixed && entry.item.kind != ItemKind::Broken && !policy.all && !is_of_build && !is_old;
             let is_used = view.in_use.contains(name);
             self.in_use += usize::from(is_used && !is_wanted);
-            if is_named || is_used || is_wanted || needed.contains(name) {
+            if is_fixed || is_used || is_wanted || needed.contains(name) {
                 needed.extend(entry.needs.iter().map(String::as_str));
             } else {
                 self.entries.push(name.to_owned());
@@ -161,7 +167,14 @@ impl Decision {
     }
 
     /// The least recently used, until the rest is small enough.
-    fn choose_oldest(&mut self, view: &View<'_>, mut kept: BTreeSet<&str>, sizes: &mut Sizes, limit: u64) {
+    fn choose_oldest(
+        &mut self,
+        view: &View<'_>,
+        mut kept: BTreeSet<&str>,
+        sizes: &mut Sizes,
+        limit: u64,
+        policy: &PrunePolicy,
+    ) {
         let mut needed = needs_of(view.inventory, &kept);
         // What lies on something goes before it: it was used no later, and where the times are equal it lies deeper.
         for name in view.sorted(|name| (view.used[name], Reverse(view.depth[name]))) {
@@ -170,8 +183,7 @@ impl Decision {
             }
             let entry = &view.inventory.entries[name];
             let is_needed = needed.get(name).is_some_and(|count| *count > 0);
-            let is_named = entry.item.kind == ItemKind::Image;
-            if is_named || is_needed || view.in_use.contains(name) || !kept.remove(name) {
+            if entry.is_fixed(policy) || is_needed || view.in_use.contains(name) || !kept.remove(name) {
                 continue;
             }
             for need in &entry.needs {
@@ -180,6 +192,13 @@ impl Decision {
             sizes.drop_entry(view.inventory, name);
             self.entries.push(name.to_owned());
         }
+    }
+}
+
+impl Entry {
+    /// Whether it is none of the collector's business.
+    fn is_fixed(&self, policy: &PrunePolicy) -> bool {
+        self.item.kind == ItemKind::Image && !(policy.images && self.has_name)
     }
 }
 

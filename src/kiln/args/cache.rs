@@ -48,6 +48,9 @@ pub(crate) struct PruneArgs {
     /// Everything but images that have a name
     #[arg(long, value_parser = go_bool, num_args = 0..=1, require_equals = true, default_value_t = false, default_missing_value = "true", value_name = "BOOL", hide_default_value = true)]
     pub(crate) all: bool,
+    /// Take named images for what can go like all else; they lose their names
+    #[arg(long, value_parser = go_bool, num_args = 0..=1, require_equals = true, default_value_t = false, default_missing_value = "true", value_name = "BOOL", hide_default_value = true)]
+    pub(crate) images: bool,
     /// Show what would be removed, and remove nothing
     #[arg(long, value_parser = go_bool, num_args = 0..=1, require_equals = true, default_value_t = false, default_missing_value = "true", value_name = "BOOL", hide_default_value = true)]
     pub(crate) dry_run: bool,

@@ -135,6 +135,46 @@ fn blobs_live_as_long_as_something_names_them() {
     other.prune(&PrunePolicy { all: true, ..PrunePolicy::default() }).unwrap();
     assert!(![&manifest, &config, &layer].into_iter().any(has));
     assert!(has(&named), "it has a name");
+    other.prune(&PrunePolicy { images: true, ..PrunePolicy::default() }).unwrap();
+    assert!(has(&named), "nobody asked for its removal");
+    other.prune(&PrunePolicy { images: true, all: true, ..PrunePolicy::default() }).unwrap();
+    assert!(!has(&named));
+    assert_eq!(other.layout().names().unwrap().len(), 0);
+}
+
+#[test]
+fn the_oldest_named_images_go_where_that_is_asked_for() {
+    let place = Place::new();
+    let store = place.open();
+    for (number, days) in [(1, 3), (2, 1), (3, 2)] {
+        let [manifest, ..] = image(&store, &[number; 1000]);
+        store.layout().set_name(&format!("worker:{number}"), &manifest).unwrap();
+        place.age(&format!("blobs/sha256/{}", manifest.hex()), days * DAY);
+    }
+    drop(store);
+    let policy = PrunePolicy { older_than: Some(DAY + DAY / 2), images: true, ..PrunePolicy::default() };
+    prune(&place, PrunePolicy { images: false, ..policy.clone() });
+    let names = || -> Vec<_> {
+        let names = place.open().layout().names().unwrap().into_iter();
+        names.filter_map(|named| named.name).collect()
+    };
+    assert_eq!(names(), ["worker:1", "worker:2", "worker:3"]);
+    prune(&place, PrunePolicy { max_size: Some(5000), images: true, ..PrunePolicy::default() });
+    assert_eq!(names(), ["worker:2", "worker:3"]);
+    prune(&place, policy);
+    assert_eq!(names(), ["worker:2"]);
+}
+
+#[test]
+fn a_name_whose_image_is_gone_goes() {
+    let place = Place::new();
+    let store = place.open();
+    let [manifest, ..] = image(&store, b"named");
+    store.layout().set_name("worker:1", &manifest).unwrap();
+    std::fs::remove_file(store.layout().blob_path(&manifest)).unwrap();
+    drop(store);
+    prune(&place, PrunePolicy::default());
+    assert_eq!(place.open().layout().names().unwrap().len(), 0);
 }
 
 #[test]

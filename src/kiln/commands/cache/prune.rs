@@ -35,13 +35,14 @@ fn policy(arguments: &PruneArgs, place: &StorePlace, settings: &Settings) -> Res
         max_size: arguments.max_size,
         builds: arguments.builds.clone(),
         all: arguments.all,
+        images: arguments.images,
         dry_run: arguments.dry_run,
     };
     let is_anything = asked.older_than.is_some() || asked.max_size.is_some() || asked.all || !asked.builds.is_empty();
     if is_anything {
         return Ok(asked);
     }
-    Ok(PrunePolicy { dry_run: asked.dry_run, ..stores::usual_policy(place, settings)? })
+    Ok(PrunePolicy { dry_run: asked.dry_run, images: asked.images, ..stores::usual_policy(place, settings)? })
 }
 
 fn told(place: &StorePlace, pruned: &Pruned, dry_run: bool) -> String {
