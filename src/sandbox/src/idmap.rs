@@ -205,13 +205,17 @@ fn ranges_from_nss(user: &str, groups: bool) -> Vec<(u32, u32)> {
     if groups {
         command.arg("-g");
     }
-    // Each line: `0: user 100000 65536`.
+    parse_listed(&output_of(command.arg(user)).unwrap_or_default())
+}
+
+/// What `getsubids` prints; each line: `0: user 100000 65536`.
+fn parse_listed(text: &str) -> Vec<(u32, u32)> {
     let range = |line: &str| {
         let mut numbers = line.split_ascii_whitespace().rev();
         let count = numbers.next()?.parse().ok()?;
         Some((numbers.next()?.parse().ok()?, count))
     };
-    output_of(command.arg(user)).unwrap_or_default().lines().filter_map(range).collect()
+    text.lines().filter_map(range).collect()
 }
 
 fn parse_ranges(text: &str, uid: u32, name: Option<&str>) -> Vec<(u32, u32)> {
@@ -239,6 +243,25 @@ mod tests {
         let text = "# a comment\nroot:1:2\njo:100000:65536\n1000:300000:10\njob:5:5\njo:x:1\njo:7:0\n";
         assert_eq!(parse_ranges(text, 1000, Some("jo")), [(100_000, 65_536), (300_000, 10)]);
         assert_eq!(parse_ranges(text, 1001, None), []);
+    }
+
+    #[test]
+    fn ranges_of_a_directory_service() {
+        let text = "0: jo 100000 65536\n1: jo 300000 10\nError fetching ranges\n";
+        assert_eq!(parse_listed(text), [(100_000, 65_536), (300_000, 10)]);
+        let folder = tempfile::tempdir().unwrap();
+        let nsswitch = folder.path().join("nsswitch.conf");
+        let places = Places {
+            subuid: Path::new("/none"),
+            subgid: Path::new("/none"),
+            nsswitch: &nsswitch,
+            passwd: Path::new("/none"),
+            programs: &[],
+        };
+        for (text, elsewhere) in [("subid: sss\n", true), ("passwd: sss\nsubid: files\n", false), ("", false)] {
+            fs::write(&nsswitch, text).unwrap();
+            assert_eq!(asks_elsewhere(&places), elsewhere, "{text}");
+        }
     }
 
     #[test]
