@@ -357,8 +357,11 @@ async fn read_list(session: Arc<Session>, list: &'static str) -> Result<String, 
     Ok(String::from_utf8_lossy(&bytes).into_owned())
 }
 
+/// Bytes, and the pipe that they go into.
+type Feed = (OwnedFd, Bytes);
+
 /// What a command reads, and what has to be written for that.
-fn input(stdin: &Stdin) -> Result<(Option<OwnedFd>, Option<(OwnedFd, Bytes)>), CommunicatorError> {
+fn input(stdin: &Stdin) -> Result<(Option<OwnedFd>, Option<Feed>), CommunicatorError> {
     match stdin {
         Stdin::Closed => Ok((None, None)),
         Stdin::File(path) => {
@@ -386,7 +389,7 @@ fn copy_file(mut file: std::fs::File, to: OwnedFd) {
 struct Feeding(tokio::task::JoinHandle<()>);
 
 impl Feeding {
-    fn start((to, bytes): (OwnedFd, Bytes)) -> Result<Feeding, CommunicatorError> {
+    fn start((to, bytes): Feed) -> Result<Feeding, CommunicatorError> {
         let mut sender = pipe::Sender::from_owned_fd(to).map_err(plumbing)?;
         Ok(Feeding(tokio::spawn(async move {
             // A command need not read what it is given.

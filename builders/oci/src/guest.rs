@@ -113,9 +113,9 @@ impl Guest {
         } else {
             Root::Overlay(lowers(states, base, &directory)?)
         };
-        let state = State { session: None, root, turn: 0 };
+        let state = State { session: None, root: root.clone(), turn: 0 };
         let guest = Guest { place, template, directory, state: Mutex::new(state) };
-        guest.make_turn(0)?;
+        guest.make_turn(0, &root)?;
         Ok(guest)
     }
 
@@ -124,15 +124,20 @@ impl Guest {
         self.directory.join(format!("state-{turn}"))
     }
 
-    fn make_turn(&self, turn: usize) -> Result<(), Failure> {
+    fn make_turn(&self, turn: usize, root: &Root) -> Result<(), Failure> {
         use std::os::unix::fs::PermissionsExt;
         let upper = self.turn_directory(turn).join(UPPER);
         let work = self.directory.join(format!("work-{turn}"));
         for directory in [&upper, &work] {
             std::fs::create_dir_all(directory).map_err(error::local("create", directory))?;
         }
-        // The mode of the guest's `/`.
-        std::fs::set_permissions(&upper, std::fs::Permissions::from_mode(0o755)).map_err(error::local("create", upper))
+        // An overlay's `/` is as its topmost layer has it.
+        let below = match root {
+            Root::Overlay(lowers) => lowers.first().and_then(|lower| std::fs::metadata(lower).ok()),
+            Root::Tree(_) => None,
+        };
+        let mode = below.map_or(0o755, |metadata| metadata.permissions().mode() & 0o7777);
+        std::fs::set_permissions(&upper, std::fs::Permissions::from_mode(mode)).map_err(error::local("create", upper))
     }
 
     /// The running sandbox; started if there is none.
@@ -201,9 +206,6 @@ impl Guest {
     {
         let mut state = self.state.lock().await;
         let lowers = keep(self.turn_directory(state.turn)).await?;
-        let turn = state.turn + 1;
-        self.make_turn(turn)?;
-        state.turn = turn;
         match &mut state.root {
             Root::Overlay(old) => *old = lowers,
             Root::Tree(tree) => {
@@ -211,6 +213,9 @@ impl Guest {
                 tree.state = error::blocking(move || record(&root)).await?;
             }
         }
+        let turn = state.turn + 1;
+        self.make_turn(turn, &state.root)?;
+        state.turn = turn;
         Ok(())
     }
 

@@ -237,10 +237,11 @@ impl Check<'_> {
 
     fn changes(&mut self) -> Changes {
         let (changes, errors) = Changes::parse(&self.config.changes);
-        for (index, error) in errors {
+        // The docker source has told these itself; of values an engine tells its own mistakes, at the end of a build.
+        let told = if self.is_docker { Vec::new() } else { errors };
+        for (index, error) in told.into_iter().chain(changes.check()) {
             let path = format!("changes[{index}]");
-            // The docker source has told its own.
-            if !self.decoded.is_unknown(&path) && !self.is_docker {
+            if !self.decoded.is_unknown(&path) {
                 self.error(&path, error.message, error.help);
             }
         }

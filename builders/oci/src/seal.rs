@@ -82,7 +82,7 @@ impl Sealing<'_> {
             }
             if let Some(made) = self.layer(part, needles.clone()).await? {
                 for skipped in &made.packed.skipped {
-                    self.context.events.warn(format!("{} is {} and is not in the image", skipped.path, skipped.why));
+                    self.context.events.warn(format!("{} is {} and is not in the image", skipped.path, skipped.reason));
                 }
                 found.extend(made.packed.found.iter().cloned());
                 layers.push(made);
@@ -171,7 +171,7 @@ impl Sealing<'_> {
     async fn assemble(&self, base: &Base, layers: Vec<Made>, is_clean: bool) -> Result<SealedImage, Failure> {
         let newest = layers.iter().map(|made| made.packed.newest_mtime).max();
         let base = base.image.as_ref();
-        let config = self.config(base.map(|image| image.config.clone()).unwrap_or_default());
+        let config = self.config(base.map(|image| image.config.clone()).unwrap_or_default())?;
         let message = self.recipe.config.message.clone().filter(|message| !message.is_empty());
         let author = self.recipe.config.author.clone().filter(|author| !author.is_empty());
         let last = layers.len().saturating_sub(1);
@@ -204,7 +204,7 @@ impl Sealing<'_> {
     }
 
     /// The base's config, changed only where the arguments say so.
-    fn config(&self, mut config: ImageConfig) -> ImageConfig {
+    fn config(&self, mut config: ImageConfig) -> Result<ImageConfig, Failure> {
         let recipe = self.recipe;
         if config.os.is_empty() {
             config.os.clone_from(&recipe.platform.os);
@@ -227,7 +227,11 @@ impl Sealing<'_> {
         if !labels.is_empty() {
             config.config.labels.get_or_insert_default().extend(labels);
         }
-        config
+        recipe.changes.apply(&mut config.config).map_err(|(index, error)| {
+            let failure = Failure::build(OciError::Base(format!("`changes[{index}]`: {}", error.message)));
+            error.help.into_iter().fold(failure, Failure::hint)
+        })?;
+        Ok(config)
     }
 }
 

@@ -91,14 +91,21 @@ impl Bases<'_> {
         self.store().hold().map_err(error::cache)?;
         let (layout, worker) = (self.store().layout().clone(), self.place.worker.clone());
         let rootfs = Rootfs { platform: self.recipe.platform.clone(), ..Rootfs::default() };
-        let manifest = error::blocking(move || {
-            let options = PackOptions { uppers: vec![path], lowers: Vec::new(), settings: PackSettings::default() };
+        let made = error::blocking(move || {
+            let settings = PackSettings { content: true, ..PackSettings::default() };
+            let options = PackOptions { uppers: vec![path], lowers: Vec::new(), settings };
             let blob = layout.blob_writer().map_err(error::image)?;
             let mut writer = LayerWriter::new(blob, Compression::default());
             let packed = worker.pack(&options, &mut writer).map_err(error::sandbox)?;
-            rootfs::finish(writer, &layout, &rootfs, Some(packed.newest_mtime))
+            let manifest = rootfs::finish(writer, &layout, &rootfs, Some(packed.newest_mtime))?;
+            Ok((manifest, packed.content))
         });
-        let manifest = manifest.await?;
+        let (made, content) = made.await?;
+        // What differs from an earlier base in its times alone is that base.
+        let content = content.map(|content| content.to_string()).unwrap_or_default();
+        let by_content = base_key("directory content", &self.recipe.platform).with(content).key();
+        let manifest = self.known(&by_content)?.map_or(made, |entry| entry.manifest);
+        self.note(&by_content, &manifest, None)?;
         self.note(&key, &manifest, None)?;
         Ok(manifest)
     }

@@ -1,5 +1,6 @@
 //! Layers of a base, unpacked in the store: each once, whatever images share it.
 
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -39,7 +40,8 @@ async fn unpack_whole(bases: &Bases<'_>, image: &Image) -> Result<Vec<PathBuf>, 
     if let Some(tree) = find(place, &chain)? {
         return Ok(vec![tree]);
     }
-    bases.context.events.message(format!("unpacking {} layers", image.layers.len()));
+    let (count, noun) = (image.layers.len(), if image.layers.len() == 1 { "layer" } else { "layers" });
+    bases.context.events.message(format!("unpacking {count} {noun}"));
     let options = UnpackOptions::new(TreeFormat::Plain);
     let layers = image.layers.clone();
     let work = Unpacking { place: Arc::clone(place), layers, chain: chain.clone(), parent: None, options };
@@ -105,6 +107,9 @@ impl Unpacking {
     }
 
     fn unpack(&self, tree: &Path) -> Result<(Vec<Skipped>, LayerMeta), Failure> {
+        // The mode of `/` where no layer has an entry for it; the store's own directory keeps others out.
+        let mode = std::fs::Permissions::from_mode(0o755);
+        std::fs::set_permissions(tree, mode).map_err(error::local("create", tree))?;
         let mut skipped = Vec::new();
         let mut meta = LayerMeta { parent: self.parent.clone(), diff_id: self.chain.clone(), size: 0 };
         for layer in &self.layers {

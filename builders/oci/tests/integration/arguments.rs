@@ -1,0 +1,93 @@
+//! Mistakes in a source's arguments.
+
+use std::sync::Arc;
+
+use kiln_builder_docker::{DockerBuilderKind, DockerSettings};
+use kiln_core::BuilderKind;
+use kiln_testkit::Arguments;
+use serde_json::{Value, json};
+
+use crate::support::{World, prepare};
+
+/// Titles with the text at their places.
+fn mistakes_of(kind: &dyn BuilderKind, arguments: Value) -> Vec<(String, String)> {
+    let arguments = Arguments::new(arguments);
+    let (builder, diagnostics) = prepare(kind, &arguments);
+    assert!(builder.is_some() || diagnostics.has_errors());
+    let place = |span| arguments.text_at(span);
+    let items = diagnostics.items.iter();
+    items
+        .map(|item| (item.title.clone(), item.primary.as_ref().map(|label| place(label.span)).unwrap_or_default()))
+        .collect()
+}
+
+fn mistakes(arguments: Value) -> Vec<(String, String)> {
+    mistakes_of(&World::new().kind(), arguments)
+}
+
+fn only(arguments: Value) -> (String, String) {
+    let mut found = mistakes(arguments.clone());
+    assert_eq!(found.len(), 1, "{arguments}: {found:?}");
+    found.remove(0)
+}
+
+#[test]
+fn one_base_in_one_of_its_forms() {
+    assert_eq!(only(json!({})).0, "an oci source takes one of `from`, `image`");
+    assert!(only(json!({ "from": "a", "image": "b" })).0.contains("both set"));
+    assert_eq!(only(json!({ "from": "Debian" })).1, "\"Debian\"");
+    let (title, place) = only(json!({ "from": { "mmdebstrap": { "suit": "sid" } } }));
+    assert_eq!((title.as_str(), place.as_str()), ("there is no `suit` here", "\"sid\""));
+    for whole in [
+        json!({ "from": "scratch" }),
+        json!({ "image": "debian:12" }),
+        json!({ "from": { "busybox": true } }),
+        json!({ "from": { "oci_layout": "x", "name": "y" } }),
+    ] {
+        assert_eq!(mistakes(whole.clone()), [], "{whole}");
+    }
+}
+
+#[test]
+fn what_does_not_go_together_is_told_with_both_places() {
+    assert_eq!(
+        only(json!({ "from": "a", "discard": true, "push": ["x/y"] })).0,
+        "`discard` throws away what `push` asks for"
+    );
+    let seen = only(json!({ "from": "a", "format": "docker", "compression": "zstd" }));
+    assert_eq!(seen.0, "images in Docker's format cannot have layers in zstd");
+    assert!(only(json!({ "from": "a", "compression": "brotli" })).0.contains("`brotli` is no compression"));
+    assert_eq!(only(json!({ "from": "a", "load": true })).0, "`load` without `tags`");
+}
+
+#[test]
+fn mistakes_point_at_their_item() {
+    assert_eq!(only(json!({ "from": "a", "push": ["ok/x", "x/Not"] })).1, "\"x/Not\"");
+    assert!(
+        only(json!({ "from": "a", "tags": [format!("x@sha256:{}", "0".repeat(64))] })).0.contains("names a digest")
+    );
+    assert_eq!(only(json!({ "from": "a", "changes": ["USER x", "RUN y"] })).1, "\"RUN y\"");
+    assert_eq!(only(json!({ "from": "a", "volumes": { "cache": "/c" } })).1, "\"/c\"");
+    assert_eq!(only(json!({ "from": "a", "run_command": ["-d", "--frob", "{{.Image}}"] })).1, "\"--frob\"");
+    assert!(only(json!({ "from": "a", "network": "mine" })).0.contains("cannot be `mine`"));
+    assert!(only(json!({ "from": "a", "login": true, "login_username": "u" })).0.contains("needs `login_password`"));
+}
+
+#[test]
+fn docker_sources_are_checked_by_their_own_kind_first() {
+    let world = World::new();
+    let docker = Arc::new(DockerBuilderKind::new(DockerSettings::new(world.engine.clone())));
+    let kind = world.kind().as_docker(docker);
+    let seen = |arguments: Value| mistakes_of(&*kind, arguments);
+    assert_eq!(seen(json!({ "image": "a", "commit": true })), []);
+    assert!(seen(json!({ "image": "a" }))[0].0.contains("a docker source takes one of `commit`"));
+    let build = seen(json!({ "build": { "path": "Dockerfile" }, "commit": true }));
+    assert!(build.iter().any(|(title, _)| title.contains("needs the Docker engine")), "{build:?}");
+    let packers = json!({
+        "image": "a", "commit": true, "runtime": "runsc", "network": "bridge", "changes": ["RUN x"],
+        "run_command": ["-d", "-i", "-t", "--entrypoint=/bin/sh", "--", "{{.Image}}"],
+    });
+    let titles: Vec<String> = seen(packers).into_iter().map(|(title, _)| title).collect();
+    assert_eq!(titles.len(), 3, "each once: {titles:?}");
+    assert!(seen(json!({ "image": "a", "commit": true, "network": "mine" }))[0].0.contains("`mine`"));
+}
