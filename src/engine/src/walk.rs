@@ -461,7 +461,12 @@ impl<'a> Walk<'a> {
         let Some(chain) = self.chain.as_ref().filter(|_| self.not_sealed.as_ref() != Some(&key)) else {
             return Ok(None);
         };
-        loop {
+        if !chain.snapshots.is_sealed(&key).await.unwrap_or(false) {
+            self.not_sealed = Some(key);
+            return Ok(None);
+        }
+        self.tell_cached(passed).await;
+        while let Some(chain) = &self.chain {
             run.tail.clear();
             let scope = run.scope();
             let context = run.stage_context(scope.clone(), Arc::default());
@@ -469,7 +474,6 @@ impl<'a> Walk<'a> {
             match supervise(&run.shared.stop, &context.cancel, None, work).await {
                 Ok(Some(sealed)) => {
                     let facts = Arc::new(run.facts(sealed.facts));
-                    self.tell_cached(passed).await;
                     self.sealed = Some(key);
                     run.events.emit(EventKind::Artifact { artifact: sealed.artifact.summary() });
                     return Ok(Some(Made { product: Product { artifact: sealed.artifact, scope }, facts }));
