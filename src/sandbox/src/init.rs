@@ -72,7 +72,11 @@ pub(crate) fn session(spec: &SandboxSpec, channel: &Channel, prepared: bool) -> 
     sys::unshare(UnshareFlags::NEWPID).trying("make a process name space")?;
     match sys::fork().trying("start process 1")? {
         Fork::Child => sys::exit(i32::from(first_process(spec, channel, &stubs).is_err())),
-        Fork::Parent(pid) => wait_for(pid)?,
+        Fork::Parent(pid) => {
+            // The other side sees the end of it when process 1 ends. Nothing more is said from here.
+            _ = sys::forget(channel);
+            _ = wait_for(pid);
+        }
     }
     stubs.remove();
     Ok(())

@@ -128,8 +128,8 @@ fn take_root(spec: &SandboxSpec, stubs: &Stubs) -> Result<OwnedFd, SandboxError>
         RootFs::Overlay { lowers, upper, work } => {
             let mut all: Vec<PathBuf> = lowers.clone();
             all.extend(stubs.directory().map(Path::to_owned));
-            let overlay = sources::Overlay { lowers: &all, upper, work, user_xattr: spec.chosen.user_xattr() };
-            overlay.mount()
+            let (user_xattr, devices) = (spec.chosen.user_xattr(), spec.privileged);
+            sources::Overlay { lowers: &all, upper, work, user_xattr, devices }.mount()
         }
     }
 }

@@ -3,9 +3,11 @@
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::process::Child;
+use std::sync::Arc;
 use std::time::Duration;
 
 use rustix::io::Errno;
+use rustix::net::RecvFlags;
 use serde::de::DeserializeOwned;
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
@@ -18,13 +20,16 @@ use crate::protocol::{
 };
 use crate::spec::{HelperProgram, Isolation, SandboxSpec};
 
+/// How long a guest may take to start; that is a few milliseconds, and more where a disk is slow.
+const STARTING: Duration = Duration::from_secs(60);
+
 /// How long a guest may take to end in good order; then it is killed.
 const STOPPING: Duration = Duration::from_secs(10);
 
 /// A guest. Dropping it ends everything in it; [`Session::stop`] does that and waits, and then the root is final.
 #[derive(Debug)]
 pub struct Session {
-    channel: AsyncChannel,
+    channel: Arc<AsyncChannel>,
     helper: Option<Child>,
 }
 
@@ -84,6 +89,8 @@ pub enum ExitStatus {
 #[derive(Debug)]
 pub struct Running {
     channel: AsyncChannel,
+    /// The session's.
+    guest: Arc<AsyncChannel>,
     pid: u32,
     terminal: Option<OwnedFd>,
     /// For sizes, after the terminal was taken.
@@ -113,12 +120,14 @@ impl Session {
 
     async fn begin(helper: Helper, order: &Order) -> Result<Session, SandboxError> {
         let Helper { child, channel } = helper;
-        let mut session = Session { channel: AsyncChannel::new(channel)?, helper: Some(child) };
+        let mut session = Session { channel: Arc::new(AsyncChannel::new(channel)?), helper: Some(child) };
         let order = protocol::encode(order).trying("describe the sandbox")?;
-        let answer = match session.channel.send(order, &[]).await {
-            Ok(()) => session.reply().await,
-            Err(error) => Err(error),
+        let asked = async {
+            session.channel.send(order, &[]).await?;
+            session.reply().await
         };
+        let late = |_| Err(SandboxError::system("start the sandbox", io::ErrorKind::TimedOut));
+        let answer = tokio::time::timeout(STARTING, asked).await.unwrap_or_else(late);
         match answer {
             Ok(Reply::Ready) => Ok(session),
             Ok(_) => Err(SandboxError::Protocol("process 1 stopped unasked".to_owned())),
@@ -148,16 +157,22 @@ impl Session {
         };
         let passed = [exec.stdin, exec.stdout, exec.stderr];
         let passed: Vec<BorrowedFd<'_>> = passed.iter().flatten().map(AsFd::as_fd).collect();
-        let mut channel = self.request(&Request::Exec(Box::new(request)), &passed).await?;
+        let channel = self.request(&Request::Exec(Box::new(request)), &passed).await?;
+        let guest = self.channel.clone();
         match channel.receive::<FromKeeper>().await? {
             Some((FromKeeper::Started { pid }, files)) => {
                 let terminal = files.into_iter().next();
                 let size = terminal.as_ref().map(OwnedFd::try_clone).transpose().trying("keep the terminal")?;
-                Ok(Running { channel, pid, terminal, size, ended: None })
+                Ok(Running { channel, guest, pid, terminal, size, ended: None })
             }
             Some((FromKeeper::Failed(report), _)) => Err(report.into()),
             Some((other, _)) => Err(SandboxError::Protocol(format!("{other:?}"))),
-            None => Err(SandboxError::Ended),
+            None if guest.has_ended() => Err(SandboxError::Ended),
+            // It began, and killed all that it could reach before its keeper had told.
+            None => {
+                let ended = Some(ExitStatus::Signalled(libc::SIGKILL));
+                Ok(Running { channel, guest, pid: 0, terminal: None, size: None, ended })
+            }
         }
     }
 
@@ -189,7 +204,7 @@ impl Session {
 
     async fn files(&self, request: FilesRequest, stream: Option<OwnedFd>) -> Result<FromKeeper, SandboxError> {
         let passed: Vec<BorrowedFd<'_>> = stream.iter().map(AsFd::as_fd).collect();
-        let mut channel = self.request(&Request::Files(request), &passed).await?;
+        let channel = self.request(&Request::Files(request), &passed).await?;
         // The other side must see the end of it when its writer goes.
         drop(stream);
         match channel.receive::<FromKeeper>().await? {
@@ -217,7 +232,7 @@ impl Session {
         }
     }
 
-    async fn reply(&mut self) -> Result<Reply, SandboxError> {
+    async fn reply(&self) -> Result<Reply, SandboxError> {
         match self.channel.receive::<Reply>().await? {
             Some((Reply::Failed(report), _)) => Err(report.into()),
             Some((reply, _)) => Ok(reply),
@@ -258,8 +273,9 @@ impl Drop for Session {
     fn drop(&mut self) {
         self.channel.shut_down();
         if let Some(mut helper) = self.helper.take() {
-            // It ends by the end of the socket; somebody has to wait for it.
-            std::thread::spawn(move || helper.wait());
+            // It ends by the end of the socket; somebody has to wait for it. Without a thread for that, it stays a zombie for as
+            // long as we run.
+            _ = std::thread::Builder::new().name("kiln-helper-end".to_owned()).spawn(move || helper.wait());
         }
     }
 }
@@ -299,7 +315,9 @@ impl Running {
             Some((FromKeeper::Exited(status), _)) => ExitStatus::Exited(status),
             Some((FromKeeper::Signalled(signal), _)) => ExitStatus::Signalled(signal),
             Some((other, _)) => return Err(SandboxError::Protocol(format!("{other:?}"))),
-            None => return Err(SandboxError::Ended),
+            None if self.guest.has_ended() => return Err(SandboxError::Ended),
+            // Somebody in the guest kills all that he may: who keeps the command is gone, and so is the command.
+            None => ExitStatus::Signalled(libc::SIGKILL),
         };
         self.ended = Some(status);
         Ok(status)
@@ -351,11 +369,18 @@ impl AsyncChannel {
         }
     }
 
-    async fn receive<T: DeserializeOwned>(&mut self) -> Result<Option<(T, Vec<OwnedFd>)>, SandboxError> {
+    async fn receive<T: DeserializeOwned>(&self) -> Result<Option<(T, Vec<OwnedFd>)>, SandboxError> {
         match self.0.async_io(Interest::READABLE, |fd| protocol::receive(fd.as_fd())).await {
             Err(error) if error.raw_os_error() == Some(Errno::CONNRESET.raw_os_error()) => Ok(None),
             result => result.trying("read from the sandbox"),
         }
+    }
+
+    /// The other side is gone.
+    fn has_ended(&self) -> bool {
+        let mut byte = [0];
+        let flags = RecvFlags::PEEK | RecvFlags::DONTWAIT;
+        !matches!(rustix::net::recv(self.0.get_ref(), &mut byte, flags), Ok((1.., _)) | Err(Errno::AGAIN))
     }
 
     fn shut_down(&self) {

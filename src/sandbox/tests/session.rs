@@ -497,5 +497,8 @@ async fn process_one_cannot_be_killed_from_inside() {
     let session = start(&root).await;
     shell(&session, "kill -9 1; kill -15 1; kill -19 1; kill -2 1; true").await;
     assert_eq!(shell(&session, "echo alive").await, "alive\n");
+    // All but process 1, the command and its keeper too.
+    assert_eq!(line(&session, "kill -9 -1; sleep 5").await.1, ExitStatus::Signalled(9));
+    assert_eq!(shell(&session, "echo alive").await, "alive\n");
     session.stop().await.unwrap();
 }

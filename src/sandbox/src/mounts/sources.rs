@@ -94,6 +94,8 @@ pub(super) struct Overlay<'a> {
     pub(super) upper: &'a Path,
     pub(super) work: &'a Path,
     pub(super) user_xattr: bool,
+    /// Device nodes in it work: only for guests that may do all.
+    pub(super) devices: bool,
 }
 
 impl Overlay<'_> {
@@ -128,7 +130,8 @@ impl Overlay<'_> {
         rustix::mount::fsconfig_set_string(&context, "upperdir", self.upper)?;
         rustix::mount::fsconfig_set_string(&context, "workdir", self.work)?;
         rustix::mount::fsconfig_create(&context)?;
-        rustix::mount::fsmount(&context, FsMountFlags::FSMOUNT_CLOEXEC, NODEV)
+        let attributes = if self.devices { MountAttrFlags::empty() } else { NODEV };
+        rustix::mount::fsmount(&context, FsMountFlags::FSMOUNT_CLOEXEC, attributes)
     }
 
     /// By `mount(2)`, whose options are one page: directories go by the numbers of files of ours.
@@ -152,7 +155,8 @@ impl Overlay<'_> {
         let before = open(Path::new("."))?;
         rustix::process::chdir("/proc/self/fd").trying("reach the layers")?;
         let place = work.as_raw_fd().to_string();
-        let mounted = rustix::mount::mount("overlay", place, "overlay", MountFlags::NODEV, options.as_c_str());
+        let flags = if self.devices { MountFlags::empty() } else { MountFlags::NODEV };
+        let mounted = rustix::mount::mount("overlay", place, "overlay", flags, options.as_c_str());
         rustix::process::fchdir(before).trying("return")?;
         mounted.trying("mount the overlay")?;
         // Off its place again, as a mount of its own.
@@ -204,6 +208,9 @@ pub(super) fn wanted(spec: &SandboxSpec) -> Result<Vec<Wanted>, SandboxError> {
     own.file(&std::fs::read("/etc/resolv.conf").unwrap_or_default(), "/etc/resolv.conf")?;
     own.file(hosts(spec).as_bytes(), "/etc/hosts")?;
     own.file(format!("{}\n", spec.hostname).as_bytes(), "/etc/hostname")?;
+    if super::wants_apt_as_root(spec) {
+        own.file(b"APT::Sandbox::User \"root\";\n", super::APT_AS_ROOT)?;
+    }
     wanted.append(&mut own.take()?);
     wanted.append(&mut chosen);
     check_targets(&wanted)?;
@@ -453,3 +460,6 @@ fn nothing() -> Result<OwnedFd, SandboxError> {
     restrict(&source.mount, u64::from(RDONLY.bits()), false)?;
     source.take()
 }
+
+#[cfg(test)]
+mod tests;
