@@ -3,8 +3,10 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
+use std::net::{TcpListener, TcpStream};
 use std::path::Path;
-use std::time::Duration;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
 
 use kiln_core::Secret;
 use kiln_image::{Digest, Layout};
@@ -228,4 +230,89 @@ async fn zuul_registry_that_wants_readers_to_log_in() {
     let anonymous = Client::new(ClientOptions::default()).unwrap();
     let refused = anonymous.pull(&reader.name("zuul:1"), &place().layout, &PullOptions::default(), no_progress()).await;
     assert!(matches!(refused, Err(RegistryError::Denied { .. })), "{refused:?}");
+}
+
+/// A docker-registry of this test's own that speaks TLS, stopped with it.
+struct Tls {
+    child: Child,
+    port: u16,
+    directory: TempDir,
+}
+
+impl Drop for Tls {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+#[expect(clippy::print_stderr, reason = "whoever runs the tests must see what was not tested")]
+fn tls_registry() -> Option<Tls> {
+    let has = |program: &str, argument: &str| {
+        let run = Command::new(program).arg(argument).stdout(Stdio::null()).stderr(Stdio::null()).status();
+        run.is_ok()
+    };
+    if !has("openssl", "version") || !has("docker-registry", "--version") {
+        assert!(std::env::var_os("KILN_TEST_REQUIRE").is_none(), "this test needs openssl and docker-registry");
+        eprintln!("SKIPPED: no openssl or no docker-registry");
+        return None;
+    }
+    let directory = tempfile::tempdir().unwrap();
+    let made = Command::new("openssl")
+        .args(["req", "-x509", "-newkey", "rsa:2048", "-nodes", "-keyout", "key.pem", "-out", "ca.pem", "-days", "2"])
+        .args(["-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost"])
+        .args(["-addext", "basicConstraints=critical,CA:FALSE"])
+        .current_dir(directory.path())
+        .output()
+        .unwrap();
+    assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+    // Free a moment ago; a clash shows as a failure to answer.
+    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let config = format!(
+        "version: 0.1\nlog: {{level: error}}\nstorage: {{filesystem: {{rootdirectory: data}}}}\n\
+         http: {{addr: '127.0.0.1:{port}', tls: {{certificate: ca.pem, key: key.pem}}}}\n"
+    );
+    std::fs::write(directory.path().join("config.yml"), config).unwrap();
+    let child = Command::new("docker-registry")
+        .args(["serve", "config.yml"])
+        .current_dir(directory.path())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let server = Tls { child, port, directory };
+    let start = Instant::now();
+    while TcpStream::connect(("127.0.0.1", port)).is_err() {
+        assert!(start.elapsed() < Duration::from_secs(20), "docker-registry does not listen");
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    Some(server)
+}
+
+#[tokio::test]
+async fn certificates_are_trusted_where_they_are_given() {
+    let Some(server) = tls_registry() else { return };
+    let from = place();
+    let image = digest(&from.image("amd64", &[b"layer"]));
+    let name = Reference::parse(&format!("localhost:{}/image", server.port)).unwrap();
+    let push = async |options: ClientOptions| {
+        let client = Client::new(options).unwrap();
+        client.push(&from.layout, &image, std::slice::from_ref(&name), &PushOptions::default(), no_progress()).await
+    };
+    let started = Instant::now();
+    let error = push(ClientOptions::default()).await.unwrap_err();
+    assert!(matches!(error, RegistryError::Untrusted { .. }), "{error:?}");
+    assert!(started.elapsed() < Duration::from_secs(10), "a certificate does not get better by waiting");
+    let ca_files = vec![server.directory.path().join("ca.pem")];
+    push(ClientOptions { ca_files, ..ClientOptions::default() }).await.unwrap();
+    let insecure = vec![name.registry.clone()];
+    push(ClientOptions { insecure, ..ClientOptions::default() }).await.unwrap();
+    // The certificate is for another name.
+    let other = Reference::parse(&format!("127.0.0.1:{}/image", server.port)).unwrap();
+    let ca_files = vec![server.directory.path().join("ca.pem")];
+    let client = Client::new(ClientOptions { ca_files, ..ClientOptions::default() }).unwrap();
+    assert!(matches!(client.resolve(&other).await, Err(RegistryError::Untrusted { .. })));
+
+    let missing = ClientOptions { ca_files: vec!["/nowhere/ca.pem".into()], ..ClientOptions::default() };
+    assert!(matches!(Client::new(missing), Err(RegistryError::Certificates { .. })));
 }

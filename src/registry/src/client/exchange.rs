@@ -237,22 +237,11 @@ impl Repository {
     /// The address that an answer names, if it may be used.
     pub(crate) fn location(&self, response: &Response, at: &Url, action: &str) -> Result<Url, RegistryError> {
         let value = response.headers().get(LOCATION).and_then(|value| value.to_str().ok());
-        let value = value.ok_or_else(|| self.refused(action, "its answer names no Location"))?;
-        let mut url = at.join(value).map_err(|_| self.refused(action, "the Location of its answer is malformed"))?;
-        if at.scheme() == "https"
-            && url.scheme() == "http"
-            && url.host() == at.host()
-            && !self.shared.may_be_plain(&url)
-        {
-            // A registry behind a proxy that does not tell it about TLS.
-            let is_done = url.set_scheme("https").is_ok() && url.set_port(at.port()).is_ok();
-            debug_assert!(is_done, "an http address can become an https one");
-        }
-        let is_downgrade = at.scheme() == "https" && url.scheme() != "https" && !self.shared.may_be_plain(&url);
-        if is_downgrade || !matches!(url.scheme(), "http" | "https") {
-            return Err(self.refused(action, format!("it leads from https to {}", url.scheme())));
-        }
-        Ok(url)
+        let may_be_plain = |url: &Url| self.shared.may_be_plain(url);
+        value
+            .ok_or("its answer names no Location")
+            .and_then(|value| next_address(at, value, may_be_plain))
+            .map_err(|problem| self.refused(action, problem))
     }
 
     async fn denied(&self, call: &Call, grant: Grant, answer: Answer) -> RegistryError {
@@ -260,6 +249,10 @@ impl Repository {
         let words = words(answer.response, &grant.secrets).await;
         let lacks = grant.access.as_ref().and_then(|access| missing(&call.scopes, access));
         let reason = match lacks {
+            // Registries do not tell strangers what there is.
+            Some(lacks) if call.scopes.iter().all(Scope::is_pull) => {
+                format!("its token does not give {lacks}, or there is no such repository")
+            }
             Some(lacks) => format!("its token does not give {lacks}"),
             None if words.is_empty() => status.to_string(),
             None => words,
@@ -289,6 +282,22 @@ impl Repository {
         }
         self.refused(&call.action, speak(status, &words))
     }
+}
+
+/// Where an answer sends on to: never from TLS to plain HTTP.
+fn next_address(at: &Url, value: &str, may_be_plain: impl Fn(&Url) -> bool) -> Result<Url, &'static str> {
+    let mut url = at.join(value).map_err(|_| "the Location of its answer is malformed")?;
+    if !matches!(url.scheme(), "http" | "https") {
+        return Err("the Location of its answer is no address of HTTP");
+    }
+    if at.scheme() == "http" || url.scheme() == "https" || may_be_plain(&url) {
+        return Ok(url);
+    }
+    // A registry behind a proxy that does not tell it about TLS.
+    if url.host() == at.host() && url.set_scheme("https").is_ok() && url.set_port(at.port()).is_ok() {
+        return Ok(url);
+    }
+    Err("it leads from https to http")
 }
 
 /// Whether an answer may be another one next time.
@@ -380,5 +389,39 @@ pub(crate) async fn read_document(mut response: Response, limit: u64, stall: Dur
         if bytes.len() as u64 > limit {
             return Ok(None);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_leads_from_tls_to_plain_http() {
+        let at = Url::parse("https://registry.example.org:5000/v2/a/blobs/uploads/").unwrap();
+        let next = |value: &str| next_address(&at, value, |url| url.host_str() == Some("127.0.0.1")).map(String::from);
+        assert_eq!(next("/v2/x?_state=a%2Fb").unwrap(), "https://registry.example.org:5000/v2/x?_state=a%2Fb");
+        assert_eq!(next("https://storage.example.org/x").unwrap(), "https://storage.example.org/x");
+        assert_eq!(next("http://127.0.0.1/x").unwrap(), "http://127.0.0.1/x");
+        // Its own host is reached as before.
+        assert_eq!(next("http://registry.example.org/v2/x").unwrap(), "https://registry.example.org:5000/v2/x");
+        assert!(next("http://storage.example.org/x").is_err());
+        assert!(next("ftp://storage.example.org/x").is_err());
+        assert!(next("https://[").is_err());
+        let plain = Url::parse("http://127.0.0.1/").unwrap();
+        assert!(next_address(&plain, "http://storage.example.org/x", |_| false).is_ok());
+    }
+
+    #[test]
+    fn what_a_registry_says_fits_one_line() {
+        let coded = br#"{"errors":[{"code":"DENIED","message":"no"},{"code":"UNKNOWN"},{"message":"other"}]}"#;
+        assert_eq!(spoken(coded), "no (DENIED); UNKNOWN; other");
+        assert_eq!(spoken(br#"{"message":"one"}"#), "one");
+        assert_eq!(spoken(b"<html>502</html>"), "");
+        assert_eq!(spoken(b"plain\nsecond"), "plain");
+        assert_eq!(spoken(b""), "");
+        let secret = [Secret::new("s3cret")];
+        assert_eq!(scrub("a\u{1b}[31m s3cret", &secret), "a [31m <sensitive>");
+        assert_eq!(scrub(&"x".repeat(500), &[]).len(), 403);
     }
 }

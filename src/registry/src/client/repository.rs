@@ -7,7 +7,7 @@ use super::endpoint::Endpoint;
 use super::shared::Shared;
 
 /// A repository.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub(crate) struct Repository {
     pub(crate) shared: Arc<Shared>,
     pub(crate) endpoint: Arc<Endpoint>,
@@ -29,5 +29,11 @@ impl Repository {
 impl fmt::Display for Repository {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(formatter, "{}/{}", self.endpoint.registry, self.path)
+    }
+}
+
+impl fmt::Debug for Repository {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, formatter)
     }
 }

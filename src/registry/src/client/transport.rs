@@ -141,18 +141,11 @@ impl ServerCertVerifier for Unverified {
 }
 
 /// The TLS error behind a failed connection, if that is what it is.
-pub(crate) fn tls_error(error: &reqwest::Error) -> Option<rustls::Error> {
-    let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(error);
-    while let Some(error) = cause {
-        if let Some(tls) = error.downcast_ref::<rustls::Error>() {
-            return Some(tls.clone());
-        }
-        // An I/O error's inner error is not among its sources.
-        let inner = error.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
-        if let Some(tls) = inner.and_then(|inner| inner.downcast_ref::<rustls::Error>()) {
-            return Some(tls.clone());
-        }
-        cause = error.source();
+pub(crate) fn tls_error(error: &(dyn std::error::Error + 'static)) -> Option<rustls::Error> {
+    if let Some(tls) = error.downcast_ref::<rustls::Error>() {
+        return Some(tls.clone());
     }
-    None
+    // What an I/O error wraps is not among its sources.
+    let inner = error.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
+    inner.and_then(|inner| tls_error(inner)).or_else(|| tls_error(error.source()?))
 }

@@ -103,7 +103,13 @@ impl Repository {
                     self.endpoint.manner.fetch_max(other as u8, Ordering::Relaxed);
                     manner = other;
                 }
-                Err(fault) => self.pause(&mut attempts, &action, fault).await?,
+                Err(fault) => {
+                    self.pause(&mut attempts, &action, fault).await?;
+                    // Some proxies hang up on large bodies without a word.
+                    if attempts.failures() >= 2 && job.size > PART {
+                        manner = Manner::Parts;
+                    }
+                }
             }
         }
     }

@@ -33,7 +33,7 @@ async fn a_push_survives_each_fault_once() {
         for (method, part) in places {
             pushes.push(async move {
                 let (server, from) = (Server::start(), place());
-                let digest = from.image(&[&vec![1; 2_000_000]]);
+                let digest = from.image(&[&vec![1; 700_000]]);
                 server.fault(1, method, part, fault);
                 let name = reference(&server, "image:1");
                 let pushed = push(&client(), &from, &digest, &name).await;
@@ -50,7 +50,7 @@ async fn a_push_survives_each_fault_once() {
 #[tokio::test]
 async fn a_blob_that_arrived_is_not_sent_again() {
     let (server, from) = (Server::start(), place());
-    let digest = from.image(&[&vec![1; 2_000_000]]);
+    let digest = from.image(&[&vec![1; 700_000]]);
     server.fault(2, "PUT", "/blobs/uploads/", || Rule::Lose);
     push(&client(), &from, &digest, &reference(&server, "image")).await.unwrap();
     assert_eq!(server.count("PUT", "/blobs/uploads/"), 2);
@@ -68,7 +68,7 @@ async fn a_pull_survives_each_fault_once() {
         for (method, part) in [("HEAD", "/manifests/"), ("GET", "/manifests/"), ("GET", "/blobs/")] {
             pulls.push(async move {
                 let (server, from, to) = (Server::start(), place(), place());
-                let digest = from.image(&[&vec![1; 2_000_000]]);
+                let digest = from.image(&[&vec![1; 700_000]]);
                 push(&client(), &from, &digest, &reference(&server, "image")).await.unwrap();
                 server.fault(1, method, part, fault);
                 assert_eq!(pull(&client(), &to, &reference(&server, "image")).await.unwrap().manifest, digest);
@@ -110,7 +110,7 @@ async fn what_fails_for_good_ends_within_the_budget() {
         for (method, part) in places {
             pushes.push(async move {
                 let (server, from) = (Server::start(), place());
-                let digest = from.image(&[&vec![1; 2_000_000]]);
+                let digest = from.image(&[&vec![1; 700_000]]);
                 server.fault(usize::MAX, method, part, fault);
                 let started = Instant::now();
                 let client = Client::new(hasty(options(&Notes::default()))).unwrap();
@@ -169,7 +169,7 @@ async fn what_is_refused_is_not_tried_again() {
 async fn a_body_that_is_refused_goes_another_way() {
     for (status, patches) in [(405, 1), (404, 1), (413, 1)] {
         let (server, from) = (Server::start(), place());
-        let digest = from.image(&[&vec![1; 2_000_000]]);
+        let digest = from.image(&[&vec![1; 700_000]]);
         server.rule(move |request| {
             let has_body = request.header("content-length").is_some_and(|length| length != "0");
             match request.is("PUT", "/blobs/uploads/") && has_body {
