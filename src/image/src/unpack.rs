@@ -132,7 +132,8 @@ pub struct Unpacked {
 }
 
 /// Unpacks a layer (compressed or not, which is seen by its first bytes) into an existing directory. Not atomic: a caller
-/// unpacks into a temporary directory and renames it after an `Ok`.
+/// unpacks into a temporary directory and renames it after an `Ok`. Decompressing and hashing have threads of their own; after
+/// an error it returns as soon as the reader answers.
 ///
 /// # Errors
 /// The archive is damaged or breaks a rule, is not what `diff_id` says, or a file cannot be made.
