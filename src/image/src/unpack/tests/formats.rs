@@ -176,6 +176,7 @@ fn what_other_programs_leave_out_is_no_error() {
     let archive = Archive::new()
         .entry(b'g', "pax_global_header", "", b"18 comment=abcdef\n", |_| {})
         .entry(b'V', "label", "", b"", |_| {})
+        .mode(0o755)
         .entry(0, "old/", "", b"", |_| {})
         .entry(b'5', "sized", "", b"", |header| header[124..136].copy_from_slice(b"00000001000\0"))
         .file("old/f", "x")
