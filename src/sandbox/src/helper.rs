@@ -162,8 +162,10 @@ fn sealed_copy(path: &Path) -> io::Result<OwnedFd> {
     use rustix::fs::{MemfdFlags, SealFlags};
     let mut program = std::fs::File::open(path)?;
     let name = CString::new("kiln-helper")?;
-    let copy = rustix::fs::memfd_create(name, MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING)?;
-    let mut copy = std::fs::File::from(copy);
+    let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
+    // Said aloud, because some systems make such files not executable otherwise; kernels before 6.3 know no such word.
+    let copy = rustix::fs::memfd_create(&name, flags | MemfdFlags::EXEC);
+    let mut copy = std::fs::File::from(copy.or_else(|_| rustix::fs::memfd_create(&name, flags))?);
     io::copy(&mut program, &mut copy)?;
     rustix::fs::fcntl_add_seals(&copy, SealFlags::SEAL | SealFlags::SHRINK | SealFlags::GROW | SealFlags::WRITE)?;
     Ok(copy.into())
@@ -198,6 +200,8 @@ fn run() -> Result<(), SandboxError> {
         // Whoever asked may be gone; then nobody is left to be told.
         _ = channel.send(&Reply::Failed(Report::from(error)), &[]);
     }
+    // A session's helper has closed it already; the process ends now anyway.
+    std::mem::forget(channel);
     result
 }
 
@@ -211,7 +215,7 @@ fn take_order(channel: &Channel) -> Result<(), SandboxError> {
             }
             Order::Session(spec) => return crate::init::session(&spec, channel, prepared),
             Order::Probe(trial) => return crate::probe::serve(&trial, channel),
-            Order::Work(job) => return crate::worker::serve(&job, files, channel),
+            Order::Work(job) => return crate::worker::serve(*job, files, channel),
         }
     }
     Ok(())

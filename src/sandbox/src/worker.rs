@@ -9,12 +9,13 @@ use std::fs::{self, File};
 use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use kiln_image::pack::{PackOptions, Packed};
 use kiln_image::unpack::{UnpackOptions, Unpacked};
 use serde::{Deserialize, Serialize};
 
-use crate::error::{SandboxError, Trying};
+use crate::error::{Report, SandboxError, Trying};
 use crate::helper::Helper;
 use crate::protocol::{Channel, Order, Reply};
 use crate::spec::{Chosen, HelperProgram, IdKind, IdMap};
@@ -75,12 +76,16 @@ pub enum Outcome {
 pub struct Worker {
     id_map: IdMap,
     helper: HelperProgram,
+    idle: Arc<Mutex<Vec<Working>>>,
 }
+
+/// Helpers that are kept for the next task: starting one and mapping its ids takes longer than most tasks.
+const IDLE: usize = 2;
 
 impl Worker {
     /// For the files of guests of this kind.
     pub fn new(chosen: &Chosen, helper: &HelperProgram) -> Worker {
-        Worker { id_map: chosen.id_map.clone(), helper: helper.clone() }
+        Worker { id_map: chosen.id_map.clone(), helper: helper.clone(), idle: Arc::default() }
     }
 
     /// The work needs no helper.
@@ -98,8 +103,8 @@ impl Worker {
         }
         let job =
             Job { task: task.clone(), map: self.id_map.clone(), input: input.is_some(), output: output.is_some() };
-        let running = self.start(&job, input, output)?;
-        running.outcome()
+        let helper = self.start(&job, input, output)?;
+        self.finish(helper)
     }
 
     /// Packs uppers as one layer into a writer.
@@ -115,10 +120,10 @@ impl Worker {
         _ = rustix::pipe::fcntl_setpipe_size(&writer, 1 << 20);
         let task = Task::Pack(options.clone());
         let job = Job { task, map: self.id_map.clone(), input: false, output: true };
-        let running = self.start(&job, None, Some(writer.into()))?;
+        let helper = self.start(&job, None, Some(writer.into()))?;
         let copied = forward(reader, tar);
         // A helper that still writes ended with a broken pipe; the first failure is the one that counts.
-        let outcome = running.outcome();
+        let outcome = self.finish(helper);
         copied.trying("write a layer")?;
         match outcome? {
             Outcome::Packed(packed) => Ok(packed),
@@ -146,12 +151,37 @@ impl Worker {
         self.run(&Task::Remove { paths: paths.to_vec() }, None, None).map(drop)
     }
 
-    fn start(&self, job: &Job, input: Option<OwnedFd>, output: Option<OwnedFd>) -> Result<RunningJob, SandboxError> {
-        let helper = Helper::start_blocking(&self.helper)?;
+    fn start(&self, job: &Job, input: Option<OwnedFd>, output: Option<OwnedFd>) -> Result<Working, SandboxError> {
         let files: Vec<_> = input.iter().chain(&output).map(AsFd::as_fd).collect();
-        let sent = helper.channel.send(&Order::Work(Box::new(job.clone())), &files).trying("tell the helper its task");
-        let running = RunningJob(helper);
-        sent.map(|()| running)
+        let order = Order::Work(Box::new(job.clone()));
+        while let Some(idle) = self.idle().pop() {
+            // One that has ended in the meantime is passed over.
+            if idle.0.channel.send(&order, &files).is_ok() {
+                return Ok(idle);
+            }
+        }
+        let helper = Working(Helper::start_blocking(&self.helper)?);
+        helper.0.channel.send(&order, &files).trying("tell the helper its task")?;
+        Ok(helper)
+    }
+
+    fn finish(&self, helper: Working) -> Result<Outcome, SandboxError> {
+        let reply = helper.0.channel.receive::<Reply>().trying("read what the helper did")?;
+        let outcome = match reply {
+            Some((Reply::Worked(outcome), _)) => Ok(*outcome),
+            Some((Reply::Failed(report), _)) => Err(report.into()),
+            Some((other, _)) => return Err(SandboxError::Protocol(format!("{other:?}"))),
+            None => return Err(SandboxError::Ended),
+        };
+        let mut idle = self.idle();
+        if idle.len() < IDLE {
+            idle.push(helper);
+        }
+        outcome
+    }
+
+    fn idle(&self) -> MutexGuard<'_, Vec<Working>> {
+        self.idle.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -168,25 +198,12 @@ fn forward(mut reader: io::PipeReader, writer: &mut dyn Write) -> io::Result<()>
     }
 }
 
-/// A helper at work; dropping it ends it.
-struct RunningJob(Helper);
+/// A helper for tasks; dropping it ends it.
+#[derive(Debug)]
+struct Working(Helper);
 
-impl RunningJob {
-    fn outcome(mut self) -> Result<Outcome, SandboxError> {
-        let reply = self.0.channel.receive::<Reply>();
-        _ = self.0.child.wait();
-        match reply.trying("read what the helper did")? {
-            Some((Reply::Worked(outcome), _)) => Ok(*outcome),
-            Some((Reply::Failed(report), _)) => Err(report.into()),
-            Some((other, _)) => Err(SandboxError::Protocol(format!("{other:?}"))),
-            None => Err(SandboxError::Ended),
-        }
-    }
-}
-
-impl Drop for RunningJob {
+impl Drop for Working {
     fn drop(&mut self) {
-        // Has no effect on one that has been waited for.
         _ = self.0.child.kill();
         _ = self.0.child.wait();
     }
@@ -201,14 +218,26 @@ pub(crate) struct Job {
     output: bool,
 }
 
-/// The helper's part.
-pub(crate) fn serve(job: &Job, files: Vec<OwnedFd>, channel: &Channel) -> Result<(), SandboxError> {
-    let mut files = files.into_iter();
-    let input = job.input.then(|| files.next()).flatten();
-    let output = job.output.then(|| files.next()).flatten();
-    crate::userns::enter(&job.map)?;
-    let outcome = perform(&job.task, input, output, job.map.kind == IdKind::Single)?;
-    channel.send(&Reply::Worked(Box::new(outcome)), &[]).trying("tell what was done")
+/// The helper's part: this task, and those that follow.
+pub(crate) fn serve(first: Job, files: Vec<OwnedFd>, channel: &Channel) -> Result<(), SandboxError> {
+    crate::init::enter(&first.map)?;
+    let single_id = first.map.kind == IdKind::Single;
+    let mut next = Some((first, files));
+    while let Some((job, files)) = next {
+        let mut files = files.into_iter();
+        let input = job.input.then(|| files.next()).flatten();
+        let output = job.output.then(|| files.next()).flatten();
+        let reply = match perform(&job.task, input, output, single_id) {
+            Ok(outcome) => Reply::Worked(Box::new(outcome)),
+            Err(error) => Reply::Failed(Report::from(&error)),
+        };
+        channel.send(&reply, &[]).trying("tell what was done")?;
+        next = match channel.receive::<Order>().trying("read the next task")? {
+            Some((Order::Work(job), files)) => Some((*job, files)),
+            _ => None,
+        };
+    }
+    Ok(())
 }
 
 fn perform(

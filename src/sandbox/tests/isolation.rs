@@ -11,7 +11,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
-use kiln_sandbox::{Chosen, Isolation};
+use kiln_image::unpack::{TreeFormat, UnpackOptions};
+use kiln_sandbox::{Chosen, Isolation, Task, Worker};
 use support::{Root, can, can_run};
 
 /// Who runs a guest, and how.
@@ -450,6 +451,39 @@ fn files_are_worked_on_as_the_guests_root() {
         place.work(&format!(r#"{{"Remove":{{"paths":["{store}/a","{store}/gone"]}}}}"#), Stdio::null());
         assert_eq!(names(&place.store()), [""; 0], "{way:?}");
     }
+}
+
+#[test]
+fn a_worker_goes_on_after_a_failure() {
+    if !can_run() {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let helper = support::helper();
+    let chosen = kiln_sandbox::probe(&helper, folder.path()).choose(Some(Isolation::Userns)).unwrap();
+    let worker = Worker::new(&chosen, &helper);
+    assert!(!worker.is_in_process());
+    let path = |name: &str| folder.path().join(name);
+    let prepare = Task::Prepare { directories: vec![path("a/b")], mode: 0o700 };
+    worker.run(&prepare, None, None).unwrap();
+    let error = worker.run(&Task::Rename { from: path("none"), to: path("c") }, None, None).unwrap_err();
+    assert_eq!(error.to_string(), format!("cannot move {} to {}", path("none").display(), path("c").display()));
+    let layer = path("a/none.tar");
+    fs::write(&layer, "no archive").unwrap();
+    let options = UnpackOptions::new(TreeFormat::Overlay { user_xattr: true });
+    worker.unpack(fs::File::open(&layer).unwrap(), &path("a/b"), &options).unwrap_err();
+    // Several at once, more than are kept.
+    std::thread::scope(|scope| {
+        for number in 0..4 {
+            let (worker, directory) = (worker.clone(), path(&format!("a/{number}")));
+            scope.spawn(move || {
+                let directories = vec![directory];
+                worker.run(&Task::Prepare { directories, mode: 0o700 }, None, None).unwrap();
+            });
+        }
+    });
+    worker.remove(&[path("a")]).unwrap();
+    assert_eq!(names(folder.path()), [""; 0]);
 }
 
 /// A directory that nobody may enter, a file of two names with an owner and set-user-id, a link, a pipe.
