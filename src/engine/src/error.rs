@@ -56,6 +56,14 @@ pub enum BuildError {
         /// The steps that would run, each as messages call it.
         steps: Vec<String>,
     },
+    /// `--post-only` for a build that keeps nothing.
+    #[error("nothing is kept of the `{kind}` source ({place}), so its post-processors cannot run alone")]
+    NothingKept {
+        /// The builder's kind.
+        kind: String,
+        /// `file:line` of the source.
+        place: String,
+    },
     /// A post-processor failed.
     #[error("post-processor `{kind}` ({place}) failed")]
     PostProcessor {

@@ -120,7 +120,10 @@ impl<'a> Walk<'a> {
                 Ok(Made { product: *product, facts: Arc::new(self.run.facts(std::collections::BTreeMap::new())) })
             }
             Err(Halt::Stopped(stopped)) => Err(*stopped),
-            Err(Halt::CannotRestore(failure)) => Err(Stopped::new(failure, Decision::CleanUp)),
+            Err(Halt::CannotRestore(failure)) => {
+                self.run.events.error(&failure);
+                Err(Stopped::new(failure, Decision::CleanUp))
+            }
         }
     }
 
@@ -489,6 +492,7 @@ impl<'a> Walk<'a> {
     /// `--post-only`.
     async fn only_sealed(&mut self) -> Result<Made, Halt> {
         let mut hits = 0;
+        let is_kept = self.chain.is_some();
         if let Some(chain) = &mut self.chain {
             let start = chain.base_key.clone();
             let ahead = chain.ahead(0, &start).await;
@@ -504,8 +508,13 @@ impl<'a> Walk<'a> {
         let name = |(index, step): (usize, &crate::prepare::PreparedStep)| {
             format!("step {}, `{}` ({})", index + 1, step.spec.component.kind, step.place)
         };
-        let error = BuildError::NothingSealed { steps: steps.map(name).collect() };
-        let failure = Failure::build(error).hint("build it once without `--post-only`");
+        let failure = if is_kept {
+            let error = BuildError::NothingSealed { steps: steps.map(name).collect() };
+            Failure::build(error).hint("build it once without `--post-only`")
+        } else {
+            let (kind, place) = (self.run.prepared.builder_kind.to_string(), self.run.prepared.place.clone());
+            Failure::build(BuildError::NothingKept { kind, place })
+        };
         self.run.events.error(&failure);
         Err(Stopped::new(failure, Decision::CleanUp).into())
     }

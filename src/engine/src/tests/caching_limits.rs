@@ -259,6 +259,19 @@ async fn post_processors_alone_need_something_to_go_on_from() {
 }
 
 #[tokio::test]
+async fn post_processors_alone_need_a_builder_that_keeps_something() {
+    let mut spec = super::harness::build("worker");
+    spec.steps = vec![super::harness::step("one", 3)];
+    let mut cached = Cached::of(vec![spec]);
+    cached.harness.settings.cache.post_only = true;
+    let (report, log) = cached.report().await;
+    assert!(log.is_empty());
+    let told = report.builds[0].failures[0].chain();
+    let expected = "nothing is kept of the `fake` source (a.pkr.hcl:1), so its post-processors cannot run alone";
+    assert_eq!(told, expected);
+}
+
+#[tokio::test]
 async fn post_processors_alone_take_what_the_last_build_made_whatever_bars_it() {
     let mut cached = Cached::new(deeds(&["a", "b"]));
     cached.steps()[0].cache.is_off = true;
