@@ -342,6 +342,39 @@ fn two_builds_at_once_share_what_is_kept() {
 }
 
 #[test]
+fn docker_sources_run_without_a_daemon_and_are_kept_too() {
+    if !is_there() {
+        return;
+    }
+    let mut world = world();
+    build(&world, &[]);
+    let template = r#"source "docker" "app" {
+  image   = "worker:1"
+  pull    = false
+  commit  = true
+  changes = ["ENV STAGE=app"]
+}
+
+build {
+  sources = ["source.docker.app"]
+
+  provisioner "shell" {
+    inline = ["cat /etc/motd /steps > /all"]
+  }
+}
+"#;
+    world.write("a.pkr.hcl", template);
+    world.env("DOCKER_HOST", "unix:///nowhere/docker.sock");
+    assert_eq!(build(&world, &["-docker-as=oci"]).0, ["ran"]);
+    assert_eq!(build(&world, &["-docker-as=docker"]).2, 4, "there is no engine");
+    world.env("KILN_DOCKER_AS", "oci");
+    let (steps, digest, code) = build(&world, &[]);
+    assert_eq!((steps.as_slice(), digest.is_some(), code), (["cached"].as_slice(), true, 0));
+    let outcome = world.succeed(&["shell", "docker.app", "a.pkr.hcl", "-c", "cat /all"]);
+    assert_eq!(outcome.stdout, "hello\none\ntwo\n");
+}
+
+#[test]
 fn who_runs_docker_sources_must_be_known() {
     let mut world = World::new();
     world.env("KILN_DOCKER_AS", "podman");
