@@ -9,8 +9,10 @@ mod memory;
 
 use std::fs;
 use std::io;
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
 
 use rustix::thread::CapabilitySet;
 use serde::{Deserialize, Serialize};
@@ -72,6 +74,9 @@ enum Step {
     Chroot,
     Other,
 }
+
+/// After this long, what a trial made is nobody's.
+const STALE: Duration = Duration::from_secs(60);
 
 /// The better ones first.
 const ALL: [Isolation; 3] = [Isolation::Ns, Isolation::Userns, Isolation::Chroot];
@@ -215,14 +220,14 @@ impl Probe {
         let trial = Trial { candidates: candidates.to_vec(), directory: directory.clone() };
         let result = self.ask(trial);
         // Empty by now, but where something went wrong in between.
-        _ = fs::remove_dir_all(directory);
+        clear(&directory);
         result
     }
 
     fn scratch(&self) -> io::Result<PathBuf> {
-        use std::os::unix::fs::DirBuilderExt;
         static COUNT: AtomicU32 = AtomicU32::new(0);
         fs::DirBuilder::new().recursive(true).mode(0o700).create(&self.store)?;
+        self.clear_stale();
         let number = COUNT.fetch_add(1, Ordering::Relaxed);
         let directory = self.store.join(format!(".probe-{}-{number}", std::process::id()));
         match fs::DirBuilder::new().mode(0o700).create(&directory) {
@@ -231,6 +236,22 @@ impl Probe {
             result => result?,
         }
         directory.canonicalize()
+    }
+
+    /// Removes what trials of killed processes left.
+    fn clear_stale(&self) {
+        for entry in fs::read_dir(&self.store).into_iter().flatten().flatten() {
+            let name = entry.file_name();
+            let numbers = name.to_str().and_then(|name| name.strip_prefix(".probe-")?.split_once('-'));
+            let pid = numbers.and_then(|(pid, _)| rustix::process::Pid::from_raw(pid.parse().ok()?));
+            let gone = |pid| rustix::process::test_kill_process(pid) == Err(rustix::io::Errno::SRCH);
+            // A process of another container on this store cannot be seen; but no trial takes that long.
+            let age =
+                entry.metadata().and_then(|metadata| metadata.modified()).ok().and_then(|time| time.elapsed().ok());
+            if pid.is_some_and(gone) && age.is_some_and(|age| age > STALE) {
+                clear(&entry.path());
+            }
+        }
     }
 
     fn ask(&self, trial: Trial) -> Result<Vec<Finding>, SandboxError> {
@@ -324,6 +345,12 @@ impl Probe {
         const OVERLAYFS: rustix::fs::FsWord = 0x794c_7630;
         rustix::fs::statfs(&self.store).is_ok_and(|stat| stat.f_type == OVERLAYFS)
     }
+}
+
+/// Removes the directory of a trial. The kernel closes its own directory in it to all, but it belongs to the caller.
+fn clear(directory: &Path) {
+    _ = fs::set_permissions(directory.join("work/work"), fs::Permissions::from_mode(0o700));
+    _ = fs::remove_dir_all(directory);
 }
 
 /// What a mere root directory cannot do.
