@@ -39,7 +39,26 @@ impl TreeManifest {
         let mut walk =
             Walk { root: open_root(tree)?, manifest: TreeManifest::default(), space: Vec::with_capacity(32 * 1024) };
         walk.run()?;
+        walk.manifest.settle();
         Ok(walk.manifest)
+    }
+
+    /// Waits until whatever changes from now on bears another time than what was recorded: file systems know ticks of some
+    /// milliseconds, old ones seconds.
+    fn settle(&self) {
+        let records = || self.directories.values().flatten().chain(&self.root);
+        let Some(newest) = records().map(|record| record.meta.ctime).max() else { return };
+        let knows_only_seconds = records().all(|record| record.meta.ctime.1 == 0);
+        // A time in the future, by a clock that was set back, is not waited for.
+        for _ in 0..1100 {
+            let now = rustix::time::clock_gettime(rustix::time::ClockId::RealtimeCoarse);
+            let is_later = now.tv_sec > newest.0
+                || (now.tv_sec == newest.0 && now.tv_nsec > i64::from(newest.1) && !knows_only_seconds);
+            if is_later {
+                return;
+            }
+            std::thread::sleep(std::time::Duration::from_millis(1));
+        }
     }
 
     /// How many entries it has.

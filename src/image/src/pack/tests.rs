@@ -229,3 +229,46 @@ fn marks_of_overlays_and_of_the_host_stay_out() {
     assert!(text.contains("30 SCHILY.xattr.user.mine=a\\nb\\n"), "{text}");
     assert!(!text.contains("overlay"), "{text}");
 }
+
+/// These digests are in images that people have: they change by a decision, with a line in the change log.
+#[test]
+#[allow(clippy::print_stderr, reason = "a test says why it is skipped")]
+fn digests_of_a_known_tree() {
+    if !rustix::process::geteuid().is_root() {
+        assert!(std::env::var("KILN_TEST_REQUIRE").as_deref() != Ok("1"), "root is required");
+        eprintln!("SKIPPED: files of root are needed");
+        return;
+    }
+    let (layers, long) = (Layers::new(), format!("usr/{}", "long".repeat(60)));
+    layers.file("base", "etc/old", "").file("new", "etc/hostname", "kiln\n").whiteout("new", "etc/old");
+    layers.mark("new", "usr", "user.kind", "shared").file(
+        "new",
+        &format!("usr/{}", "long".repeat(60)),
+        &"x".repeat(100_000),
+    );
+    symlink("etc/hostname", layers.path("new", "name")).unwrap();
+    fs::hard_link(layers.path("new", "etc/hostname"), layers.path("new", "usr/hostname")).unwrap();
+    rustix::fs::mknodat(
+        CWD,
+        layers.path("new", "null"),
+        FileType::CharacterDevice,
+        Mode::RUSR,
+        rustix::fs::makedev(1, 3),
+    )
+    .unwrap();
+    for (path, mode) in [("etc", 0o755), ("usr", 0o755), ("etc/hostname", 0o644), (long.as_str(), 0o600)] {
+        rustix::fs::chmod(layers.path("new", path), Mode::from_raw_mode(mode)).unwrap();
+    }
+    let mut options = layers.options(&["new"], &["base"]);
+    options.settings.timestamp = Some(1_000_000_000);
+    options.settings.content = true;
+    let (packed, tar) = packed(&options);
+    let found = [packed.content.unwrap(), Digest::of(&tar)];
+    assert_eq!(
+        found.each_ref().map(Digest::hex),
+        [
+            "5ad7355c0df943a87f51e19072442120de4163fb5f4dd6491299c2fff3922052",
+            "da41b08d3dd5bd6b2a3d45f0ba47d426a278de08a0f58366525527f24c200c1d"
+        ]
+    );
+}

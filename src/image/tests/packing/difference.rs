@@ -40,3 +40,19 @@ fn a_tree_that_did_not_change_gives_an_empty_layer() {
     let packed = pack_difference(&manifest, tree.path(), &PackSettings::default(), &mut std::io::sink()).unwrap();
     assert_eq!(packed.entries, 0);
 }
+
+/// The size and the time stay; the time of the last change is the kernel's, but in ticks of some milliseconds.
+#[test]
+fn a_change_right_after_the_record_is_seen() {
+    for _ in 0..50 {
+        let tree = tempfile::tempdir().unwrap();
+        let file = tree.path().join("file");
+        std::fs::write(&file, "one").unwrap();
+        let before = file.metadata().unwrap().modified().unwrap();
+        let manifest = TreeManifest::record(tree.path()).unwrap();
+        std::fs::write(&file, "two").unwrap();
+        std::fs::File::open(&file).unwrap().set_modified(before).unwrap();
+        let packed = pack_difference(&manifest, tree.path(), &PackSettings::default(), &mut std::io::sink()).unwrap();
+        assert_eq!((packed.entries, packed.bytes), (1, 3));
+    }
+}
