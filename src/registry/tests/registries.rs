@@ -86,6 +86,12 @@ impl Place {
         descriptor
     }
 
+    fn untyped(&self, image: &Digest) -> Digest {
+        let mut manifest: Value = serde_json::from_slice(&self.layout.document(image).unwrap()).unwrap();
+        manifest.as_object_mut().unwrap().remove("mediaType");
+        digest(&self.put(MANIFEST, manifest.to_string().as_bytes()))
+    }
+
     fn index(&self, children: &[Value]) -> Digest {
         let index = json!({"schemaVersion": 2, "mediaType": INDEX, "manifests": children});
         digest(&self.put(INDEX, index.to_string().as_bytes()))
@@ -112,6 +118,13 @@ async fn conforms(peer: &Peer, what: &str) {
     assert_eq!((pulled.manifest, pulled.index), (image.clone(), None));
     assert!(to.layout.has(&Digest::of(&large)));
     assert_eq!(client.resolve(&name).await.unwrap().digest, image);
+
+    // As podman writes it: without its own type; asked for by tag and digest.
+    let untyped = from.untyped(&image);
+    push(&client, &from, &untyped, &[&peer.name(&format!("{what}:untyped"))]).await;
+    let pinned = Reference { digest: Some(untyped.to_string()), ..peer.name(&format!("{what}:untyped")) };
+    let pulled = client.pull(&pinned, &place().layout, &PullOptions::default(), no_progress()).await.unwrap();
+    assert_eq!(pulled.manifest, untyped);
 
     // An index, with a repository beside that may give its layers.
     let many = peer.name(&format!("{what}-many:1"));

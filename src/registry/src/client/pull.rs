@@ -161,9 +161,20 @@ impl Pull<'_> {
         {
             return Ok(Some(manifest));
         }
-        let manifest = self.repository.get_manifest(name, scope).await?;
+        let manifest = match self.tagged(name, &scope).await? {
+            None => self.repository.get_manifest(name, scope).await?,
+            found => found,
+        };
         self.moved += manifest.as_ref().map_or(0, |manifest| manifest.bytes.len() as u64);
         Ok(manifest)
+    }
+
+    /// Where tag and digest are written, what the tag means if it is what the digest says: zuul-registry fails when it is
+    /// asked by digest for a manifest that does not name its own type, as podman writes them.
+    async fn tagged(&mut self, name: &str, scope: &Scope) -> Result<Option<Manifest>, RegistryError> {
+        let Some(tag) = self.reference.tag.as_deref().filter(|tag| *tag != name) else { return Ok(None) };
+        let found = self.repository.get_manifest(tag, scope.clone()).await?;
+        Ok(found.filter(|manifest| manifest.digest.as_str() == name))
     }
 
     /// What the layout has of it. What is damaged there is fetched again.

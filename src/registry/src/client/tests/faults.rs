@@ -30,7 +30,9 @@ async fn a_push_survives_each_fault_once() {
         [("HEAD", "/blobs/"), ("POST", ""), ("PUT", "/blobs/uploads/"), ("PUT", "/manifests/"), ("GET", "/v2/")];
     let mut pushes = Vec::new();
     for (what, fault) in faults {
-        for (method, part) in places {
+        // Only blobs have so long a body.
+        let has_body = |(_, part): &(&str, &str)| !what.contains("amid") || *part == "/blobs/uploads/";
+        for (method, part) in places.into_iter().filter(has_body) {
             pushes.push(async move {
                 let (server, from) = (Server::start(), place());
                 let digest = from.image(&[&vec![1; 700_000]]);

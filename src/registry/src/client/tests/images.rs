@@ -31,6 +31,19 @@ async fn what_is_pushed_comes_back_and_is_not_moved_twice() {
 }
 
 #[tokio::test]
+async fn a_digest_counts_and_not_the_tag_beside_it() {
+    let (server, from) = (Server::start(), place());
+    let (old, new) = (from.image(&[b"old"]), from.image(&[b"new"]));
+    let name = reference(&server, "image:1");
+    push(&client(), &from, &old, &name).await.unwrap();
+    let pinned = Reference { digest: Some(old.to_string()), ..name.clone() };
+    assert_eq!(pull(&client(), &place(), &pinned).await.unwrap().manifest, old);
+    push(&client(), &from, &new, &name).await.unwrap();
+    assert_eq!(pull(&client(), &place(), &pinned).await.unwrap().manifest, old);
+    assert_eq!(client().resolve(&pinned).await.unwrap().digest, old);
+}
+
+#[tokio::test]
 async fn an_index_is_pushed_with_its_images_and_pulled_for_a_platform_or_whole() {
     let (server, from) = (Server::start(), place());
     let index = from.index(&["amd64", "arm64"]);

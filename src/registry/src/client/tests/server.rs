@@ -227,6 +227,10 @@ impl Server {
 }
 
 fn read_head(reader: &mut impl BufRead) -> Option<Request> {
+    // The first byte of TLS, which is not spoken here.
+    if reader.fill_buf().ok()?.first() == Some(&0x16) {
+        return None;
+    }
     let mut line = String::new();
     reader.read_line(&mut line).ok()?;
     let mut words = line.split_whitespace();
