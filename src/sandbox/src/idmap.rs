@@ -147,8 +147,12 @@ fn with_root(id: u32, ranges: &[(u32, u32)]) -> Vec<IdRange> {
     let mut map = vec![IdRange { inside: 0, outside: id, count: 1 }];
     let mut inside = 1;
     for &(outside, count) in ranges {
-        // The kernel refuses maps that overlap, and the caller's own id is in use already.
-        if (outside..outside.saturating_add(count)).contains(&id) {
+        // The kernel refuses maps that overlap: a range that is listed twice, or one with the caller's own id in it.
+        let end = u64::from(outside) + u64::from(count);
+        let overlaps = |other: &IdRange| {
+            u64::from(outside) < u64::from(other.outside) + u64::from(other.count) && u64::from(other.outside) < end
+        };
+        if map.iter().any(overlaps) {
             continue;
         }
         let count = count.min(u32::MAX - inside);
@@ -272,8 +276,11 @@ mod tests {
     }
 
     #[test]
-    fn a_range_with_the_caller_in_it_is_left_out() {
+    fn a_range_with_the_caller_in_it_and_one_that_is_listed_twice_are_left_out() {
         assert_eq!(with_root(1000, &[(900, 200), (100_000, 5)]), [mapped(0, 1000, 1), mapped(1, 100_000, 5)]);
+        let twice = [(100_000, 65_536), (100_000, 65_536), (165_535, 2), (165_536, 2)];
+        let expected = [mapped(0, 1000, 1), mapped(1, 100_000, 65_536), mapped(65_537, 165_536, 2)];
+        assert_eq!(with_root(1000, &twice), expected);
     }
 
     #[test]
