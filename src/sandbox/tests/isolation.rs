@@ -96,7 +96,10 @@ impl Place {
         }
         let root = Root::new();
         let place = Place { root, way };
-        fs::copy(env!("CARGO_BIN_EXE_kiln-sandbox-helper"), place.helper()).unwrap();
+        // A link where that can be: a copy that is just written may still be open in a child that another test forks, and then
+        // it cannot be run.
+        let built = env!("CARGO_BIN_EXE_kiln-sandbox-helper");
+        fs::hard_link(built, place.helper()).or_else(|_| fs::copy(built, place.helper()).map(drop)).unwrap();
         fs::create_dir(place.store()).unwrap();
         let owner = Some(way.owner());
         std::os::unix::fs::chown(place.store(), owner, owner).unwrap();
