@@ -122,6 +122,11 @@ impl Reference {
         format!("{}/{}", self.registry, self.repository)
     }
 
+    /// Registry, repository and tag in full: `docker.io/library/debian:latest`. Two spellings of one name give one text.
+    pub fn in_full(&self) -> String {
+        format!("{}:{}", self.name(), self.tag_or_latest())
+    }
+
     /// Registry and repository as people and docker write them: `debian`, `group/image`, `registry.example.org/image`.
     pub fn familiar_name(&self) -> String {
         if self.registry != DOCKER_HUB {

@@ -44,13 +44,13 @@ impl Origin {
         }
     }
 
-    fn source(&self, part: &Part) -> Result<Arc<dyn Source>, RegistryError> {
-        Ok(match self {
+    fn source(&self, part: &Part) -> Arc<dyn Source> {
+        match self {
             Origin::Layout(layout) => {
                 Arc::new(FileSource::new(&layout.blob_path(&part.digest), &part.digest, part.size))
             }
             Origin::Remote(repository) => Arc::new(RemoteSource::new(repository.clone(), part.digest.clone())),
-        })
+        }
     }
 }
 
@@ -219,12 +219,42 @@ impl Target {
         jobs: usize,
         progress: &ProgressSink,
     ) -> Result<(u64, Moves), RegistryError> {
+        let done = self.blobs(origin, tree, mount_from, jobs, progress).await?;
+        match self.manifests(tree).await {
+            // It has lost a blob that it said it had, or took over from where it is no more.
+            Err(RegistryError::Refused { reason, .. }) if reason.contains("BLOB_UNKNOWN") => {
+                let (moved, _) = self.blobs(origin, tree, Vec::new(), jobs, progress).await?;
+                self.manifests(tree).await?;
+                Ok((done.0 + moved, done.1))
+            }
+            outcome => outcome.map(|()| done),
+        }
+    }
+
+    async fn manifests(&self, tree: &Tree) -> Result<(), RegistryError> {
+        for child in &tree.children {
+            self.repository.put_manifest(child, child.digest.as_str()).await?;
+        }
+        for name in &self.names {
+            self.repository.put_manifest(&tree.root, name).await?;
+        }
+        Ok(())
+    }
+
+    async fn blobs(
+        &self,
+        origin: &Origin,
+        tree: &Tree,
+        mount_from: Vec<String>,
+        jobs: usize,
+        progress: &ProgressSink,
+    ) -> Result<(u64, Moves), RegistryError> {
         let mut list = Vec::new();
         for part in &tree.parts {
             list.push(Job {
                 digest: part.digest.clone(),
                 size: part.size,
-                source: origin.source(part)?,
+                source: origin.source(part),
                 mount_from: mount_from.clone(),
                 progress: progress.clone(),
             });
@@ -242,12 +272,6 @@ impl Target {
                     moved += size;
                 }
             }
-        }
-        for child in &tree.children {
-            self.repository.put_manifest(child, child.digest.as_str()).await?;
-        }
-        for name in &self.names {
-            self.repository.put_manifest(&tree.root, name).await?;
         }
         Ok((moved, moves))
     }

@@ -210,3 +210,24 @@ async fn an_address_that_redirects_forever_is_left() {
     let error = client().resolve(&reference(&server, "image")).await.unwrap_err();
     assert!(error.to_string().contains("redirects more than 10 times"), "{error}");
 }
+
+#[tokio::test]
+async fn a_blob_that_a_registry_lost_is_brought_again() {
+    let (server, from) = (Server::start(), place());
+    let digest = from.image(&[b"layer"]);
+    let name = reference(&server, "image:1");
+    let unknown = r#"{"errors":[{"code":"MANIFEST_BLOB_UNKNOWN","message":"blob unknown to registry"}]}"#;
+    let mut refusals = 0;
+    server.rule(move |request| {
+        refusals += usize::from(request.is("PUT", "/manifests/"));
+        if refusals == 1 && request.is("PUT", "/manifests/") {
+            Rule::Say(answer(400).body(unknown))
+        } else {
+            Rule::Pass
+        }
+    });
+    push(&client(), &from, &digest, &name).await.unwrap();
+    assert_eq!(server.count("PUT", "/manifests/"), 2);
+    // Both blobs were asked for again, and are there.
+    assert_eq!((server.count("HEAD", "/blobs/"), server.count("PUT", "/blobs/uploads/")), (4, 2));
+}
