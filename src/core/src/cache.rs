@@ -145,7 +145,7 @@ pub struct PlanRecord {
 }
 
 /// One step as it was when its build ran last.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StepRecord {
     /// The provisioner's kind.
     pub kind: String,
@@ -164,6 +164,20 @@ pub struct StepRecord {
     /// Why that state was not kept.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub not_kept: Option<String>,
+    /// What its files were, so that those that nobody wrote since need not be read again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub files: Option<FilesRecord>,
+}
+
+/// Files as they were read once.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FilesRecord {
+    /// Digest of their names, times, sizes and inodes: whoever writes one of them changes it.
+    pub stamp: Key,
+    /// Their contents.
+    pub inputs: Vec<Input>,
+    /// Whether one of them mentions the build's name.
+    pub mention_build: bool,
 }
 
 /// A computed key whose state bears another one: a step that ran anew although its key was known (`--no-cache`, an entry

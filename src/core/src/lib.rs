@@ -34,7 +34,8 @@ pub mod suggest;
 
 pub use artifact::{Artifact, ArtifactOwner, Content, Image};
 pub use cache::{
-    ContentRecord, Input, Kept, Key, Link, PlanMemory, PlanRecord, Sealed, Snapshots, StateInfo, StepRecord,
+    ContentRecord, FilesRecord, Input, Kept, Key, Link, PlanMemory, PlanRecord, Sealed, Snapshots, StateInfo,
+    StepRecord,
 };
 pub use communicator::{Command, Communicator, ExitStatus, OutputSink, Payload, Stdin, Stream, Terminal};
 pub use config::{Block, Body, Node, Value};

@@ -524,15 +524,17 @@ impl<'a> Walk<'a> {
         let step = &self.run.prepared.steps[index];
         let is_keyed = step.component.ready.caching() == Caching::Restorable;
         let inputs = if is_keyed { chain.inputs(index).await.ok() } else { None };
+        let (inputs, files) = inputs.map(|inputs| (inputs.inputs, inputs.record)).unwrap_or_default();
         let clean = |text: &str| self.run.shared.redactor.redact(text).into_owned();
         self.steps[index] = Some(StepRecord {
             kind: step.spec.component.kind.clone(),
             name: step.spec.component.name.as_deref().filter(|name| !name.is_empty()).map(clean),
             title: clean(&step.title()),
-            inputs: inputs.map(|inputs| inputs.inputs).unwrap_or_default(),
+            inputs,
             state,
             has_failed,
             not_kept: not_kept.map(str::to_owned),
+            files,
         });
     }
 

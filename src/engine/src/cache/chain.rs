@@ -5,7 +5,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, SystemTime};
 
-use kiln_core::{Body, BuildContext, Caching, Failure, Input, Key, PlanMemory, Provisioner, Snapshots, StateInfo};
+use kiln_core::{
+    Body, BuildContext, Caching, Failure, FilesRecord, Input, Key, PlanMemory, Provisioner, Snapshots, StateInfo,
+};
 
 use super::arguments::{self, Surroundings};
 use super::files;
@@ -33,6 +35,8 @@ pub(crate) struct StepInputs {
     pub(crate) files: Vec<PathBuf>,
     /// What the files looked like.
     stamp: Option<Key>,
+    /// What to remember of them.
+    pub(crate) record: Option<FilesRecord>,
 }
 
 /// A step's place among the states.
@@ -192,23 +196,27 @@ impl<'a> Chain<'a> {
             let digest = names.iter().fold(keys::Fields::new("secrets"), keys::Fields::field).key().to_string();
             read.inputs.push(Input { name: "secrets".into(), digest, shown: None });
         }
-        let (files, mut stamp) = (provisioner.input_files(), None);
+        let (files, mut stamp, mut record) = (provisioner.input_files(), None, None);
         let first_file = read.inputs.len();
         if !files.is_empty() {
             let paths = files.clone();
             let unreadable = |what: String| Reason::Unreadable { what };
-            let found = blocking(move || files::read(&paths)).await.map_err(|failure| unreadable(failure.chain()))?;
+            let last = self.memory.last.iter().flat_map(|last| &last.steps);
+            let known: Vec<FilesRecord> = last.filter_map(|step| step.files.clone()).collect();
+            let found = blocking(move || files::read(&paths, &known)).await;
+            let found = found.map_err(|failure| unreadable(failure.chain()))?;
             let found = found.map_err(|error| unreadable(error.to_string()))?;
-            read.mention_build |= found.mention_build;
-            stamp = Some(found.stamp);
-            read.inputs.extend(found.inputs);
+            read.mention_build |= found.record.mention_build;
+            stamp = Some(found.record.stamp.clone());
+            read.inputs.extend(found.record.inputs.iter().cloned());
+            record = found.is_settled.then_some(found.record);
         }
         if read.mention_build {
             read.inputs.push(arguments::build_name(&around));
         }
         let uses_secrets = read.have_secrets || !names.is_empty();
         let digest = keys::inputs(&read.inputs, |index| (first_file..first_file + files.len()).contains(&index));
-        Ok(StepInputs { inputs: read.inputs, digest, uses_secrets, files, stamp })
+        Ok(StepInputs { inputs: read.inputs, digest, uses_secrets, files, stamp, record })
     }
 
     /// Whether the files that a step read are still as they were when its key was made.

@@ -5,23 +5,24 @@ use std::io::{self, Read};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
 
-use kiln_core::{Input, Key};
+use kiln_core::{FilesRecord, Input, Key};
 
 use super::keys::Fields;
 
 /// What scripts call the build's name. One that mentions it may give each build another result.
 const BUILD_NAME: &[u8] = b"_BUILD_NAME";
 
+/// A file that was written later than this before it was read may be written again without another time.
+const SETTLED: Duration = Duration::from_secs(2);
+
 /// What files are now.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Files {
-    /// One for each, by the name it was given.
-    pub(crate) inputs: Vec<Input>,
-    /// Changes whenever a file is written, at a fraction of the cost.
-    pub(crate) stamp: Key,
-    /// Whether one of them mentions the build's name.
-    pub(crate) mention_build: bool,
+    pub(crate) record: FilesRecord,
+    /// Whether the stamp is enough to tell that nothing was written since.
+    pub(crate) is_settled: bool,
 }
 
 /// A file that cannot be part of a key; reads as a sentence.
@@ -33,33 +34,62 @@ pub(crate) enum FileError {
     Special { path: PathBuf },
 }
 
-/// Reads files, and directories with all that is in them. Links are followed at the top only. Blocking.
-pub(crate) fn read(paths: &[PathBuf]) -> Result<Files, FileError> {
-    let mut stamp = Fields::new("stamp");
+/// Reads files, and directories with all that is in them. Links are followed at the top only. What is known of them from
+/// an earlier time counts, where nobody wrote them since. Blocking.
+pub(crate) fn read(paths: &[PathBuf], known: &[FilesRecord]) -> Result<Files, FileError> {
+    if !known.is_empty() {
+        let now = stamp(paths)?;
+        if let Some(record) = known.iter().find(|known| known.stamp == now) {
+            return Ok(Files { record: record.clone(), is_settled: true });
+        }
+    }
+    let started = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    let mut stamp = Stamp::new();
     let mut reading = Reading { mention_build: false, buffer: vec![0; 128 * 1024] };
     let mut inputs = Vec::with_capacity(paths.len());
     for path in paths {
         let digest = reading.top(path, &mut stamp)?;
         inputs.push(Input { name: path.display().to_string(), digest: digest.to_string(), shown: None });
     }
-    Ok(Files { inputs, stamp: stamp.key(), mention_build: reading.mention_build })
+    let is_settled = Duration::from_secs(stamp.newest) + SETTLED < started;
+    let record = FilesRecord { inputs, stamp: stamp.fields.key(), mention_build: reading.mention_build };
+    Ok(Files { record, is_settled })
 }
 
-/// [`Files::stamp`] alone: whether something changed since. Blocking.
+/// [`FilesRecord::stamp`] alone: whether something changed since. Blocking.
 pub(crate) fn stamp(paths: &[PathBuf]) -> Result<Key, FileError> {
-    let mut stamp = Fields::new("stamp");
+    let mut stamp = Stamp::new();
     for path in paths {
         let failed = |source| FileError::Read { path: path.clone(), source };
         let metadata = std::fs::metadata(path).map_err(failed)?;
-        add_stamp(&mut stamp, path, &metadata);
+        stamp.add(path, &metadata);
         if metadata.is_dir() {
             walk(path, &mut |entry, _, metadata| {
-                add_stamp(&mut stamp, entry, metadata);
+                stamp.add(entry, metadata);
                 Ok(())
             })?;
         }
     }
-    Ok(stamp.key())
+    Ok(stamp.fields.key())
+}
+
+/// What files look like from outside.
+struct Stamp {
+    fields: Fields,
+    /// When one of them was written last, in seconds since the epoch.
+    newest: u64,
+}
+
+impl Stamp {
+    fn new() -> Stamp {
+        Stamp { fields: Fields::new("stamp"), newest: 0 }
+    }
+
+    fn add(&mut self, path: &Path, metadata: &Metadata) {
+        let last = metadata.mtime().max(metadata.ctime());
+        self.newest = self.newest.max(u64::try_from(last).unwrap_or_default());
+        add_stamp(&mut self.fields, path, metadata);
+    }
 }
 
 fn add_stamp(stamp: &mut Fields, path: &Path, metadata: &Metadata) {
@@ -98,9 +128,9 @@ struct Reading {
 }
 
 impl Reading {
-    fn top(&mut self, path: &Path, stamp: &mut Fields) -> Result<Key, FileError> {
+    fn top(&mut self, path: &Path, stamp: &mut Stamp) -> Result<Key, FileError> {
         let metadata = std::fs::metadata(path).map_err(|source| FileError::Read { path: path.to_owned(), source })?;
-        add_stamp(stamp, path, &metadata);
+        stamp.add(path, &metadata);
         // Its own name counts, as it may be what it is called on the machine; and a slash at its end means "what is in it".
         let mut digest = Fields::new("file").field(path.file_name().unwrap_or_default().as_bytes());
         digest.add([u8::from(path.as_os_str().as_bytes().ends_with(b"/"))]);
@@ -108,7 +138,7 @@ impl Reading {
             self.file(path, &metadata, &mut digest)?;
         } else if metadata.is_dir() {
             walk(path, &mut |entry, relative, metadata| {
-                add_stamp(stamp, entry, metadata);
+                stamp.add(entry, metadata);
                 digest.add(relative.as_os_str().as_bytes());
                 self.entry(entry, metadata, &mut digest)
             })?;
@@ -199,12 +229,12 @@ mod tests {
         }
 
         fn digest(&self, name: &str) -> String {
-            read(&[self.path(name)]).unwrap().inputs.remove(0).digest
+            read(&[self.path(name)], &[]).unwrap().record.inputs.remove(0).digest
         }
 
         fn stamp(&self) -> Key {
             let stamped = stamp(&[self.path("conf")]).unwrap();
-            assert_eq!(stamped, read(&[self.path("conf")]).unwrap().stamp);
+            assert_eq!(stamped, read(&[self.path("conf")], &[]).unwrap().record.stamp);
             stamped
         }
     }
@@ -264,11 +294,26 @@ mod tests {
     }
 
     #[test]
+    fn what_nobody_wrote_since_is_not_read_again() {
+        let tree = Tree::new();
+        let path = tree.path("conf");
+        let fresh = read(std::slice::from_ref(&path), &[]).unwrap();
+        assert!(!fresh.is_settled, "it may be written again within one tick of the clock");
+        let known = FilesRecord { inputs: Vec::new(), ..fresh.record.clone() };
+        let again = read(std::slice::from_ref(&path), std::slice::from_ref(&known)).unwrap();
+        assert_eq!(again.record, known, "what is known is taken for true");
+        std::fs::write(tree.path("conf/a"), "ONE").unwrap();
+        let changed = read(std::slice::from_ref(&path), &[known]).unwrap();
+        assert_ne!(changed.record.inputs, fresh.record.inputs);
+        assert!(read(&["/bin/sh".into()], &[]).unwrap().is_settled);
+    }
+
+    #[test]
     fn what_is_not_there_or_no_file_has_no_digest() {
         let tree = Tree::new();
-        let told = |name: &str| read(&[tree.path(name)]).unwrap_err().to_string();
+        let told = |name: &str| read(&[tree.path(name)], &[]).unwrap_err().to_string();
         assert!(told("none").contains("none` cannot be read: No such file"), "{}", told("none"));
-        assert!(read(&["/dev/null".into()]).unwrap_err().to_string().contains("neither a file nor a directory"));
+        assert!(read(&["/dev/null".into()], &[]).unwrap_err().to_string().contains("neither a file nor a directory"));
     }
 
     #[test]
@@ -276,7 +321,7 @@ mod tests {
         let tree = Tree::new();
         let mentions = |content: &[u8]| {
             std::fs::write(tree.path("conf/a"), content).unwrap();
-            read(&[tree.path("conf")]).unwrap().mention_build
+            read(&[tree.path("conf")], &[]).unwrap().record.mention_build
         };
         assert!(!mentions(b"echo _BUILD __BUILD_NAM"));
         assert!(mentions(b"echo $PACKER_BUILD_NAME"));

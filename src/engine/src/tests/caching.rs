@@ -409,3 +409,22 @@ pub(super) fn sensitive(spec: ComponentSpec, values: Vec<(&'static str, Value)>)
     let config = super::harness::Arguments { values, span: super::harness::line(9), is_sensitive: true };
     ComponentSpec { config: Arc::new(config), ..spec }
 }
+
+#[tokio::test]
+async fn files_that_nobody_wrote_are_not_read_again() {
+    let mut cached = Cached::new(Vec::new());
+    let path = cached.path("x.sh");
+    std::fs::write(&path, "one").unwrap();
+    *cached.steps() = vec![deed("a", vec![("script", text(path.to_str().unwrap()))])];
+    cached.run().await;
+    assert!(cached.record().steps[0].files.is_none(), "it was written a moment ago");
+    // A file of the system was not.
+    *cached.steps() = vec![deed("a", vec![("script", text("/etc/passwd"))])];
+    cached.run().await;
+    let mut record = cached.record();
+    let files = record.steps[0].files.as_mut().unwrap();
+    files.inputs[0].digest = "of another time".into();
+    let template = cached.harness.settings.cache.template.clone();
+    kiln_core::PlanMemory::put_plan(&*cached.memory, &template, "w", &record).unwrap();
+    assert_eq!(cached.run().await[..2], ["launch", "do a"], "what is known of it is taken for true");
+}

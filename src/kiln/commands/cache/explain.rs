@@ -168,8 +168,7 @@ mod tests {
             title: "scripts/apt.sh".to_owned(),
             inputs: vec![input("scripts/apt.sh", None), input("user", Some("root"))],
             state,
-            has_failed: false,
-            not_kept: None,
+            ..StepRecord::default()
         };
         let record = PlanRecord {
             builder: "oci".to_owned(),
