@@ -15,10 +15,11 @@ use kiln_core::{
 use kiln_docker::Engine;
 use kiln_docker::engine::Pushed;
 use kiln_registry::reference::DOCKER_HUB;
-use kiln_registry::{CredentialSources, Credentials, Found, Reference, normalize_registry};
+use kiln_registry::{ClientOptions, CredentialSources, Credentials, Found, Reference, normalize_registry};
 use serde::Deserialize;
 
 use crate::error::PublishError;
+use crate::layout::LayoutImage;
 use crate::prepare;
 use crate::settings::EngineProvider;
 use hints::Login;
@@ -180,6 +181,16 @@ impl PostProcessor for DockerPush {
         }
         let references = references(image)?;
         let own_server = self.own_server(&references);
+        if let Some(layout) = LayoutImage::of(image)? {
+            let references: Vec<Reference> = references.into_iter().map(|(_, reference)| reference).collect();
+            let digest = self.push_from_layout(&layout, &references, own_server, context).await?;
+            let content = Content::Image(Image { digest: Some(digest), ..image.clone() });
+            return Ok(Processed {
+                artifact: Artifact { content, ..artifact.clone() },
+                keep_input: true,
+                force_keep: false,
+            });
+        }
         let engine = prepare::unless_cancelled(context, self.engine.engine()).await??;
         let mut logins = BTreeMap::new();
         let mut digest = image.digest.clone();
@@ -205,6 +216,26 @@ impl PostProcessor for DockerPush {
 }
 
 impl DockerPush {
+    /// The same for an image that no engine has. The client finds logins itself, and tries again what may pass.
+    async fn push_from_layout(
+        &self,
+        layout: &LayoutImage,
+        references: &[Reference],
+        own_server: String,
+        context: &BuildContext,
+    ) -> Result<String, Failure> {
+        let options = ClientOptions {
+            credentials: self.sources.clone(),
+            explicit: self.own.iter().map(|own| (own_server.clone(), own.clone())).collect(),
+            ..ClientOptions::default()
+        };
+        let digest = layout.push(references, options, context).await?.digest.to_string();
+        for reference in references {
+            context.events.message(format!("{reference}: digest: {digest}"));
+        }
+        Ok(digest)
+    }
+
     /// Which registry the block's own login is for. Packer would take Docker Hub where the block does not say; but then
     /// the login could only be meant for the one registry that the image goes to.
     fn own_server(&self, references: &[(&str, Reference)]) -> String {

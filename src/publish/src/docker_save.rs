@@ -11,6 +11,7 @@ use kiln_core::{
 use serde::Deserialize;
 
 use crate::error::PublishError;
+use crate::layout::LayoutImage;
 use crate::output::PendingFile;
 use crate::prepare;
 use crate::settings::EngineProvider;
@@ -72,6 +73,9 @@ impl PostProcessor for DockerSave {
     async fn process(&self, artifact: &Artifact, context: &BuildContext) -> Result<Processed, Failure> {
         let image = artifact.image().ok_or_else(|| PublishError::not_an_image(KIND, artifact))?;
         let references = if image.tags.is_empty() { vec![image.id.clone()] } else { image.tags.clone() };
+        if let Some(layout) = LayoutImage::of(image)? {
+            return self.save_from_layout(layout, artifact, image.tags.clone(), context).await;
+        }
         let engine = prepare::unless_cancelled(context, self.engine.engine()).await??;
         context.events.message(format!("saving {}", references.join(", ")));
         let pending = PendingFile::reserve(context, &self.path).await?;
@@ -79,6 +83,28 @@ impl PostProcessor for DockerSave {
         saved.map_err(PublishError::engine(format!("save the image to {}", self.path.display())))?;
         pending.finish().await?;
         context.events.message(format!("saved to {}", self.path.display()));
+        Ok(Processed { artifact: artifact.clone(), keep_input: true, force_keep: false })
+    }
+}
+
+impl DockerSave {
+    /// The same for an image that no engine has.
+    async fn save_from_layout(
+        &self,
+        layout: LayoutImage,
+        artifact: &Artifact,
+        names: Vec<String>,
+        context: &BuildContext,
+    ) -> Result<Processed, Failure> {
+        context.events.message(format!("saving to {}", self.path.display()));
+        let pending = PendingFile::reserve(context, &self.path).await?;
+        let path = pending.path().to_path_buf();
+        let saving = tokio::task::spawn_blocking(move || layout.save(&names, &path));
+        prepare::unless_cancelled(context, saving).await?.unwrap_or_else(|error| {
+            // The engine tells a panic as the bug it is.
+            error.try_into_panic().map_or(Ok(()), |panic| std::panic::resume_unwind(panic))
+        })?;
+        pending.finish().await?;
         Ok(Processed { artifact: artifact.clone(), keep_input: true, force_keep: false })
     }
 }

@@ -12,6 +12,7 @@ use kiln_registry::Reference;
 use serde::Deserialize;
 
 use crate::error::PublishError;
+use crate::layout::{LayoutImage, LayoutNameOwner};
 use crate::prepare;
 use crate::settings::EngineProvider;
 
@@ -103,10 +104,13 @@ impl PostProcessorKind for DockerTagKind {
 impl PostProcessor for DockerTag {
     async fn process(&self, artifact: &Artifact, context: &BuildContext) -> Result<Processed, Failure> {
         let image = artifact.image().ok_or_else(|| PublishError::not_an_image(KIND, artifact))?;
-        let engine = prepare::unless_cancelled(context, self.engine.engine()).await??;
         let repository = self.repository.familiar_name();
         let mut names = Vec::new();
         let wanted = if self.tags.is_empty() { vec!["latest".to_owned()] } else { self.tags.clone() };
+        if let Some(layout) = LayoutImage::of(image)? {
+            return self.name_in_layout(&layout, image, &wanted, context);
+        }
+        let engine = prepare::unless_cancelled(context, self.engine.engine()).await??;
         for tag in &wanted {
             let name = format!("{repository}:{tag}");
             let tagging = async {
@@ -125,12 +129,37 @@ impl PostProcessor for DockerTag {
         }
         let mut all = image.tags.clone();
         all.extend(names.iter().filter(|name| !image.tags.contains(name)).cloned());
-        Ok(Processed { artifact: self.artifact(image, all, names), keep_input: true, force_keep: true })
+        let owner = NameOwner { engine: Arc::clone(&self.engine), names };
+        Ok(Processed { artifact: self.artifact(image, all, Arc::new(owner)), keep_input: true, force_keep: true })
     }
 }
 
 impl DockerTag {
-    fn artifact(&self, image: &Image, all: Vec<String>, own: Vec<String>) -> Artifact {
+    /// The same for an image that no engine has.
+    fn name_in_layout(
+        &self,
+        layout: &LayoutImage,
+        image: &Image,
+        tags: &[String],
+        context: &BuildContext,
+    ) -> Result<Processed, Failure> {
+        let mut all = image.tags.clone();
+        let mut own = Vec::new();
+        for tag in tags {
+            let reference = Reference { tag: Some(tag.clone()), ..self.repository.clone() };
+            layout.name(&reference, context)?;
+            let name = reference.to_string();
+            context.events.message(format!("named the image {name}"));
+            own.push(reference.in_full());
+            if !all.contains(&name) {
+                all.push(name);
+            }
+        }
+        let artifact = self.artifact(image, all, Arc::new(LayoutNameOwner(own)));
+        Ok(Processed { artifact, keep_input: true, force_keep: true })
+    }
+
+    fn artifact(&self, image: &Image, all: Vec<String>, owner: Arc<dyn ArtifactOwner>) -> Artifact {
         // Packer's ids: the last name as it was written, or the bare repository.
         let id = match self.tags.last() {
             Some(tag) => format!("{}:{tag}", self.written),
@@ -145,7 +174,7 @@ impl DockerTag {
             id,
             description,
             content: Content::Image(Image { tags: all, ..image.clone() }),
-            owner: Some(Arc::new(NameOwner { engine: Arc::clone(&self.engine), names: own })),
+            owner: Some(owner),
         }
     }
 }

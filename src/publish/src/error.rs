@@ -42,6 +42,22 @@ pub enum PublishError {
         /// The image's id.
         id: String,
     },
+    /// An image in a layout of this host.
+    #[error("cannot {action}")]
+    Layout {
+        /// What was tried, as a verb.
+        action: String,
+        /// Why.
+        source: kiln_image::ImageError,
+    },
+    /// A registry does not take it.
+    #[error("cannot push {references}")]
+    Registry {
+        /// The names.
+        references: String,
+        /// Why.
+        source: kiln_registry::RegistryError,
+    },
     /// A name that is none.
     #[error("cannot use the image's name `{name}`")]
     Name {
@@ -170,6 +186,12 @@ pub enum PublishError {
 }
 
 impl PublishError {
+    /// For `map_err` on a call that touches an image in a layout.
+    pub(crate) fn layout(action: impl Into<String>) -> impl FnOnce(kiln_image::ImageError) -> PublishError {
+        let action = action.into();
+        move |source| PublishError::Layout { action, source }
+    }
+
     /// For `map_err` on file operations.
     pub(crate) fn file(action: &'static str, path: &Path) -> impl FnOnce(std::io::Error) -> PublishError {
         let path = path.to_path_buf();
