@@ -144,7 +144,7 @@ impl Bases<'_> {
             return Ok(layout.has(&digest).then_some(digest));
         }
         let Ok(reference) = Reference::parse(name) else { return Ok(None) };
-        layout.resolve_name(&store_name(&reference)).map_err(error::image)
+        layout.resolve_name(&reference.in_full()).map_err(error::image)
     }
 
     /// What is known of a base by this key, if all of the image is still there.
@@ -174,11 +174,6 @@ impl Resolved {
     fn of(input: Input, source: Source) -> Resolved {
         Resolved { inputs: vec![input], digest: None, repository: None, source }
     }
-}
-
-/// The name of an image in the store: in full, so that two spellings are one.
-pub(crate) fn store_name(reference: &Reference) -> String {
-    format!("{}:{}", reference.name(), reference.tag_or_latest())
 }
 
 /// Names a base by its kind and what else tells it from others.

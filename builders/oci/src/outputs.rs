@@ -8,18 +8,17 @@ use async_trait::async_trait;
 use kiln_core::{Artifact, ArtifactOwner, BuildContext, Content, Failure, Image};
 use kiln_docker::{FileUndo, FinishedFile};
 use kiln_image::pack::PackSettings;
+use kiln_image::undo::NameUndo;
 use kiln_image::{Digest, Layout, archive};
 use kiln_registry::{Client, Progress, PushOptions, Reference, Stage};
 
 use crate::OciSettings;
-use crate::base::store_name;
 use crate::error::{self, OciError};
 use crate::guest::Ground;
 use crate::launch::or_cancelled;
 use crate::machine::{IMAGE, OTHER};
 use crate::place::Place;
 use crate::prepare::{Recipe, absolute};
-use crate::undo::NameUndo;
 
 /// What bringing an image somewhere needs.
 pub(crate) struct Bringing<'a> {
@@ -60,7 +59,8 @@ impl Bringing<'_> {
         tags.extend(pushed.filter(|name| !shown.contains(name)));
         let id = config.to_string();
         let layout = self.place.store.layout();
-        let owner = Owner { layout: layout.root().to_path_buf(), names: names.iter().map(store_name).collect() };
+        let owner =
+            Owner { layout: layout.root().to_path_buf(), names: names.iter().map(Reference::in_full).collect() };
         Ok(Artifact {
             builder_id: IMAGE.to_owned(),
             id: id.clone(),
@@ -86,14 +86,12 @@ impl Bringing<'_> {
 
     fn set_name(&self, name: &Reference, manifest: &Digest) -> Result<(), Failure> {
         let layout = self.place.store.layout();
-        let name = store_name(name);
-        let before = layout.resolve_name(&name).map_err(error::image)?;
-        if before.as_ref() == Some(manifest) {
-            return Ok(());
+        let name = name.in_full();
+        if let Some(undo) = NameUndo::of(layout, &name, manifest).map_err(error::image)? {
+            self.context.journal.record(&self.context.build, undo.entry())?;
+            layout.set_name(&name, manifest).map_err(error::image)?;
         }
-        let undo = NameUndo { layout: absolute(layout.root()), name: name.clone(), image: manifest.clone(), before };
-        self.context.journal.record(&self.context.build, undo.entry())?;
-        layout.set_name(&name, manifest).map_err(error::image)
+        Ok(())
     }
 
     async fn push(&self, manifest: &Digest) -> Result<(), Failure> {

@@ -4,17 +4,19 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
-use kiln_core::{Builder, BuilderKind, Decoded, Diagnostic, Diagnostics, PrepareContext, Schema, TextScope};
+use kiln_core::{Builder, BuilderKind, Decoded, Diagnostic, Diagnostics, Failure, PrepareContext, Schema, TextScope};
 use kiln_docker::run_command::{self, HostScope};
 use kiln_docker::secret_in_image;
 use kiln_gotemplate::{Data, Rendered, Scope, render};
 use kiln_image::changes::Changes;
+use kiln_image::Layout;
 use kiln_image::compress::Compression;
 use kiln_registry::{Platform, Reference};
 
 use crate::OciSettings;
 use crate::config::{Config, Format};
 use crate::docker::DockerAsOci;
+use crate::error;
 use crate::from::From;
 use crate::launch::OciBuilder;
 use crate::place::Places;
@@ -37,6 +39,17 @@ impl OciBuilderKind {
     /// A kind that takes the arguments of a `docker` source, checked by that source's own kind, and makes its machines here.
     pub fn as_docker(&self, docker: Arc<dyn BuilderKind>) -> Arc<dyn BuilderKind> {
         Arc::new(DockerAsOci::new(self.settings.clone(), Arc::clone(&self.places), docker))
+    }
+
+    /// The images of the store that machines have here, for images that are made without one. What is put there stays until
+    /// this process ends, and for good if it gets a name.
+    ///
+    /// # Errors
+    /// No isolation works here; the store cannot be opened.
+    pub async fn layout(&self) -> Result<Layout, Failure> {
+        let place = self.places.get(None).await?;
+        place.store.hold().map_err(error::cache)?;
+        Ok(place.store.layout().clone())
     }
 }
 

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use async_trait::async_trait;
 use kiln_core::{Failure, Undo, UndoOutcome, Undoer};
-use kiln_image::{Digest, Layout};
+use kiln_image::undo::NameUndo;
 use kiln_sandbox::{Chosen, HelperProgram, Worker};
 use serde::{Deserialize, Serialize};
 
@@ -12,7 +12,6 @@ use crate::error;
 use crate::place::Place;
 
 const WORKSPACE: &str = "oci.workspace";
-const NAME: &str = "oci.name";
 
 /// A build's directory in a store.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -53,45 +52,7 @@ impl WorkspaceUndo {
     }
 }
 
-/// A name that an image of a store was given.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct NameUndo {
-    /// The store's layout.
-    pub(crate) layout: PathBuf,
-    pub(crate) name: String,
-    /// The image that has it now.
-    pub(crate) image: Digest,
-    /// The image that had it before.
-    pub(crate) before: Option<Digest>,
-}
-
-impl NameUndo {
-    pub(crate) fn entry(&self) -> Undo {
-        Undo {
-            kind: NAME.to_owned(),
-            data: serde_json::json!(self),
-            description: format!("name {} in kiln's store", self.name),
-        }
-    }
-
-    pub(crate) fn undo(&self) -> Result<UndoOutcome, Failure> {
-        if !self.layout.join("oci-layout").exists() {
-            return Ok(UndoOutcome::AlreadyGone);
-        }
-        let layout = Layout::create(&self.layout).map_err(error::image)?;
-        // A name that means another image by now belongs to somebody else.
-        if layout.resolve_name(&self.name).map_err(error::image)?.as_ref() != Some(&self.image) {
-            return Ok(UndoOutcome::AlreadyGone);
-        }
-        match self.before.as_ref().filter(|before| **before != self.image && layout.has(before)) {
-            Some(before) => layout.set_name(&self.name, before).map_err(error::image)?,
-            None => layout.remove_name(&self.name).map(drop).map_err(error::image)?,
-        }
-        Ok(UndoOutcome::Removed)
-    }
-}
-
-/// Undoes workspaces and names of stores.
+/// Undoes workspaces of stores, and names of images in layouts.
 #[derive(Debug)]
 pub struct OciUndoer {
     helper: HelperProgram,
@@ -107,7 +68,7 @@ impl OciUndoer {
 #[async_trait]
 impl Undoer for OciUndoer {
     fn kinds(&self) -> &'static [&'static str] {
-        &[WORKSPACE, NAME]
+        &[WORKSPACE, NameUndo::KIND]
     }
 
     async fn undo(&self, undo: &Undo) -> Result<UndoOutcome, Failure> {
@@ -116,9 +77,9 @@ impl Undoer for OciUndoer {
             Failure::build(error::OciError::Base(text))
         };
         let (data, helper) = (undo.data.clone(), self.helper.clone());
-        if undo.kind == NAME {
+        if undo.kind == NameUndo::KIND {
             let undo: NameUndo = serde_json::from_value(data).map_err(unreadable)?;
-            return error::blocking(move || undo.undo()).await;
+            return error::blocking(move || undo.undo().map_err(error::image)).await;
         }
         let undo: WorkspaceUndo = serde_json::from_value(data).map_err(unreadable)?;
         error::blocking(move || undo.remove(&helper)).await

@@ -14,7 +14,9 @@ pub mod layout;
 pub mod media;
 pub mod names;
 pub mod pack;
+pub mod rootfs;
 pub mod tree;
+pub mod undo;
 mod union;
 pub mod unpack;
 
@@ -27,4 +29,5 @@ pub use layout::{BlobWriter, Layout};
 pub use media::{LayerCompression, ManifestFormat};
 pub use oci_spec::image::{Descriptor, ImageIndex, ImageManifest, MediaType};
 pub use pack::{PackOptions, PackSettings, Packed, pack, pack_difference};
+pub use rootfs::Rootfs;
 pub use tree::TreeManifest;

@@ -6,7 +6,7 @@ use kiln_core::{Failure, Input};
 use kiln_image::{Digest, archive};
 use kiln_registry::{Progress, PullOptions, Reference, Stage};
 
-use super::{Bases, Resolved, Source, base_key, store_name};
+use super::{Bases, Resolved, Source, base_key};
 use crate::config::Pull;
 use crate::digest::Parts;
 use crate::error::{self, OciError};
@@ -74,7 +74,7 @@ impl Bases<'_> {
     fn by_name(&self, reference: &Reference) -> kiln_core::Key {
         let name = match &reference.digest {
             Some(digest) => format!("{}@{digest}", reference.name()),
-            None => store_name(reference),
+            None => reference.in_full(),
         };
         base_key("name", &self.recipe.platform).with(name).key()
     }
