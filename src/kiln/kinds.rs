@@ -2,12 +2,14 @@
 
 use std::sync::Arc;
 
+use async_trait::async_trait;
 use kiln_builder_docker::{DockerBuilderKind, DockerSettings};
 use kiln_builder_oci::{OciBuilderKind, OciSettings, OciUndoer};
 use kiln_core::{BuilderKind, Failure, FailureClass, Kinds};
 use kiln_data::DataSettings;
 use kiln_docker::{BollardEngine, DEFAULT_HOST, DockerUndoer, Engine};
-use kiln_publish::{GivenEngine, PublishSettings};
+use kiln_image::Layout;
+use kiln_publish::{GivenEngine, PublishSettings, StoreProvider};
 use kiln_registry::CredentialSources;
 use kiln_sandbox::HelperProgram;
 
@@ -40,28 +42,44 @@ fn with_engine(host: Option<&str>, settings: &Settings) -> Result<Kinds, Failure
         home: settings.home.clone(),
     }));
     let helper = HelperProgram::this_program();
-    let oci = OciBuilderKind::new(OciSettings {
+    let oci = Arc::new(OciBuilderKind::new(OciSettings {
         cache: settings.cache_dir.clone(),
         helper: helper.clone(),
         credentials: credentials.clone(),
         home: settings.home.clone(),
         engine: Arc::clone(&engine),
-    });
+    }));
+    // Where no engine makes images, none is asked to import one.
+    let mut store: Option<Arc<dyn StoreProvider>> = None;
     kinds.add_builder(match settings.docker_as.as_deref() {
         None | Some("docker") => docker,
-        Some("oci") => oci.as_docker(docker),
+        Some("oci") => {
+            store = Some(Arc::new(OciStore(Arc::clone(&oci))));
+            oci.as_docker(docker)
+        }
         Some(other) => return Err(Failure::new(FailureClass::Usage, UnknownBuilder(other.to_owned()))),
     });
-    kinds.add_builder(Arc::new(oci));
+    kinds.add_builder(oci);
     kinds.add_undoer(Arc::new(OciUndoer::new(helper)));
     kinds.add_provisioner(Arc::new(kiln_provisioner_breakpoint::BreakpointKind));
     kinds.add_provisioner(Arc::new(kiln_provisioner_file::FileKind));
     kinds.add_provisioner(Arc::new(kiln_provisioner_shell::ShellKind));
     kinds.add_provisioner(Arc::new(kiln_provisioner_shell_local::ShellLocalKind));
     kinds.add_provisioner(Arc::new(kiln_provisioner_sleep::SleepKind));
-    kiln_publish::register(&mut kinds, PublishSettings { engine: Arc::new(GivenEngine(engine)), credentials });
+    let engine = Arc::new(GivenEngine(engine));
+    kiln_publish::register(&mut kinds, PublishSettings { engine, credentials, store });
     kinds.add_undoer(Arc::new(DockerUndoer::new(settings.environment.clone())));
     Ok(kinds)
+}
+
+/// The store of machines without a daemon, for images that no machine makes.
+struct OciStore(Arc<OciBuilderKind>);
+
+#[async_trait]
+impl StoreProvider for OciStore {
+    async fn layout(&self) -> Result<Layout, Failure> {
+        self.0.layout().await
+    }
 }
 
 #[derive(Debug, thiserror::Error)]

@@ -8,8 +8,8 @@ use kiln_core::{Builder, BuilderKind, Decoded, Diagnostic, Diagnostics, Failure,
 use kiln_docker::run_command::{self, HostScope};
 use kiln_docker::secret_in_image;
 use kiln_gotemplate::{Data, Rendered, Scope, render};
-use kiln_image::changes::Changes;
 use kiln_image::Layout;
+use kiln_image::changes::Changes;
 use kiln_image::compress::Compression;
 use kiln_registry::{Platform, Reference};
 

@@ -1,11 +1,14 @@
 //! `docker-import`: an image from a root file system's tar.
 
+mod store;
+
+use std::path::Path;
 use std::sync::Arc;
 
 use async_trait::async_trait;
 use kiln_core::{
-    Artifact, BuildContext, Content, Decoded, Diagnostic, Diagnostics, Failure, Field, Image, PostProcessor,
-    PostProcessorKind, PrepareContext, Processed, Schema,
+    Artifact, ArtifactOwner, BuildContext, Content, Decoded, Diagnostic, Diagnostics, Failure, Field, Image,
+    PostProcessor, PostProcessorKind, PrepareContext, Processed, Schema,
 };
 use kiln_docker::engine::ImportOptions;
 use kiln_docker::secret_in_image;
@@ -16,7 +19,8 @@ use serde::Deserialize;
 use crate::docker_tag::{NameOwner, name_undo};
 use crate::error::PublishError;
 use crate::prepare;
-use crate::settings::EngineProvider;
+use crate::settings::{EngineProvider, StoreProvider};
+use store::StoreImport;
 
 const KIND: &str = "docker-import";
 
@@ -46,17 +50,24 @@ struct Arguments {
 /// The kind.
 pub(crate) struct DockerImportKind {
     pub(crate) engine: Arc<dyn EngineProvider>,
+    /// Where images go instead, where no engine is to be used.
+    pub(crate) store: Option<Arc<dyn StoreProvider>>,
+    /// `SOURCE_DATE_EPOCH`.
+    pub(crate) epoch: Option<i64>,
 }
 
 struct DockerImport {
-    engine: Arc<dyn EngineProvider>,
+    place: Place,
     /// As written, for the artifact's id.
     written: String,
-    /// Familiar, without tag.
-    repository: String,
+    repository: Reference,
     tag: Option<String>,
-    changes: Vec<String>,
-    platform: Option<String>,
+}
+
+/// Where the image is made.
+enum Place {
+    Engine { engine: Arc<dyn EngineProvider>, changes: Vec<String>, platform: Option<String> },
+    Store(StoreImport),
 }
 
 impl PostProcessorKind for DockerImportKind {
@@ -84,16 +95,21 @@ impl PostProcessorKind for DockerImportKind {
             diagnostics.push(prepare::wrong_tag(tag, diagnostic, context));
             is_right = false;
         }
-        if !is_right {
-            return None;
-        }
+        let platform = arguments.platform.filter(|platform| !platform.is_empty());
+        let place = match &self.store {
+            None => Some(Place::Engine { engine: Arc::clone(&self.engine), changes: arguments.changes, platform }),
+            Some(store) => {
+                let import = StoreImport::new(store, &arguments.changes, platform.as_deref(), config, diagnostics);
+                import.map(|import| Place::Store(import.created(self.epoch)))
+            }
+        };
+        // A repository that is not known yet is never looked at.
+        let unknown = Reference { registry: String::new(), repository: String::new(), tag: None, digest: None };
         Some(Arc::new(DockerImport {
-            engine: Arc::clone(&self.engine),
+            place: place.filter(|_| is_right)?,
             written: arguments.repository,
-            repository: repository.map(|reference| reference.familiar_name()).unwrap_or_default(),
+            repository: repository.unwrap_or(unknown),
             tag,
-            changes: arguments.changes,
-            platform: arguments.platform.filter(|platform| !platform.is_empty()),
         }))
     }
 }
@@ -111,28 +127,21 @@ impl PostProcessor for DockerImport {
                 return Err(PublishError::NotOneFile { processor: KIND.to_owned(), count: files.len() }.into());
             }
         };
-        let engine = prepare::unless_cancelled(context, self.engine.engine()).await??;
-        let name = format!("{}:{}", self.repository, self.tag.as_deref().unwrap_or("latest"));
-        let options = ImportOptions {
-            repository: Some(self.repository.clone()),
-            tag: Some(self.tag.clone().unwrap_or_else(|| "latest".to_owned())),
-            changes: self.changes.clone(),
-            platform: self.platform.clone(),
+        let tag = self.tag.clone().unwrap_or_else(|| "latest".to_owned());
+        let reference = Reference { tag: Some(tag), ..self.repository.clone() };
+        let (image, owner) = match &self.place {
+            Place::Store(import) => import.run(file, &reference, context).await?,
+            Place::Engine { engine, changes, platform } => {
+                let options = ImportOptions {
+                    repository: Some(reference.familiar_name()),
+                    tag: reference.tag.clone(),
+                    changes: changes.clone(),
+                    platform: platform.clone(),
+                };
+                import(engine, file, &options, &reference.to_string(), context).await?
+            }
         };
-        context.events.message(format!("importing {} as {name}", file.display()));
-        let importing = async {
-            // Taking the name away removes the image with it. Until the image is known, its age must do.
-            let mut undo = name_undo(engine.as_ref(), &name).await?;
-            undo.created_since = i64::try_from(seconds_since_epoch()).ok();
-            let entry = context.journal.record(&context.build, undo.entry())?;
-            let imported = engine.import(file, &options).await;
-            let id = imported.map_err(PublishError::engine(format!("import {}", file.display())))?;
-            undo.image = Some(id.clone());
-            context.journal.amend(entry, undo.entry())?;
-            Ok::<String, Failure>(id)
-        };
-        let id = prepare::unless_cancelled(context, importing).await??;
-        context.events.message(format!("imported {id}"));
+        context.events.message(format!("imported {}", image.id));
         let written = match &self.tag {
             Some(tag) => format!("{}:{tag}", self.written),
             None => self.written.clone(),
@@ -142,13 +151,40 @@ impl PostProcessor for DockerImport {
                 builder_id: "packer.post-processor.docker-import".to_owned(),
                 description: format!("Imported Docker image: {written}"),
                 id: written,
-                content: Content::Image(Image { id, tags: vec![name.clone()], digest: None, layout: None }),
-                owner: Some(Arc::new(NameOwner { engine: Arc::clone(&self.engine), names: vec![name] })),
+                content: Content::Image(image),
+                owner: Some(owner),
             },
             keep_input: false,
             force_keep: false,
         })
     }
+}
+
+/// Lets an engine make the image.
+async fn import(
+    provider: &Arc<dyn EngineProvider>,
+    file: &Path,
+    options: &ImportOptions,
+    name: &str,
+    context: &BuildContext,
+) -> Result<(Image, Arc<dyn ArtifactOwner>), Failure> {
+    let engine = prepare::unless_cancelled(context, provider.engine()).await??;
+    context.events.message(format!("importing {} as {name}", file.display()));
+    let importing = async {
+        // Taking the name away removes the image with it. Until the image is known, its age must do.
+        let mut undo = name_undo(engine.as_ref(), name).await?;
+        undo.created_since = i64::try_from(seconds_since_epoch()).ok();
+        let entry = context.journal.record(&context.build, undo.entry())?;
+        let imported = engine.import(file, options).await;
+        let id = imported.map_err(PublishError::engine(format!("import {}", file.display())))?;
+        undo.image = Some(id.clone());
+        context.journal.amend(entry, undo.entry())?;
+        Ok::<String, Failure>(id)
+    };
+    let id = prepare::unless_cancelled(context, importing).await??;
+    let names = vec![name.to_owned()];
+    let image = Image { id, tags: names.clone(), digest: None, layout: None };
+    Ok((image, Arc::new(NameOwner { engine: Arc::clone(provider), names })))
 }
 
 #[cfg(test)]
@@ -166,7 +202,7 @@ mod tests {
         let engine = Arc::new(FakeEngine::new());
         let old = engine.add_image("group/image:1");
         let tar = bench.write("root.tar", "tar");
-        let kind = DockerImportKind { engine: provider(&engine) };
+        let kind = DockerImportKind { store: None, epoch: None, engine: provider(&engine) };
         let arguments = json!({"repository": "docker.io/group/image", "tag": "1", "changes": ["USER a"], "platform": "linux/arm64"});
         let processed = processor(&kind, arguments).process(&files_artifact(&[&tar]), &bench.context).await.unwrap();
         let import = format!("import {} group/image:1 [USER a] for linux/arm64", tar.display());
@@ -189,7 +225,10 @@ mod tests {
     async fn takes_exactly_one_file() {
         let bench = Bench::new();
         let engine = Arc::new(FakeEngine::new());
-        let import = processor(&DockerImportKind { engine: provider(&engine) }, json!({"repository": "a"}));
+        let import = processor(
+            &DockerImportKind { store: None, epoch: None, engine: provider(&engine) },
+            json!({"repository": "a"}),
+        );
         let (one, two) = (bench.write("1", ""), bench.write("2", ""));
         for (artifact, words) in [
             (image_artifact("sha256:1", &[]), "docker-import takes files, and this artifact (packer.docker) has none"),
@@ -204,7 +243,7 @@ mod tests {
 
     #[test]
     fn a_secret_in_the_images_configuration_is_a_warning() {
-        let kind = DockerImportKind { engine: provider(&Arc::new(FakeEngine::new())) };
+        let kind = DockerImportKind { store: None, epoch: None, engine: provider(&Arc::new(FakeEngine::new())) };
         let arguments = kiln_testkit::Arguments::new(json!({"repository": "a", "changes": ["USER a", "ENV TOKEN=x"]}));
         for (path, place) in [("changes[1]", "\"ENV TOKEN=x\""), ("changes", "[\"USER a\", \"ENV TOKEN=x\", ]")] {
             let (prepared, diagnostics) = test_support::prepare(&kind, arguments.clone().sensitive(path));
@@ -219,7 +258,7 @@ mod tests {
 
     #[test]
     fn mistakes_are_told_all_at_once() {
-        let kind = DockerImportKind { engine: provider(&Arc::new(FakeEngine::new())) };
+        let kind = DockerImportKind { store: None, epoch: None, engine: provider(&Arc::new(FakeEngine::new())) };
         let titles = titles_of(&kind, json!({"repository": "a:1", "tag": "b c", "docker_path": "podman"}));
         assert_eq!(titles.len(), 3, "{titles:?}");
         assert!(titles[1].contains("names a tag") && titles[2].contains("`b c` is not a tag"), "{titles:?}");

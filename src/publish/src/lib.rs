@@ -14,6 +14,7 @@ mod docker_save;
 mod docker_tag;
 mod error;
 mod file_lock;
+mod layout;
 mod manifest;
 mod output;
 mod prepare;
@@ -26,7 +27,7 @@ use kiln_core::Kinds;
 
 pub use error::PublishError;
 pub use output::TempFileUndoer;
-pub use settings::{EngineProvider, GivenEngine, PublishSettings};
+pub use settings::{EngineProvider, GivenEngine, PublishSettings, StoreProvider};
 
 /// Adds all post-processors, and the undoer of their unfinished files.
 pub fn register(kinds: &mut Kinds, settings: PublishSettings) {
@@ -34,7 +35,11 @@ pub fn register(kinds: &mut Kinds, settings: PublishSettings) {
     kinds.add_post_processor(Arc::new(artifice::ArtificeKind));
     kinds.add_post_processor(Arc::new(checksum::ChecksumKind));
     kinds.add_post_processor(Arc::new(compress::CompressKind));
-    kinds.add_post_processor(Arc::new(docker_import::DockerImportKind { engine: Arc::clone(engine) }));
+    kinds.add_post_processor(Arc::new(docker_import::DockerImportKind {
+        engine: Arc::clone(engine),
+        store: settings.store.clone(),
+        epoch: settings.credentials.environment.get("SOURCE_DATE_EPOCH").and_then(|text| text.trim().parse().ok()),
+    }));
     kinds.add_post_processor(Arc::new(docker_save::DockerSaveKind { engine: Arc::clone(engine) }));
     kinds.add_post_processor(Arc::new(docker_tag::DockerTagKind { engine: Arc::clone(engine) }));
     kinds.add_post_processor(Arc::new(manifest::ManifestKind));

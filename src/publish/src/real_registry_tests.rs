@@ -154,7 +154,7 @@ impl World {
         let repository = format!("{registry}/group/{name}");
         let provider: Arc<dyn EngineProvider> = Arc::new(GivenEngine(Arc::clone(&engine)));
         let import = processor(
-            &DockerImportKind { engine: Arc::clone(&provider) },
+            &DockerImportKind { engine: Arc::clone(&provider), store: None, epoch: None },
             json!({ "repository": repository, "tag": "base", "changes": ["LABEL kiln.test=publish", "CMD [\"/content\"]"] }),
         );
         let imported = import.process(&files_artifact(&[&tar]), &bench.context).await.unwrap().artifact;

@@ -12,7 +12,7 @@ use crate::test_support::provider;
 fn kinds() -> Kinds {
     let mut kinds = Kinds::new();
     let engine = provider(&Arc::new(FakeEngine::new()));
-    crate::register(&mut kinds, PublishSettings { engine, credentials: CredentialSources::default() });
+    crate::register(&mut kinds, PublishSettings { engine, credentials: CredentialSources::default(), store: None });
     kinds
 }
 

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use kiln_core::Failure;
 use kiln_docker::Engine;
+use kiln_image::Layout;
 use kiln_registry::CredentialSources;
 
 /// Gives a Docker engine when one is first needed, so that a template without images needs none.
@@ -27,6 +28,13 @@ impl EngineProvider for GivenEngine {
     }
 }
 
+/// Gives the OCI layout that images without an engine lie in, when it is first needed.
+#[async_trait]
+pub trait StoreProvider: Send + Sync {
+    /// Makes it, or gives what is there already. Images in it that nothing names stay until this process ends.
+    async fn layout(&self) -> Result<Layout, Failure>;
+}
+
 /// What [`crate::register`] needs.
 #[derive(Clone)]
 pub struct PublishSettings {
@@ -34,4 +42,6 @@ pub struct PublishSettings {
     pub engine: Arc<dyn EngineProvider>,
     /// Where logins are looked for that the template does not give.
     pub credentials: CredentialSources,
+    /// Where images go that are not made by an engine, if none is to be used where one would have to be.
+    pub store: Option<Arc<dyn StoreProvider>>,
 }
