@@ -20,6 +20,8 @@ pub struct RunOptions {
     pub debug: bool,
     /// The git commit of the template's work tree, for labels.
     pub revision: Option<String>,
+    /// Nothing may be made or fetched: what a run would do is asked for (`kiln plan`).
+    pub looks_only: bool,
 }
 
 /// Asks the person at the terminal.

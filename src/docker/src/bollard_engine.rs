@@ -5,13 +5,13 @@ use std::path::Path;
 
 use async_trait::async_trait;
 use bollard::query_parameters::RemoveImageOptions;
-use kiln_core::{Command, OutputSink};
+use kiln_core::{Command, OutputSink, Terminal};
 use kiln_registry::Credentials;
 
 use crate::client::BollardEngine;
 use crate::engine::{
     BuildRequest, ByteStream, CommitSpec, ContainerInfo, ContainerSpec, Created, Engine, EngineVersion, ImageFilter,
-    ImageInfo, ImportOptions, OnLine, OnProgress, PathStat, Pushed,
+    ImageInfo, ImportOptions, ListedImage, OnLine, OnProgress, PathStat, Pushed,
 };
 use crate::error::EngineError;
 
@@ -83,6 +83,18 @@ impl Engine for BollardEngine {
         self.find_images_call(filter).await
     }
 
+    async fn labelled_images(&self, label: &str) -> Result<Vec<ListedImage>, EngineError> {
+        self.labelled_images_call(label).await
+    }
+
+    async fn registry_digest(
+        &self,
+        reference: &str,
+        credentials: Option<&Credentials>,
+    ) -> Result<Option<String>, EngineError> {
+        self.registry_digest_call(reference, credentials).await
+    }
+
     async fn create_container(&self, spec: &ContainerSpec) -> Result<Created, EngineError> {
         self.create_container_call(spec).await
     }
@@ -111,6 +123,18 @@ impl Engine for BollardEngine {
         sink: &mut dyn OutputSink,
     ) -> Result<i64, EngineError> {
         self.exec_call(container, command, input, sink).await
+    }
+
+    async fn interact(&self, container: &str, command: &Command, terminal: Terminal) -> Result<i64, EngineError> {
+        self.interact_call(container, command, terminal).await
+    }
+
+    async fn processes(&self, container: &str) -> Result<Vec<String>, EngineError> {
+        self.processes_call(container).await
+    }
+
+    async fn container_size(&self, container: &str) -> Result<u64, EngineError> {
+        self.container_size_call(container).await
     }
 
     async fn put_archive(&self, container: &str, directory: &str, tar: ByteStream) -> Result<(), EngineError> {

@@ -11,10 +11,11 @@ use bollard::exec::{StartExecOptions, StartExecResults};
 use bollard::models;
 use bollard::query_parameters::{
     CommitContainerOptions, ContainerArchiveInfoOptions, CreateContainerOptions, DownloadFromContainerOptions,
-    ListContainersOptions, RemoveContainerOptions, UploadToContainerOptions,
+    InspectContainerOptions, ListContainersOptions, RemoveContainerOptions, ResizeExecOptions, TopOptions,
+    UploadToContainerOptions,
 };
 use futures_util::{StreamExt, TryStreamExt};
-use kiln_core::{Command, OutputSink, Stream};
+use kiln_core::{Command, OutputSink, Stream, Terminal};
 use tokio::io::{AsyncWrite, AsyncWriteExt};
 
 use crate::client::{BollardEngine, failed, seconds_of};
@@ -103,6 +104,29 @@ async fn attached(
     }
 }
 
+fn exec_config(command: &Command, has_input: bool, has_terminal: bool) -> models::ExecConfig {
+    let environment = command.environment.iter().map(|(name, value)| format!("{name}={value}")).collect();
+    models::ExecConfig {
+        attach_stdin: Some(has_input),
+        attach_stdout: Some(true),
+        attach_stderr: Some(true),
+        tty: Some(has_terminal),
+        env: Some(environment),
+        cmd: Some(command.argv.clone()),
+        user: command.user.clone(),
+        working_dir: command.directory.clone(),
+        ..models::ExecConfig::default()
+    }
+}
+
+fn not_attached() -> EngineError {
+    EngineError::Refused {
+        action: "run a command".to_owned(),
+        message: "the engine did not attach to it".to_owned(),
+        status: None,
+    }
+}
+
 impl BollardEngine {
     pub(crate) async fn create_container_call(&self, spec: &ContainerSpec) -> Result<Created, EngineError> {
         let options = CreateContainerOptions {
@@ -172,31 +196,80 @@ impl BollardEngine {
     ) -> Result<i64, EngineError> {
         let what = format!("container {container}");
         let failed = failed("run a command", &what);
-        let environment = command.environment.iter().map(|(name, value)| format!("{name}={value}")).collect();
-        let config = models::ExecConfig {
-            attach_stdin: Some(input.is_some()),
-            attach_stdout: Some(true),
-            attach_stderr: Some(true),
-            tty: Some(command.pty),
-            env: Some(environment),
-            cmd: Some(command.argv.clone()),
-            user: command.user.clone(),
-            working_dir: command.directory.clone(),
-            ..models::ExecConfig::default()
-        };
+        let config = exec_config(command, input.is_some(), command.pty);
         let docker = self.short().await?;
         let id = docker.create_exec(container, config).await.map_err(&failed)?.id;
         let options = StartExecOptions { detach: false, tty: command.pty, output_capacity: Some(OUTPUT_BUFFER) };
         let started = docker.start_exec(&id, Some(options)).await.map_err(&failed)?;
         let StartExecResults::Attached { output, input: pipe } = started else {
-            return Err(EngineError::Refused {
-                action: "run a command".to_owned(),
-                message: "the engine did not attach to it".to_owned(),
-                status: None,
-            });
+            return Err(not_attached());
         };
         attached(output, pipe, input, sink, &failed).await?;
         self.exit_status(&id, &what).await
+    }
+
+    pub(crate) async fn interact_call(
+        &self,
+        container: &str,
+        command: &Command,
+        terminal: Terminal,
+    ) -> Result<i64, EngineError> {
+        let what = format!("container {container}");
+        let failed = failed("run a command", &what);
+        let Terminal { mut input, output: mut screen, mut size } = terminal;
+        let docker = self.short().await?;
+        let id = docker.create_exec(container, exec_config(command, true, true)).await.map_err(&failed)?.id;
+        let options = StartExecOptions { detach: false, tty: true, output_capacity: Some(OUTPUT_BUFFER) };
+        let started = docker.start_exec(&id, Some(options)).await.map_err(&failed)?;
+        let StartExecResults::Attached { mut output, input: mut typed } = started else { return Err(not_attached()) };
+        let typing = async {
+            // The end of the input is not the end of the command; whoever sits there sees that.
+            let _ = tokio::io::copy(&mut input, &mut typed).await;
+            std::future::pending::<()>().await;
+        };
+        let sizing = async {
+            loop {
+                let (columns, rows) = *size.borrow_and_update();
+                let options = ResizeExecOptions { w: i32::from(columns), h: i32::from(rows) };
+                // One that ended meanwhile has no size any more.
+                let _ = docker.resize_exec(&id, options).await;
+                if size.changed().await.is_err() {
+                    std::future::pending::<()>().await;
+                }
+            }
+        };
+        let showing = async {
+            while let Some(chunk) = output.try_next().await? {
+                // A screen that went away does not change what runs on the machine.
+                if screen.write_all(&chunk.into_bytes()).await.is_err() || screen.flush().await.is_err() {
+                    break;
+                }
+            }
+            Ok(())
+        };
+        tokio::select! {
+            shown = showing => shown.map_err(&failed)?,
+            () = typing => {}
+            () = sizing => {}
+        }
+        self.exit_status(&id, &what).await
+    }
+
+    pub(crate) async fn processes_call(&self, container: &str) -> Result<Vec<String>, EngineError> {
+        let (action, what) = (format!("list the processes of {container}"), format!("container {container}"));
+        let top = self.short().await?.top_processes(container, None::<TopOptions>).await;
+        let top = top.map_err(failed(&action, &what))?;
+        let lines = top.processes.unwrap_or_default().into_iter().filter_map(|mut columns| columns.pop());
+        // What ended and was not waited for runs no more.
+        Ok(lines.filter(|line| !line.ends_with("<defunct>")).collect())
+    }
+
+    pub(crate) async fn container_size_call(&self, container: &str) -> Result<u64, EngineError> {
+        let (action, what) = (format!("measure container {container}"), format!("container {container}"));
+        let options = InspectContainerOptions { size: true };
+        let found = self.unbounded().await?.inspect_container(container, Some(options)).await;
+        let found = found.map_err(failed(&action, &what))?;
+        Ok(found.size_rw.and_then(|size| u64::try_from(size).ok()).unwrap_or(0))
     }
 
     /// The output may end before the command does (it closed it), and the engine has no call that waits for its end.

@@ -7,7 +7,7 @@ use std::pin::Pin;
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures_util::Stream;
-use kiln_core::{Command, OutputSink};
+use kiln_core::{Command, OutputSink, Terminal};
 use kiln_registry::Credentials;
 
 use crate::models;
@@ -67,8 +67,21 @@ pub struct ImageInfo {
     pub comment: String,
     /// When it was made, in seconds since the epoch, where the engine says so.
     pub created: Option<i64>,
+    /// Its layers, the lowest first: digests of their plain tars.
+    pub layers: Vec<String>,
     /// All of its config, for making another image like it.
     pub config: models::ImageConfig,
+}
+
+/// An image in a list.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ListedImage {
+    /// `sha256:...`.
+    pub id: String,
+    /// Labels.
+    pub labels: BTreeMap<String, String>,
+    /// When it was made, in seconds since the epoch.
+    pub created: i64,
 }
 
 /// What a push left in the registry.
@@ -265,6 +278,17 @@ pub trait Engine: Send + Sync {
     /// Ids of the images that fit.
     async fn find_images(&self, filter: &ImageFilter) -> Result<Vec<String>, EngineError>;
 
+    /// The images that bear a label of this name, whatever its value.
+    async fn labelled_images(&self, label: &str) -> Result<Vec<ListedImage>, EngineError>;
+
+    /// The digest that the registry has for a reference now, of the index where there is one; `None` where the engine cannot
+    /// ask. Nothing is pulled.
+    async fn registry_digest(
+        &self,
+        reference: &str,
+        credentials: Option<&Credentials>,
+    ) -> Result<Option<String>, EngineError>;
+
     /// Makes a container; its image must be there.
     async fn create_container(&self, spec: &ContainerSpec) -> Result<Created, EngineError>;
 
@@ -289,6 +313,15 @@ pub trait Engine: Send + Sync {
         input: Option<ByteStream>,
         sink: &mut dyn OutputSink,
     ) -> Result<i64, EngineError>;
+
+    /// Runs a command on a terminal that a person sits at, and returns its exit status.
+    async fn interact(&self, container: &str, command: &Command, terminal: Terminal) -> Result<i64, EngineError>;
+
+    /// The processes that run in a container, as command lines; the first one is among them.
+    async fn processes(&self, container: &str) -> Result<Vec<String>, EngineError>;
+
+    /// How many bytes a container's own files take, beside its image.
+    async fn container_size(&self, container: &str) -> Result<u64, EngineError>;
 
     /// Unpacks a tar in a directory of a container; numeric owners and modes are kept, missing parents are created.
     async fn put_archive(&self, container: &str, directory: &str, tar: ByteStream) -> Result<(), EngineError>;

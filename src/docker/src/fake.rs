@@ -7,12 +7,12 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures_util::{StreamExt, stream};
-use kiln_core::{Command, OutputSink, Stream};
+use kiln_core::{Command, OutputSink, Stream, Terminal};
 use kiln_registry::Credentials;
 
 use crate::engine::{
     BuildRequest, ByteStream, CommitSpec, ContainerInfo, ContainerSpec, Created, Engine, EngineError, EngineVersion,
-    ImageFilter, ImageInfo, ImportOptions, OnLine, OnProgress, PathStat, Pushed, TransferProgress,
+    ImageFilter, ImageInfo, ImportOptions, ListedImage, OnLine, OnProgress, PathStat, Pushed, TransferProgress,
 };
 
 /// The digest that a push to the fake gives.
@@ -41,6 +41,8 @@ struct State {
     calls: Vec<String>,
     failures: VecDeque<(String, EngineError)>,
     execs: VecDeque<ExecReply>,
+    processes: Vec<String>,
+    container_size: u64,
     made: u64,
 }
 
@@ -163,14 +165,24 @@ impl FakeEngine {
         self.state().execs.push_back(reply);
     }
 
+    /// Sets what runs in all containers, beside their first process.
+    pub fn set_processes(&self, processes: &[&str]) {
+        self.state().processes = processes.iter().map(|line| (*line).to_owned()).collect();
+    }
+
+    /// Sets how large all containers are, in bytes.
+    pub fn set_container_size(&self, size: u64) {
+        self.state().container_size = size;
+    }
+
     /// All calls so far, in order, one line each: `tag sha256:00.. repository tag`, `push repository:tag as user`.
     pub fn calls(&self) -> Vec<String> {
         self.state().calls.clone()
     }
 
-    /// The calls that change something: all but `inspect`, `stat`, `find`, `version`.
+    /// The calls that change something: all that do not merely look.
     pub fn changes(&self) -> Vec<String> {
-        let reads = ["inspect", "stat", "find", "version"];
+        let reads = ["inspect", "stat", "find", "version", "processes", "container_size", "registry_digest"];
         self.calls().into_iter().filter(|call| !reads.iter().any(|read| call.starts_with(read))).collect()
     }
 
@@ -386,6 +398,26 @@ impl Engine for FakeEngine {
         Ok(state.images.iter().filter(fits).map(|image| image.id.clone()).collect())
     }
 
+    async fn labelled_images(&self, label: &str) -> Result<Vec<ListedImage>, EngineError> {
+        let state = self.call(format!("find_labelled {label}"))?;
+        let listed = |image: &ImageInfo| ListedImage {
+            id: image.id.clone(),
+            labels: image.labels.clone(),
+            created: image.created.unwrap_or_default(),
+        };
+        Ok(state.images.iter().filter(|image| image.labels.contains_key(label)).map(listed).collect())
+    }
+
+    async fn registry_digest(
+        &self,
+        reference: &str,
+        credentials: Option<&Credentials>,
+    ) -> Result<Option<String>, EngineError> {
+        let state = self.call(format!("registry_digest {reference}{}", suffix(None, credentials)))?;
+        let found = state.remote.get(&with_tag(reference)).and_then(|image| image.digests.first());
+        Ok(found.and_then(|name| name.split_once('@')).map(|(_, digest)| digest.to_owned()))
+    }
+
     async fn create_container(&self, spec: &ContainerSpec) -> Result<Created, EngineError> {
         let image = spec.config.image.clone().unwrap_or_default();
         let mut state = self.call(format!("create_container {} {image}", spec.name))?;
@@ -447,6 +479,21 @@ impl Engine for FakeEngine {
         sink.write(Stream::Stdout, &reply.stdout);
         sink.write(Stream::Stderr, &reply.stderr);
         Ok(reply.status)
+    }
+
+    async fn interact(&self, container: &str, command: &Command, _terminal: Terminal) -> Result<i64, EngineError> {
+        let mut state = self.call(format!("interact {}", command.argv.join(" ")))?;
+        state.container(container).ok_or_else(|| missing("container", container))?;
+        Ok(state.execs.pop_front().unwrap_or_default().status)
+    }
+
+    async fn processes(&self, container: &str) -> Result<Vec<String>, EngineError> {
+        let state = self.call(format!("processes {container}"))?;
+        Ok(std::iter::once("/bin/sh".to_owned()).chain(state.processes.iter().cloned()).collect())
+    }
+
+    async fn container_size(&self, container: &str) -> Result<u64, EngineError> {
+        Ok(self.call(format!("container_size {container}"))?.container_size)
     }
 
     async fn put_archive(&self, container: &str, directory: &str, tar: ByteStream) -> Result<(), EngineError> {

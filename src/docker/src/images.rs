@@ -19,7 +19,7 @@ use tokio_util::io::ReaderStream;
 use crate::client::{BollardEngine, checked_reference, docker_credentials, failed, seconds_of};
 use crate::context;
 use crate::engine::{
-    BuildRequest, ImageFilter, ImageInfo, ImportOptions, OnLine, OnProgress, Pushed, TransferProgress,
+    BuildRequest, ImageFilter, ImageInfo, ImportOptions, ListedImage, OnLine, OnProgress, Pushed, TransferProgress,
 };
 use crate::error::EngineError;
 
@@ -70,6 +70,7 @@ pub(crate) fn image_info(image: models::ImageInspect) -> ImageInfo {
         architecture: image.architecture.unwrap_or_default(),
         comment: image.comment.unwrap_or_default(),
         created: image.created.as_deref().and_then(seconds_of),
+        layers: image.root_fs.and_then(|root| root.layers).unwrap_or_default(),
         config,
     }
 }
@@ -283,6 +284,41 @@ impl BollardEngine {
             message: "the engine named no image".to_owned(),
             status: None,
         })
+    }
+
+    pub(crate) async fn labelled_images_call(&self, label: &str) -> Result<Vec<ListedImage>, EngineError> {
+        let filters = HashMap::from([("label".to_owned(), vec![label.to_owned()])]);
+        // Also those that others were made from.
+        let options = ListImagesOptions { all: true, filters: Some(filters), ..ListImagesOptions::default() };
+        let images = self.short().await?.list_images(Some(options)).await.map_err(failed("list images", "image"))?;
+        let listed = |image: models::ImageSummary| ListedImage {
+            id: image.id,
+            labels: image.labels.into_iter().collect(),
+            created: image.created,
+        };
+        Ok(images.into_iter().map(listed).collect())
+    }
+
+    pub(crate) async fn registry_digest_call(
+        &self,
+        reference: &str,
+        credentials: Option<&Credentials>,
+    ) -> Result<Option<String>, EngineError> {
+        let reference = checked_reference(reference)?;
+        let credentials = credentials.map(|found| docker_credentials(found, &registry_of(reference)));
+        let action = format!("ask the registry for {reference}");
+        match self
+            .short()
+            .await?
+            .inspect_registry_image(reference, credentials)
+            .await
+            .map_err(failed(&action, reference))
+        {
+            Ok(found) => Ok(found.descriptor.digest),
+            // Engines that know no such call, and registries that have no such image: a pull tells more.
+            Err(error) if error.is_not_found() => Ok(None),
+            Err(error) => Err(error),
+        }
     }
 
     /// Whether the last entry of an image's history holds a text.

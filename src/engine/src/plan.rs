@@ -193,7 +193,7 @@ impl Planning<'_> {
             journal: Arc::new(NoJournal),
             redactor: Arc::clone(&around.redactor),
             scratch: settings.scratch_root.join(scratch_name(&settings.run_id)),
-            options: Arc::new(RunOptions { force: settings.force, debug: settings.debug, revision }),
+            options: Arc::new(RunOptions { force: settings.force, debug: settings.debug, revision, looks_only: true }),
             prompt: Arc::clone(&around.prompt),
             facts: Arc::default(),
             text_scope: Arc::clone(&self.prepared.text_scope),

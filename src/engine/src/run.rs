@@ -233,7 +233,12 @@ pub(crate) async fn open(
         Ok(journal)
     })
     .await??;
-    let options = RunOptions { force: settings.force, debug: settings.debug, revision: settings.revision.clone() };
+    let options = RunOptions {
+        force: settings.force,
+        debug: settings.debug,
+        revision: settings.revision.clone(),
+        looks_only: false,
+    };
     Ok(Arc::new(Shared {
         kinds: surroundings.kinds,
         reporter: surroundings.reporter,
