@@ -327,5 +327,6 @@ fn tree(place: &Place, directory: &Path, base: &Base, states: &[StateEntry]) -> 
 }
 
 fn record(root: &Path) -> Result<Arc<TreeManifest>, Failure> {
-    TreeManifest::record(root).map(Arc::new).map_err(error::image)
+    let covered = kiln_sandbox::COVERED.map(|path| path.trim_start_matches('/'));
+    TreeManifest::record_with(root, &covered).map(Arc::new).map_err(error::image)
 }

@@ -95,7 +95,7 @@ pub fn pack_difference(
     settings: &PackSettings,
     out: &mut dyn Write,
 ) -> Result<Packed, ImageError> {
-    Union::open_tree(tree, Box::new(Before::new(before)), settings, out)?.run()
+    Union::open_tree(tree, Box::new(Before::new(before, tree)?), settings, out)?.run()
 }
 
 #[cfg(test)]

@@ -1,11 +1,15 @@
 //! What a tree was like, to tell later what changed in it: for where no overlay can be mounted.
 //!
 //! A file is the same while its inode and the time of its last change are: the kernel sets that time, and no guest can set
-//! it back.
+//! it back. A few that are moved away and back meanwhile have another time then; of those the content is recorded too.
 
 use std::collections::HashMap;
-use std::os::fd::{AsFd, OwnedFd};
+use std::fs::File;
+use std::io::Read;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
+
+use rustix::fs::{FileType, Mode, OFlags};
 
 use crate::error::ImageError;
 use crate::pack::{Attributes, Meta, failed, overlay_prefix};
@@ -18,6 +22,38 @@ struct Record {
     meta: Meta,
     /// A directory's; a file's changes show in its time.
     attributes: Vec<(Vec<u8>, Vec<u8>)>,
+    /// Of what is moved away and back.
+    content: Option<Content>,
+}
+
+/// What a file or a link holds.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Content {
+    bytes: Vec<u8>,
+    attributes: Vec<(Vec<u8>, Vec<u8>)>,
+}
+
+/// Larger files are not held.
+const MOST_CONTENT: u64 = 64 * 1024;
+
+impl Content {
+    /// `None` for what is neither a small file nor a link, and for what cannot be read.
+    fn read(root: BorrowedFd<'_>, path: &[u8], meta: &Meta) -> Option<Content> {
+        if meta.kind == FileType::Symlink {
+            let target = rustix::fs::readlinkat(root, path, Vec::new()).ok()?;
+            return Some(Content { bytes: target.into_bytes(), attributes: Vec::new() });
+        }
+        if meta.kind != FileType::RegularFile || meta.size > MOST_CONTENT {
+            return None;
+        }
+        // Not to wait for a fifo that took its place.
+        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+        let file = File::from(rustix::fs::openat(root, path, flags, Mode::empty()).ok()?);
+        let attributes = Attributes::read(&file, overlay_prefix(false)).ok()?.kept;
+        let mut bytes = Vec::new();
+        file.take(MOST_CONTENT + 1).read_to_end(&mut bytes).ok()?;
+        Some(Content { bytes, attributes })
+    }
 }
 
 /// A tree as it was when it was recorded.
@@ -36,8 +72,17 @@ impl TreeManifest {
     /// # Errors
     /// Something in it cannot be read.
     pub fn record(tree: &Path) -> Result<TreeManifest, ImageError> {
-        let mut walk =
-            Walk { root: open_root(tree)?, manifest: TreeManifest::default(), space: Vec::with_capacity(32 * 1024) };
+        TreeManifest::record_with(tree, &[])
+    }
+
+    /// As [`TreeManifest::record`]; small files and links at some paths (relative ones) may be moved away and back without
+    /// being taken for changed.
+    ///
+    /// # Errors
+    /// Something in it cannot be read.
+    pub fn record_with(tree: &Path, moved: &[&str]) -> Result<TreeManifest, ImageError> {
+        let space = Vec::with_capacity(32 * 1024);
+        let mut walk = Walk { root: open_root(tree)?, moved, manifest: TreeManifest::default(), space };
         walk.run()?;
         walk.manifest.settle();
         Ok(walk.manifest)
@@ -79,13 +124,14 @@ impl TreeManifest {
     }
 }
 
-struct Walk {
+struct Walk<'a> {
     root: OwnedFd,
+    moved: &'a [&'a str],
     manifest: TreeManifest,
     space: Vec<u8>,
 }
 
-impl Walk {
+impl Walk<'_> {
     fn run(&mut self) -> Result<(), ImageError> {
         self.manifest.root = self.record(b"", b"")?;
         let mut waiting = vec![Vec::new()];
@@ -118,19 +164,23 @@ impl Walk {
             }
             false => Vec::new(),
         };
-        Ok(Some(Record { name: name.into(), meta, attributes }))
+        let is_moved = self.moved.iter().any(|moved| moved.as_bytes() == path);
+        let content = is_moved.then(|| Content::read(self.root.as_fd(), path, &meta)).flatten();
+        Ok(Some(Record { name: name.into(), meta, attributes, content }))
     }
 }
 
 /// A manifest as a walk looks at it.
 pub(crate) struct Before<'a> {
     manifest: &'a TreeManifest,
+    /// The tree as it is now.
+    root: OwnedFd,
     path: Vec<Vec<u8>>,
 }
 
 impl<'a> Before<'a> {
-    pub(crate) fn new(manifest: &'a TreeManifest) -> Before<'a> {
-        Before { manifest, path: Vec::new() }
+    pub(crate) fn new(manifest: &'a TreeManifest, tree: &Path) -> Result<Before<'a>, ImageError> {
+        Ok(Before { manifest, root: open_root(tree)?, path: Vec::new() })
     }
 }
 
@@ -163,8 +213,13 @@ impl Below for Before<'_> {
 
     fn is_same(&self, path: &[u8], meta: &Meta) -> bool {
         self.manifest.find(path).is_some_and(|record| {
-            let told = |meta: &Meta| (meta.kind, meta.device, meta.inode, meta.ctime, meta.size);
-            told(&record.meta) == told(meta)
+            let told = |meta: &Meta| (meta.kind, meta.device, meta.inode, meta.size);
+            let shown = |meta: &Meta| (meta.mode, meta.uid, meta.gid, meta.mtime, meta.links);
+            let is_untouched = record.meta.ctime == meta.ctime
+                || (record.content.is_some()
+                    && shown(&record.meta) == shown(meta)
+                    && record.content == Content::read(self.root.as_fd(), path, meta));
+            told(&record.meta) == told(meta) && is_untouched
         })
     }
 }

@@ -103,6 +103,9 @@ const LINKS: [(&str, &str); 5] = [
     ("ptmx", "pts/ptmx"),
 ];
 
+/// Files that are set aside while a session lasts and put back afterwards: only the time of their last change differs then.
+pub const COVERED: [&str; 3] = ["/etc/resolv.conf", "/etc/hosts", "/etc/hostname"];
+
 /// What the guest gets of the host; read while the host's files can still be seen.
 struct Outside {
     resolv_conf: Vec<u8>,
@@ -141,9 +144,10 @@ impl Outside {
     fn put(&self, covers: &mut Covers, spec: &SandboxSpec) -> Result<(), SandboxError> {
         covers.directory("/dev", 0o755)?;
         self.fill_dev()?;
-        covers.file("/etc/resolv.conf", &self.resolv_conf)?;
-        covers.file("/etc/hosts", &self.hosts)?;
-        covers.file("/etc/hostname", format!("{}\n", host_name()).as_bytes())?;
+        let hostname = format!("{}\n", host_name()).into_bytes();
+        for (path, content) in COVERED.iter().zip([&self.resolv_conf, &self.hosts, &hostname]) {
+            covers.file(path, content)?;
+        }
         for tmpfs in &spec.tmpfs {
             covers.directory(&tmpfs.target, mode_of(&tmpfs.options))?;
         }

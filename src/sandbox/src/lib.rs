@@ -36,6 +36,7 @@ mod terminal;
 mod userns;
 pub mod worker;
 
+pub use chroot::COVERED;
 pub use error::SandboxError;
 pub use files::FileInfo;
 pub use helper::{HELPER_ARGUMENT, helper_main};

@@ -56,3 +56,26 @@ fn a_change_right_after_the_record_is_seen() {
         assert_eq!((packed.entries, packed.bytes), (1, 3));
     }
 }
+
+/// As a guest without mounts does with the files of its own that it covers.
+#[test]
+fn what_is_moved_away_and_back_did_not_change() {
+    let tree = tempfile::tempdir().unwrap();
+    let [file, aside, link] = ["file", "aside", "link"].map(|name| tree.path().join(name));
+    std::fs::write(&file, "one").unwrap();
+    std::os::unix::fs::symlink("file", &link).unwrap();
+    let manifest = TreeManifest::record_with(tree.path(), &["file", "link", "none"]).unwrap();
+    let move_away = || {
+        for path in [&file, &link] {
+            std::fs::rename(path, &aside).unwrap();
+            std::fs::rename(&aside, path).unwrap();
+        }
+        pack_difference(&manifest, tree.path(), &PackSettings::default(), &mut std::io::sink()).unwrap()
+    };
+    // The directory's own time is the mover's business.
+    assert_eq!(move_away().bytes, 0);
+    let before = file.metadata().unwrap().modified().unwrap();
+    std::fs::write(&file, "two").unwrap();
+    std::fs::File::open(&file).unwrap().set_modified(before).unwrap();
+    assert_eq!(move_away().bytes, 3);
+}
