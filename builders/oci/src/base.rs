@@ -5,14 +5,14 @@ mod busybox;
 mod layers;
 mod mmdebstrap;
 mod registry;
-mod rootfs;
 
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use kiln_cache::{BaseEntry, Store};
 use kiln_core::{BuildContext, Failure, Input, Key};
-use kiln_image::{Digest, Image};
+use kiln_image::config::{History, RunConfig};
+use kiln_image::{Digest, Image, Rootfs};
 use kiln_registry::{Client, Platform, Reference};
 
 use crate::OciSettings;
@@ -179,4 +179,25 @@ impl Resolved {
 /// Names a base by its kind and what else tells it from others.
 fn base_key(kind: &str, platform: &Platform) -> Parts {
     Parts::new("base").with(kind).with(platform.to_string())
+}
+
+/// The search path of a machine whose image says nothing; as docker has it.
+const PATH: &str = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
+/// What is said of a base that is no image yet.
+fn rootfs(platform: &Platform, command: Option<&str>, made_by: &str) -> Rootfs {
+    Rootfs {
+        platform: kiln_image::Platform {
+            os: platform.os.clone(),
+            architecture: platform.architecture.clone(),
+            variant: platform.variant.clone(),
+        },
+        config: RunConfig {
+            env: Some(vec![PATH.to_owned()]),
+            cmd: command.map(|command| vec![command.to_owned()]),
+            ..RunConfig::default()
+        },
+        history: History { created_by: Some(made_by.to_owned()), ..History::default() },
+        created: None,
+    }
 }

@@ -8,11 +8,9 @@ use std::path::{Path, PathBuf};
 use kiln_core::{Failure, Key};
 use kiln_image::compress::{Compression, LayerWriter};
 use kiln_image::pack::{PackOptions, PackSettings};
-use kiln_image::{Digest, LayerCompression, archive};
-use sha2::{Digest as _, Sha256};
+use kiln_image::{Digest, archive};
 
-use super::rootfs::{self, Rootfs};
-use super::{Bases, base_key};
+use super::{Bases, base_key, rootfs};
 use crate::digest::Parts;
 use crate::error::{self, OciError};
 use crate::prepare::absolute;
@@ -64,10 +62,10 @@ impl Bases<'_> {
         self.context.events.message(format!("reading {}", path.display()));
         self.store().hold().map_err(error::cache)?;
         let layout = self.store().layout().clone();
-        let rootfs = Rootfs { platform: self.recipe.platform.clone(), ..Rootfs::default() };
+        let rootfs = rootfs(&self.recipe.platform, None, "kiln");
         let manifest = error::blocking(move || {
             let file = std::fs::File::open(&path).map_err(error::local("read", &path))?;
-            rootfs::of_tar(file, &path, &layout, &rootfs)
+            rootfs.of_tar(file, &path, &layout).map_err(error::image)
         });
         let manifest = manifest.await?;
         self.note(&key, &manifest, None)?;
@@ -90,14 +88,14 @@ impl Bases<'_> {
         self.context.events.message(format!("reading {}", path.display()));
         self.store().hold().map_err(error::cache)?;
         let (layout, worker) = (self.store().layout().clone(), self.place.worker.clone());
-        let rootfs = Rootfs { platform: self.recipe.platform.clone(), ..Rootfs::default() };
+        let rootfs = rootfs(&self.recipe.platform, None, "kiln");
         let made = error::blocking(move || {
             let settings = PackSettings { content: true, ..PackSettings::default() };
             let options = PackOptions { uppers: vec![path], lowers: Vec::new(), settings };
             let blob = layout.blob_writer().map_err(error::image)?;
             let mut writer = LayerWriter::new(blob, Compression::default());
             let packed = worker.pack(&options, &mut writer).map_err(error::sandbox)?;
-            let manifest = rootfs::finish(writer, &layout, &rootfs, Some(packed.newest_mtime))?;
+            let manifest = rootfs.finish(writer, &layout, Some(packed.newest_mtime)).map_err(error::image)?;
             Ok((manifest, packed.content))
         });
         let (made, content) = made.await?;
@@ -194,20 +192,6 @@ fn choose(
     }
 }
 
-/// Hashes what is read through it.
-pub(super) struct Hashing<R> {
-    pub(super) inner: R,
-    pub(super) hash: Sha256,
-}
-
-impl<R: Read> Read for Hashing<R> {
-    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
-        let length = self.inner.read(buffer)?;
-        self.hash.update(&buffer[..length]);
-        Ok(length)
-    }
-}
-
 /// Copies with a buffer that suits archives.
 pub(super) fn copy(from: &mut dyn Read, to: &mut dyn Write) -> std::io::Result<u64> {
     let mut buffer = vec![0; 256 * 1024];
@@ -223,9 +207,4 @@ pub(super) fn copy(from: &mut dyn Read, to: &mut dyn Write) -> std::io::Result<u
             Err(error) => return Err(error),
         }
     }
-}
-
-/// How an archive is compressed, by its first bytes.
-pub(super) fn compression_of(start: &[u8]) -> LayerCompression {
-    LayerCompression::detect(start)
 }

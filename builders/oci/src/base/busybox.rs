@@ -8,8 +8,7 @@ use kiln_core::Failure;
 use kiln_image::Digest;
 use kiln_image::compress::{Compression, LayerWriter};
 
-use super::Bases;
-use super::rootfs::{self, Rootfs};
+use super::{Bases, rootfs};
 use crate::digest::Parts;
 use crate::error::{self, OciError};
 
@@ -61,11 +60,7 @@ impl Bases<'_> {
         self.context.events.message(format!("making a base of {}", path.display()));
         self.store().hold().map_err(error::cache)?;
         let layout = self.store().layout().clone();
-        let rootfs = Rootfs {
-            platform: self.recipe.platform.clone(),
-            command: Some(vec!["sh".to_owned()]),
-            made_by: "busybox".to_owned(),
-        };
+        let rootfs = rootfs(&self.recipe.platform, Some("sh"), "busybox");
         let manifest = error::blocking(move || {
             let mut content = Vec::new();
             std::fs::File::open(&path)
@@ -74,7 +69,7 @@ impl Bases<'_> {
             let applets = applets(&path)?;
             let writer = LayerWriter::new(layout.blob_writer().map_err(error::image)?, Compression::default());
             let writer = write(writer, &content, &applets).map_err(error::local("write", layout.root()))?;
-            rootfs::finish(writer, &layout, &rootfs, None)
+            rootfs.finish(writer, &layout, None).map_err(error::image)
         });
         let manifest = manifest.await?;
         self.note(&key, &manifest, None)?;

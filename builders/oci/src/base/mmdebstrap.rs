@@ -7,12 +7,11 @@ use std::time::SystemTime;
 
 use kiln_core::{Events, Failure, Key, Stream};
 use kiln_image::compress::{Compression, LayerWriter};
-use kiln_image::{Digest, Layout};
+use kiln_image::{Digest, Layout, Rootfs};
 use tokio_util::sync::CancellationToken;
 
 use super::archives::copy;
-use super::rootfs::{self, Rootfs};
-use super::{Bases, base_key};
+use super::{Bases, base_key, rootfs};
 use crate::error::{self, OciError};
 use crate::from::Mmdebstrap;
 
@@ -49,11 +48,8 @@ impl Bases<'_> {
         self.store().hold().map_err(error::cache)?;
         let mut command = self.command(arguments);
         let (layout, events) = (self.store().layout().clone(), self.context.events.clone());
-        let rootfs = Rootfs {
-            platform: self.recipe.platform.clone(),
-            command: Some(vec!["bash".to_owned()]),
-            made_by: format!("mmdebstrap {} {}", arguments.variant, arguments.suite),
-        };
+        let made_by = format!("mmdebstrap {} {}", arguments.variant, arguments.suite);
+        let rootfs = rootfs(&self.recipe.platform, Some("bash"), &made_by);
         let cancel = self.context.cancel.clone();
         let manifest = error::blocking(move || run(&mut command, &layout, &rootfs, &events, &cancel)).await?;
         self.note(&key, &manifest, None)?;
@@ -165,7 +161,7 @@ fn run(
         let text = format!("mmdebstrap failed ({status}): {}", lines.join("; "));
         return Err(Failure::build(OciError::Base(text)));
     }
-    rootfs::finish(writer, layout, rootfs, None)
+    rootfs.finish(writer, layout, None).map_err(error::image)
 }
 
 /// Passes lines on and gives the last ones.
