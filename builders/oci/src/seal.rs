@@ -130,14 +130,19 @@ impl Sealing<'_> {
             let blob = place.store.layout().blob_writer().map_err(error::image)?;
             let tee = Tee { blob, uploads, piece: Vec::with_capacity(PIECE) };
             let mut writer = LayerWriter::new(tee, compression);
-            let packed = changes.pack(&place.worker, &settings, &mut writer);
+            let packed = match changes.pack(&place.worker, &settings, &mut writer) {
+                Ok(packed) => packed,
+                Err(failure) => {
+                    runtime.block_on(writer.abandon().end(None));
+                    return Err(failure);
+                }
+            };
             let (mut tee, digests) = writer.finish().map_err(error::local("write", place.store.layout().root()))?;
             tee.send();
             // A layer with a secret that nobody let pass is neither stored nor pushed.
-            let may_be_kept = |packed: &Packed| packed.found.is_empty() || scan == SecretScan::Warn;
-            let is_wanted = packed.as_ref().is_ok_and(|packed| packed.entries > 0 && may_be_kept(packed));
+            let may_be_kept = packed.found.is_empty() || scan == SecretScan::Warn;
+            let is_wanted = packed.entries > 0 && may_be_kept;
             runtime.block_on(tee.end(is_wanted.then_some(&digests.digest)));
-            let packed = packed?;
             if packed.entries == 0 {
                 return Ok(None);
             }

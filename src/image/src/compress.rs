@@ -118,6 +118,8 @@ pub struct LayerWriter<W: Write> {
     uncompressed: u64,
     /// Started when a second block begins: a small layer needs no threads.
     pipeline: Option<Pipeline>,
+    /// The inner writer failed: what it got is no beginning of anything, and nothing more comes.
+    is_broken: bool,
 }
 
 impl<W: Write> LayerWriter<W> {
@@ -136,6 +138,7 @@ impl<W: Write> LayerWriter<W> {
             block: Vec::with_capacity(BLOCK),
             uncompressed: 0,
             pipeline: None,
+            is_broken: false,
         }
     }
 
@@ -149,6 +152,7 @@ impl<W: Write> LayerWriter<W> {
     /// # Errors
     /// The inner writer's.
     pub fn finish(mut self) -> io::Result<(W, LayerDigests)> {
+        self.check()?;
         let diff_id = match self.pipeline.take() {
             Some(mut pipeline) => {
                 if !self.block.is_empty() {
@@ -172,6 +176,15 @@ impl<W: Write> LayerWriter<W> {
         Ok((self.output.inner, digests))
     }
 
+    /// Gives the layer up: the inner writer, with whatever it got.
+    pub fn abandon(self) -> W {
+        self.output.inner
+    }
+
+    fn check(&self) -> io::Result<()> {
+        if self.is_broken { Err(io::Error::other("the layer could not be written")) } else { Ok(()) }
+    }
+
     fn push_block(&mut self) -> io::Result<()> {
         if self.pipeline.is_none() {
             self.pipeline = Some(Pipeline::start(self.compression, self.threads)?);
@@ -184,8 +197,9 @@ impl<W: Write> LayerWriter<W> {
 
 impl<W: Write> Write for LayerWriter<W> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.check()?;
         if self.block.len() == BLOCK {
-            self.push_block()?;
+            self.push_block().inspect_err(|_| self.is_broken = true)?;
         }
         let taken = bytes.len().min(BLOCK - self.block.len());
         self.block.extend_from_slice(&bytes[..taken]);

@@ -81,6 +81,12 @@ fn a_failing_writer_ends_it() {
         let mut writer = LayerWriter::with_threads(Full(BLOCK), compression, 2);
         let written = writer.write_all(&bytes(8 * BLOCK)).and_then(|()| writer.finish().map(|_| ()));
         assert_eq!(written.unwrap_err().kind(), io::ErrorKind::StorageFull, "{compression}");
+
+        // Whoever goes on all the same is told again, and not kept waiting for a block that is gone.
+        let mut writer = LayerWriter::with_threads(Full(BLOCK), compression, 2);
+        assert!(writer.write_all(&bytes(12 * BLOCK)).is_err(), "{compression}");
+        assert!(writer.write_all(b"more").is_err(), "{compression}");
+        assert!(writer.finish().is_err(), "{compression}");
     }
 }
 
