@@ -1,20 +1,25 @@
 # The few commands that people and CI share. `make demo` and `make test` do all set-up on a fresh Debian machine.
 
-.PHONY: help demo test check bench build clean
+.PHONY: help demo quickstart test check bench build clean
 
 help:
-	@echo "make demo   build kiln, run the main example against a real engine and registry, show what it made"
-	@echo "make test   install what the tests need, run all of them, real engines included"
-	@echo "make check  format, lints, documentation, licences"
-	@echo "make bench  figures against Debian's packer, as ratios"
+	@echo "make demo        the quickstart, then the main example with and without a Docker engine, pushed, pulled and run"
+	@echo "make quickstart  build kiln, bake an image without a daemon, push it, bake it again from the cache"
+	@echo "make test        install what the tests need, run all of them, real engines included"
+	@echo "make check       format, lints, documentation, licences"
+	@echo "make bench       figures against Debian's packer, as ratios"
 
 build:
 	cargo build --release --locked
 
-demo:
+demo: quickstart
 	scripts/install-dependencies.sh
-	cargo build --release --locked
 	scripts/demo.sh target/release/kiln
+
+quickstart:
+	scripts/install-dependencies.sh quickstart
+	cargo build --release --locked
+	scripts/quickstart.sh target/release/kiln
 
 test:
 	scripts/install-dependencies.sh tests

@@ -2,9 +2,10 @@
 # Starts and stops what demo and tests need on loopback: a Docker engine (only where none answers), a base image, a
 # registry with GitLab-like token authentication.
 #
-#   services.sh start          prints the environment to use, as shell assignments
-#   services.sh start tests    and starts the other registries that the tests want
-#   services.sh stop           ends what start started, by pid
+#   services.sh start            prints the environment to use, as shell assignments
+#   services.sh start registry   starts the registry alone
+#   services.sh start tests      and starts the other registries that the tests want
+#   services.sh stop             ends what start started, by pid
 . "$(dirname "$0")/lib.sh"
 
 start_engine() {
@@ -162,8 +163,10 @@ stop_one() {
 case "${1:-}" in
 start)
     # What start prints is evaluated by the caller, so its progress goes to standard error.
-    start_engine
-    make_base_image
+    if [ "${2:-}" != registry ]; then
+        start_engine
+        make_base_image
+    fi
     start_registry
     [ "${2:-}" != tests ] || start_peers
     sort -u "$STATE/registry.env"
@@ -176,5 +179,5 @@ stop)
     stop_one dockerd
     rm -f "$STATE/registry.env" "$STATE/peers.env"
     ;;
-*) fail "usage: services.sh start [tests] | stop" ;;
+*) fail "usage: services.sh start [registry|tests] | stop" ;;
 esac
