@@ -5,6 +5,7 @@ mod import;
 #[cfg(test)]
 mod tests;
 
+use std::collections::HashSet;
 use std::fs::File;
 use std::io::{self, Read, Write};
 use std::path::Path;
@@ -85,28 +86,34 @@ pub fn copy_image(from: &Layout, digest: &Digest, to: &Layout) -> Result<(), Ima
     let children = children(&document, digest)?;
     if let Some(children) = children {
         for child in children.iter().filter(|child| from.has(child)) {
-            copy_image(from, child, to)?;
+            copy_one(from, child, to)?;
         }
-    } else {
-        let image = Image::open(from, digest)?;
-        to.put_document(&image.raw_config)?;
-        for layer in &image.layers {
-            copy_blob(from, &layer.digest, layer.size, to)?;
-        }
+        return to.put_document(&document).map(drop);
     }
-    to.put_document(&document).map(drop)
+    copy_one(from, digest, to)
 }
 
-/// What an index names; `None`: it is no index. An index within an index is for nobody.
+/// Copies an image; an index is none, whatever another one says that it is.
+fn copy_one(from: &Layout, digest: &Digest, to: &Layout) -> Result<(), ImageError> {
+    let image = Image::open(from, digest)?;
+    to.put_document(&image.raw_config)?;
+    for layer in &image.layers {
+        copy_blob(from, &layer.digest, layer.size, to)?;
+    }
+    to.put_document(&image.manifest).map(drop)
+}
+
+/// What an index names, each once; `None`: it is no index. An index within an index is for nobody.
 fn children(document: &[u8], digest: &Digest) -> Result<Option<Vec<Digest>>, ImageError> {
     let what = || format!("the document {digest}");
     let value: Value = serde_json::from_slice(document)
         .map_err(|error| ImageError::Malformed { what: what(), problem: error.to_string() })?;
     let Some(entries) = value.get("manifests").and_then(Value::as_array) else { return Ok(None) };
+    let mut seen = HashSet::new();
     let mut children = Vec::new();
     for entry in entries {
         let child = names::named(entry).map_err(|problem| ImageError::Malformed { what: what(), problem })?;
-        if !crate::media::is_index(&child.media_type) {
+        if !crate::media::is_index(&child.media_type) && seen.insert(child.digest.clone()) {
             children.push(child.digest);
         }
     }
@@ -118,7 +125,8 @@ fn copy_blob(from: &Layout, digest: &Digest, size: u64, to: &Layout) -> Result<(
         return Ok(());
     }
     let mut writer = to.blob_writer()?;
-    let mut file = open_blob(from, digest)?;
+    // No more than it should have: what lies there may never end.
+    let mut file = open_blob(from, digest)?.take(size.saturating_add(1));
     io::copy(&mut file, &mut writer).map_err(ImageError::io("copy", from.blob_path(digest)))?;
     writer.finish_as(digest, Some(size))
 }

@@ -261,13 +261,18 @@ impl<'a> Members<'a> {
     /// Puts the documents of an image, or of all of an index that are there, into the layout. Tells the config of an image.
     fn put_image(&self, digest: &Digest) -> Result<Option<Digest>, ImageError> {
         let raw = self.blob_document(digest)?;
+        let Some(children) = children(raw, digest)? else { return self.put_one(digest).map(Some) };
         self.layout.put_document(raw)?;
-        if let Some(children) = children(raw, digest)? {
-            for child in children.iter().filter(|child| self.blob_document(child).is_ok()) {
-                self.put_image(child)?;
-            }
-            return Ok(None);
+        for child in children.iter().filter(|child| self.blob_document(child).is_ok()) {
+            self.put_one(child)?;
         }
+        Ok(None)
+    }
+
+    /// Puts the documents of an image into the layout, and tells its config. An index is none, whatever another one says.
+    fn put_one(&self, digest: &Digest) -> Result<Digest, ImageError> {
+        let raw = self.blob_document(digest)?;
+        self.layout.put_document(raw)?;
         let value: Value = serde_json::from_slice(raw).map_err(|error| broken(format!("{digest}: {error}")))?;
         let config = value.pointer("/config/digest").and_then(Value::as_str).unwrap_or_default();
         let config = Digest::parse(config)?;
@@ -279,7 +284,7 @@ impl<'a> Members<'a> {
                 return Err(ImageError::Missing { digest: config, layout: self.layout.root().to_owned() });
             }
         }
-        Ok(Some(config))
+        Ok(config)
     }
 
     fn blob_document(&self, digest: &Digest) -> Result<&[u8], ImageError> {

@@ -264,3 +264,53 @@ fn a_damaged_blob_is_not_exported() {
     let error = export_docker_archive(&layout, &digest, &[], io::sink()).unwrap_err();
     assert!(matches!(error, ImageError::Missing { .. }), "{error}");
 }
+
+/// Each names the one below as if it were an image, many times over: followed, that would never end.
+#[test]
+fn an_index_that_is_said_to_be_an_image_is_not_followed() {
+    let (_source, layout, image) = image_of(&[LayerCompression::None]);
+    let index_of = |digest: &Digest| {
+        let size = layout.document(digest).unwrap().len();
+        let child = json!({"mediaType": ManifestFormat::Oci.manifest(), "digest": digest.as_str(), "size": size});
+        let index = json!({"schemaVersion": 2, "manifests": vec![child; 50]}).to_string();
+        layout.put_document(index.as_bytes()).unwrap()
+    };
+    let mut top = index_of(&image);
+    let (_target, target) = fresh();
+    copy_image(&layout, &top, &target).unwrap();
+    assert_whole(&target, &image);
+    for _ in 0..40 {
+        top = index_of(&top);
+    }
+    let (_target, target) = fresh();
+    assert!(copy_image(&layout, &top, &target).is_err());
+
+    let mut archive = tar::Builder::new(Vec::new());
+    let mut add = |name: &str, content: &[u8]| {
+        let mut header = tar::Header::new_ustar();
+        header.set_mode(0o644);
+        header.set_size(content.len() as u64);
+        archive.append_data(&mut header, name, content).unwrap();
+    };
+    for entry in std::fs::read_dir(layout.blob_path(&top).parent().unwrap()).unwrap().flatten() {
+        let name = format!("blobs/sha256/{}", entry.file_name().to_str().unwrap());
+        add(&name, &std::fs::read(entry.path()).unwrap());
+    }
+    let media_type = "application/vnd.oci.image.index.v1+json";
+    let entry = json!({"mediaType": media_type, "digest": top.as_str(), "size": 1});
+    add("index.json", json!({"schemaVersion": 2, "manifests": [entry]}).to_string().as_bytes());
+    let archive = archive.into_inner().unwrap();
+    assert!(import_archive(archive.as_slice(), &target).is_err());
+}
+
+#[cfg(unix)]
+#[test]
+fn a_blob_that_never_ends_does_not_fill_the_disk() {
+    let (_source, layout, digest) = image_of(&[LayerCompression::None]);
+    let layer = Image::open(&layout, &digest).unwrap().layers[0].digest.clone();
+    let path = layout.blob_path(&layer);
+    std::fs::remove_file(&path).unwrap();
+    std::os::unix::fs::symlink("/dev/zero", &path).unwrap();
+    let (_target, target) = fresh();
+    assert!(copy_image(&layout, &digest, &target).is_err());
+}

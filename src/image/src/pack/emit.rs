@@ -124,7 +124,7 @@ impl<'a> Emitter<'a> {
             FileType::RegularFile => b'0',
             FileType::Symlink => b'2',
             FileType::CharacterDevice if meta.is_whiteout() => {
-                return self.skip(path, "a device 0:0 would remove a file");
+                return self.skip(path, "a device 0:0, which would remove a file,");
             }
             FileType::CharacterDevice => b'3',
             FileType::BlockDevice => b'4',
@@ -134,7 +134,9 @@ impl<'a> Emitter<'a> {
         };
         let name = path.rsplit(|byte| *byte == b'/').next().unwrap_or(path);
         if name.starts_with(b".wh.") {
-            return self.skip(path, "its name would remove a file");
+            // It stays where it is, and that may be a kept state.
+            self.look_into(root, path, meta)?;
+            return self.skip(path, "named as if it removed a file");
         }
         self.write_pending(path)?;
         if meta.links > 1 {
@@ -228,11 +230,40 @@ impl<'a> Emitter<'a> {
         let mut found = needles.finish();
         needles.push(link);
         found.extend(needles.finish());
-        for (_, value) in &attributes.kept {
-            needles.push(value);
+        for part in attributes.kept.iter().flat_map(|(name, value)| [name, value]) {
+            needles.push(part);
             found.extend(needles.finish());
         }
         self.add_found(path, found);
+    }
+
+    /// Looks for secrets in what is left out.
+    fn look_into(&mut self, root: BorrowedFd<'_>, path: &[u8], meta: &Meta) -> Result<(), ImageError> {
+        if self.needles.is_none() {
+            return Ok(());
+        }
+        let link = match meta.kind {
+            FileType::Symlink => {
+                rustix::fs::readlinkat(root, path, Vec::new()).map_err(failed("read", path))?.into_bytes()
+            }
+            _ => Vec::new(),
+        };
+        self.look_for_secrets(path, &link, &Attributes::default());
+        if meta.kind == FileType::RegularFile {
+            let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK;
+            let file = rustix::fs::openat(root, path, flags, Mode::empty()).map_err(failed("read", path))?;
+            let mut file = std::fs::File::from(file);
+            loop {
+                match file.read(&mut self.piece) {
+                    Ok(0) => break,
+                    Ok(read) => self.needles.iter_mut().for_each(|needles| needles.push(&self.piece[..read])),
+                    Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                    Err(error) => return Err(failed("read", path)(error)),
+                }
+            }
+            self.note_secrets(path);
+        }
+        Ok(())
     }
 
     fn note_secrets(&mut self, path: &[u8]) {
