@@ -84,6 +84,26 @@ impl Shared {
     }
 }
 
+/// Indexes may name indexes, but nobody nests them deeply.
+const MOST_LEVELS: usize = 4;
+/// An index has an image for each platform; all of its documents are in memory for a while.
+const MOST_DOCUMENTS: usize = 1000;
+
+/// Refuses an index that would never end.
+pub(crate) fn check_extent(
+    depth: usize,
+    documents: usize,
+    registry: &str,
+    index: &Digest,
+) -> Result<(), RegistryError> {
+    let problem = match (depth, documents) {
+        (MOST_LEVELS.., _) => format!("indexes lie within indexes, more than {MOST_LEVELS} deep"),
+        (_, MOST_DOCUMENTS..) => format!("it names more than {MOST_DOCUMENTS} manifests"),
+        _ => return Ok(()),
+    };
+    Err(RegistryError::Malformed { registry: registry.to_owned(), what: format!("the index {index}"), problem })
+}
+
 fn not_found(reference: &Reference) -> RegistryError {
     let mut full = reference.clone();
     if full.digest.is_none() {
@@ -127,7 +147,8 @@ impl Pull<'_> {
             (Content::Index(_), None) => (root.clone(), Some(root.digest.clone())),
             (Content::Image(_), _) => (root.clone(), None),
         };
-        let mut documents = self.collect(&image, &mut parts).await?;
+        let mut documents = Vec::new();
+        self.collect(&image, &mut parts, &mut documents, 0).await?;
         if index.is_some() && image.digest != root.digest {
             documents.push(root);
         }
@@ -200,19 +221,28 @@ impl Pull<'_> {
     }
 
     /// All blobs and documents below a manifest; what is named comes before what names it.
-    async fn collect(&mut self, manifest: &Manifest, parts: &mut Vec<Part>) -> Result<Vec<Manifest>, RegistryError> {
-        let mut documents = Vec::new();
+    async fn collect(
+        &mut self,
+        manifest: &Manifest,
+        parts: &mut Vec<Part>,
+        documents: &mut Vec<Manifest>,
+        depth: usize,
+    ) -> Result<(), RegistryError> {
         match &manifest.content {
             Content::Image(own) => parts.extend(own.iter().cloned()),
             Content::Index(children) => {
                 for child in children {
+                    if documents.iter().any(|known| known.digest == child.digest) {
+                        continue;
+                    }
+                    check_extent(depth, documents.len(), &self.repository.to_string(), &manifest.digest)?;
                     let child = self.child(&child.digest).await?;
-                    documents.extend(Box::pin(self.collect(&child, parts)).await?);
+                    Box::pin(self.collect(&child, parts, documents, depth + 1)).await?;
                 }
             }
         }
         documents.push(manifest.clone());
-        Ok(documents)
+        Ok(())
     }
 
     async fn blobs(&mut self, parts: Vec<Part>) -> Result<(), RegistryError> {

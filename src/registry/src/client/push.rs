@@ -9,7 +9,7 @@ use kiln_image::{Digest, ImageError, Layout};
 
 use super::body::{FileSource, Source};
 use super::manifest::{Content, Manifest, Part};
-use super::pull::{blocking, wanted};
+use super::pull::{blocking, check_extent, wanted};
 use super::remote::RemoteSource;
 use super::repository::Repository;
 use super::shared::Shared;
@@ -26,6 +26,15 @@ pub(crate) enum Origin {
     Layout(Layout),
     /// In another repository.
     Remote(Repository),
+}
+
+impl std::fmt::Display for Origin {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Origin::Layout(layout) => layout.root().display().fmt(formatter),
+            Origin::Remote(repository) => repository.fmt(formatter),
+        }
+    }
 }
 
 impl Origin {
@@ -67,7 +76,7 @@ impl Tree {
     /// Reads what is below a manifest.
     pub(crate) async fn load(origin: &Origin, root: Manifest) -> Result<Tree, RegistryError> {
         let mut tree = Tree { root: root.clone(), children: Vec::new(), parts: Vec::new() };
-        tree.add(origin, &root).await?;
+        tree.add(origin, &root, 0).await?;
         let mut seen = HashSet::new();
         tree.parts.retain(|part| !part.is_foreign() && seen.insert(part.digest.clone()));
         // The largest first: the end is not waited for alone.
@@ -75,7 +84,7 @@ impl Tree {
         Ok(tree)
     }
 
-    async fn add(&mut self, origin: &Origin, manifest: &Manifest) -> Result<(), RegistryError> {
+    async fn add(&mut self, origin: &Origin, manifest: &Manifest, depth: usize) -> Result<(), RegistryError> {
         match &manifest.content {
             Content::Image(parts) => self.parts.extend(parts.iter().cloned()),
             Content::Index(children) => {
@@ -83,8 +92,9 @@ impl Tree {
                     if self.children.iter().any(|known| known.digest == child.digest) {
                         continue;
                     }
+                    check_extent(depth, self.children.len(), &origin.to_string(), &manifest.digest)?;
                     let child = origin.document(&child.digest).await?;
-                    Box::pin(self.add(origin, &child)).await?;
+                    Box::pin(self.add(origin, &child, depth + 1)).await?;
                     self.children.push(child);
                 }
             }

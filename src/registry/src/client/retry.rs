@@ -165,11 +165,12 @@ fn parse_date(text: &str) -> Option<SystemTime> {
     const MONTHS: [&str; 12] = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
     let rest = text.split_once(", ")?.1.strip_suffix(" GMT")?;
     let mut words = rest.split(' ');
-    let day: i64 = words.next()?.parse().ok()?;
+    let day: i64 = words.next()?.parse().ok().filter(|day| (1..=31).contains(day))?;
     let name = words.next()?;
     let month = MONTHS.iter().position(|month| *month == name)? as i64 + 1;
-    let year: i64 = words.next()?.parse().ok()?;
-    let mut time = words.next()?.splitn(3, ':').map(|part| part.parse::<i64>().ok());
+    // Four digits, as the form has it: what is made of more fits no clock.
+    let year: i64 = words.next()?.parse().ok().filter(|year| (0..10_000).contains(year))?;
+    let mut time = words.next()?.splitn(3, ':').map(|part| part.parse::<i64>().ok().filter(|part| (0..=60).contains(part)));
     let (hour, minute, second) = (time.next()??, time.next()??, time.next()??);
     // Days since 1970 by the civil calendar, years counted from March.
     let (shifted_year, shifted_month) = if month > 2 { (year, month - 3) } else { (year - 1, month + 9) };
@@ -197,7 +198,10 @@ mod tests {
         let leap = SystemTime::UNIX_EPOCH + Duration::from_secs(1_709_164_800);
         assert_eq!(retry_after("Thu, 29 Feb 2024 00:00:10 GMT", leap), Some(Duration::from_secs(10)));
         assert_eq!(retry_after("Thu, 29 Feb 2024 00:00:00 GMT", SystemTime::now()), Some(Duration::ZERO));
-        for wrong in ["", "-1", "soon", "Sun, 06 Foo 1994 08:49:37 GMT", "Sun, 06 Nov 1994 08:49 GMT"] {
+        let malicious = format!("Sun, 06 Nov {} 08:49:37 GMT", i64::MAX);
+        let late = "Sun, 06 Nov 1994 9223372036854775807:49:37 GMT";
+        let wrong = ["", "-1", "soon", "Sun, 06 Foo 1994 08:49:37 GMT", "Sun, 06 Nov 1994 08:49 GMT", &malicious, late];
+        for wrong in wrong {
             assert_eq!(retry_after(wrong, now), None, "{wrong}");
         }
     }

@@ -14,6 +14,8 @@ use serde_json::Value;
 const UNKNOWN_LIFETIME: Duration = Duration::from_secs(60);
 /// A token is not used up to its very end: a request takes time.
 const MARGIN: Duration = Duration::from_secs(10);
+/// Nothing that a realm says is believed beyond this: a time that no clock can show is a mistake, or malice.
+const LONGEST_LIFETIME: Duration = Duration::from_secs(24 * 3600);
 
 /// A right to ask for.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -96,7 +98,7 @@ impl Token {
         let claims = claims(text);
         let said = answer.get("expires_in").and_then(Value::as_u64).map(Duration::from_secs);
         let own = claims.as_ref().and_then(|claims| lifetime(claims, now));
-        let lifetime = own.into_iter().chain(said).min().unwrap_or(UNKNOWN_LIFETIME);
+        let lifetime = own.into_iter().chain(said).min().unwrap_or(UNKNOWN_LIFETIME).min(LONGEST_LIFETIME);
         // Of a token that lives for seconds, some of them are used too.
         let expires = asked + lifetime - MARGIN.min(lifetime / 3);
         let access = claims.as_ref().and_then(access);
@@ -179,6 +181,13 @@ mod tests {
         assert_eq!(seconds(&format!(r#"{{"token":"{three}"}}"#)), 2.0);
         assert_eq!(seconds(&format!(r#"{{"token":"{}"}}"#, jwt(r#"{"exp":1}"#))), 0.0);
         assert_eq!(seconds(&format!(r#"{{"token":"{}"}}"#, jwt(r#"{"exp":1e300}"#))), 50.0);
+    }
+
+    #[test]
+    fn a_lifetime_that_no_clock_can_show_is_cut() {
+        let day = 24.0 * 3600.0 - 10.0;
+        assert_eq!(seconds(&format!(r#"{{"token":"opaque","expires_in":{}}}"#, u64::MAX)), day);
+        assert_eq!(seconds(&format!(r#"{{"token":"{}"}}"#, jwt(r#"{"iat":1,"exp":99999999999}"#))), day);
     }
 
     #[test]

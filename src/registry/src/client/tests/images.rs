@@ -69,6 +69,45 @@ async fn an_index_is_pushed_with_its_images_and_pulled_for_a_platform_or_whole()
     assert!(error.to_string().ends_with("no image for linux/s390x; it has linux/amd64, linux/arm64"), "{error}");
 }
 
+/// A registry decides what its indexes name.
+#[tokio::test]
+async fn indexes_that_never_end_are_refused() {
+    let (server, from) = (Server::start(), place());
+    let mut index = from.index(&["amd64"]);
+    let name = reference(&server, "image");
+    let mut ok = 0;
+    for level in 0..6 {
+        let pushed = push(&client(), &from, &index, &name).await;
+        match pushed {
+            Ok(_) => ok += 1,
+            Err(error) => assert!(error.to_string().contains("deep"), "{error}"),
+        }
+        let size = from.layout.document(&index).unwrap().len();
+        let child = descriptor(INDEX, &index, size);
+        let document = json!({"schemaVersion": 2, "mediaType": INDEX, "manifests": [child], "level": level});
+        index = from.layout.put_document(document.to_string().as_bytes()).unwrap();
+    }
+    assert_eq!(ok, 4);
+    // A registry that makes up another one for each that is asked for.
+    let levels = from.layout.clone();
+    server.rule(move |request| match request.path.rsplit_once("/manifests/") {
+        Some((_, name)) => match Digest::parse(name).ok().and_then(|digest| levels.document(&digest).ok()) {
+            Some(document) => Rule::Say(answer(200).with("content-type", INDEX).body(document)),
+            None => {
+                let document = levels.document(&index).unwrap();
+                let digest = index.to_string();
+                Rule::Say(
+                    answer(200).with("content-type", INDEX).with("docker-content-digest", digest).body(document),
+                )
+            }
+        },
+        None => Rule::Pass,
+    });
+    let options = PullOptions { platform: None, ..PullOptions::default() };
+    let error = client().pull(&name, &place().layout, &options, no_progress()).await.unwrap_err();
+    assert!(shown(error).contains("more than 4 deep"));
+}
+
 #[tokio::test]
 async fn layers_are_taken_over_from_a_repository_beside() {
     let (server, from) = (Server::start(), place());
