@@ -215,6 +215,7 @@ fn take_order(channel: &Channel) -> Result<(), SandboxError> {
             }
             Order::Session(spec) => return crate::init::session(&spec, channel, prepared),
             Order::Probe(trial) => return crate::probe::serve(&trial, channel),
+            Order::Program(spec) => return crate::program::serve(&spec, files, channel),
             Order::Work(job) => return crate::worker::serve(*job, files, channel),
         }
     }

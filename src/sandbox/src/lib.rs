@@ -27,6 +27,7 @@ pub mod idmap;
 mod init;
 mod mounts;
 pub mod probe;
+mod program;
 mod protocol;
 pub mod seccomp;
 pub mod session;
@@ -41,6 +42,7 @@ pub use error::SandboxError;
 pub use files::FileInfo;
 pub use helper::{HELPER_ARGUMENT, helper_main};
 pub use probe::{Probe, Refusal, probe};
+pub use program::{Program, ProgramSpec};
 pub use session::{Exec, ExitStatus, Running, Session};
 pub use spec::{
     BindMount, Chosen, Device, HelperProgram, IdKind, IdMap, IdRange, Isolation, Network, RootFs, SandboxSpec, Tmpfs,

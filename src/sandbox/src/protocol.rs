@@ -28,6 +28,8 @@ pub(crate) enum Order {
     Work(Box<crate::worker::Job>),
     /// What isolation works? Answered with a [`Reply`].
     Probe(crate::probe::Trial),
+    /// A program of the host. Files: its output and its errors. Answered with a [`Reply`] when it runs, and when it ended.
+    Program(crate::program::ProgramSpec),
 }
 
 /// What process 1 is asked.
@@ -52,6 +54,8 @@ pub(crate) enum Reply {
     Worked(Box<crate::worker::Outcome>),
     /// How each candidate went, up to the first that works.
     Probed(Vec<crate::probe::Finding>),
+    /// A program and all that it started has ended.
+    Ended(crate::session::ExitStatus),
     /// It did not work.
     Failed(Report),
 }

@@ -10,7 +10,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use kiln_sandbox::{Exec, Session};
+use kiln_sandbox::{Exec, ExitStatus, Program, ProgramSpec, Session};
 use support::{Root, can_run, helper};
 
 /// Names the guest's root to the test program that plays the owner.
@@ -85,6 +85,61 @@ async fn a_dropped_session_ends() {
         assert!(begin.elapsed() < Duration::from_secs(5));
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
+}
+
+/// A program of the host, its output, and its start.
+fn program(script: &str) -> (Program, BufReader<std::io::PipeReader>) {
+    let (reader, writer) = std::io::pipe().unwrap();
+    let environment = vec![("PATH".to_owned(), std::env::var("PATH").unwrap())];
+    let spec = ProgramSpec { argv: ["sh", "-c", script].map(str::to_owned).to_vec(), environment };
+    let errors = writer.try_clone().unwrap();
+    (Program::start(&spec, &helper(), writer.into(), errors.into()).unwrap(), BufReader::new(reader))
+}
+
+#[test]
+fn a_program_of_the_host_takes_all_along() {
+    let mark = format!("{}", 300_000 + std::process::id());
+    let begin = format!("(setsid sleep {mark} &); trap '' TERM HUP; sleep {mark} & echo begun;");
+    // Dropped half-way.
+    let (running, mut output) = program(&format!("{begin} wait"));
+    output.read_line(&mut String::new()).unwrap();
+    assert_eq!(processes(&mark), 3, "two sleeps and their shell");
+    drop(running);
+    assert_eq!(processes(&mark), 0);
+    // Ended by itself, but for what it left behind.
+    let (mut running, mut output) = program(&format!("{begin} exit 3"));
+    let mut told = String::new();
+    assert_eq!(running.wait().unwrap(), ExitStatus::Exited(3));
+    std::io::Read::read_to_string(&mut output, &mut told).unwrap();
+    assert_eq!((told.as_str(), processes(&mark)), ("begun\n", 0));
+    let (mut running, _output) = program("kill -9 $$");
+    assert_eq!(running.wait().unwrap(), ExitStatus::Signalled(9));
+}
+
+#[test]
+fn what_a_program_of_the_host_mounts_goes_with_it() {
+    if !can_run() {
+        return;
+    }
+    let directory = tempfile::tempdir().unwrap();
+    let place = directory.path().display().to_string();
+    let script = format!("mount -t tmpfs none {place} && grep -c {place} /proc/self/mounts && exec sleep 1000");
+    let (running, mut output) = program(&script);
+    let mut told = String::new();
+    output.read_line(&mut told).unwrap();
+    assert_eq!(told, "1\n");
+    assert!(!fs::read_to_string("/proc/self/mounts").unwrap().contains(&place));
+    drop(running);
+    directory.close().unwrap();
+}
+
+#[test]
+fn a_program_that_is_not_there_is_told() {
+    let (_, writer) = std::io::pipe().unwrap();
+    let spec = ProgramSpec { argv: vec!["no-such-program".to_owned()], environment: Vec::new() };
+    let errors = writer.try_clone().unwrap();
+    let error = Program::start(&spec, &helper(), writer.into(), errors.into()).unwrap_err();
+    assert_eq!(error.errno(), Some(2), "{error}");
 }
 
 /// A helper that a person starts by hand does nothing.
