@@ -213,12 +213,13 @@ impl BuildRun {
         }
     }
 
-    /// Runs a step until it ends well, or it is borne that it does not, or the build ends.
+    /// Runs a step until it ends well, or it is borne that it does not, or the build ends. `hint` is told with a failure.
     pub(crate) async fn step_with_policy(
         &self,
         index: usize,
         machine: &dyn Machine,
         bound: Option<&BoundStep>,
+        hint: Option<&str>,
     ) -> Result<Passage, Stopped> {
         let step = &self.prepared.steps[index];
         let (number, total) = (index + 1, self.prepared.steps.len());
@@ -234,6 +235,7 @@ impl BuildRun {
                 self.events.warn(format!("{}; going on all the same (`continue_on_error`)", failure.chain()));
                 return Ok(Passage::Dirty);
             }
+            let failure = hint.filter(|_| is_bearable).into_iter().fold(failure, Failure::hint);
             match self.decide(&failure).await {
                 // Somebody may have mended the machine by hand.
                 Decision::Retry => passage = Passage::Dirty,

@@ -20,11 +20,11 @@ use crate::walk::Live;
 pub struct StateChoice {
     /// The build's name.
     pub build: String,
-    /// The step after which; `None` for the last one whose state is kept.
+    /// The step after which, 0 for what the machine starts as; `None` for the last one whose state is kept.
     pub step: Option<StepChoice>,
 }
 
-/// Starts a machine in a state that an earlier build kept, lends it to `work`, and removes it, whatever comes of that.
+/// Starts a machine in a state that an earlier build kept, or as builds start it, lends it to `work`, and removes it, whatever comes of that.
 /// What `work` changes on the machine is kept nowhere.
 pub async fn visit<T>(
     prepared: PreparedRun,
@@ -56,13 +56,20 @@ async fn enter<T>(
     };
     let run = BuildRun::new(build, key, 0, Arc::clone(shared));
     run.make_scratch().await?;
-    let state = find(&run, choice).await?;
+    let state = match &choice.step {
+        Some(StepChoice::Number(0)) => None,
+        _ => Some(find(&run, choice).await?),
+    };
     let builder = Arc::clone(&run.prepared.builder);
-    let snapshots = builder.snapshots().ok_or_else(no_states)?;
     let scope = run.scope();
     let context = run.stage_context(scope.clone(), Arc::default());
-    let launched = supervise(&shared.stop, &context.cancel, None, snapshots.restore(&state, &context)).await;
-    let machine = match launched {
+    let launching = async {
+        match &state {
+            Some(state) => builder.snapshots().ok_or_else(no_states)?.restore(state, &context).await,
+            None => builder.launch(&context).await,
+        }
+    };
+    let machine = match supervise(&shared.stop, &context.cancel, None, launching).await {
         Ok(Launched::Machine(machine)) => machine,
         Ok(Launched::Artifact(_)) => return Err(no_states()),
         Err(failure) => {
@@ -88,6 +95,22 @@ fn no_states() -> Failure {
     no_state("this builder keeps no states".to_owned())
 }
 
+fn no_such_step(run: &BuildRun, choice: &StateChoice, step: &StepChoice) -> Failure {
+    let failure = no_state(format!("`{}` has no step {step}", choice.build));
+    let steps = &run.prepared.steps;
+    match (steps.len(), step) {
+        (0, _) => failure,
+        (count, StepChoice::Number(_)) => {
+            failure.hint(format!("its steps count from 1 to {count}; 0 is what it starts from"))
+        }
+        (_, StepChoice::Name(name)) => {
+            let names = steps.iter().filter_map(|step| step.spec.component.name.as_deref());
+            let near = suggest::nearest(name, names);
+            near.map(|near| format!("did you mean `{near}`?")).into_iter().fold(failure, Failure::hint)
+        }
+    }
+}
+
 /// The key of the state that is meant, as the last build left it.
 async fn find(run: &BuildRun, choice: &StateChoice) -> Result<Key, Failure> {
     let snapshots = run.prepared.builder.snapshots().ok_or_else(no_states)?;
@@ -100,12 +123,13 @@ async fn find(run: &BuildRun, choice: &StateChoice) -> Result<Key, Failure> {
         None => None,
     };
     let Some(record) = record.filter(|record| record.builder == *run.prepared.builder_kind) else {
-        return Err(no_state(format!("`{}` was never built here", choice.build)).hint("build it first"));
+        let hint = format!("build it first; `kiln shell {}:0` shows what it starts from", choice.build);
+        return Err(no_state(format!("`{}` was never built here", choice.build)).hint(hint));
     };
     let wanted = match &choice.step {
         Some(step) => {
             let index = find_step(&run.prepared, step);
-            let index = index.ok_or_else(|| no_state(format!("`{}` has no step {step}", choice.build)))?;
+            let index = index.ok_or_else(|| no_such_step(run, choice, step))?;
             index..index + 1
         }
         None => 0..record.steps.len(),

@@ -287,7 +287,7 @@ impl<'a> Walk<'a> {
             _ => {
                 self.machine().await?;
                 let live = self.live()?;
-                self.run.step_with_policy(index, live.machine.as_ref(), None).await?;
+                self.run.step_with_policy(index, live.machine.as_ref(), None, self.way_in().as_deref()).await?;
                 if caching == Caching::Outside
                     && let Some(chain) = &mut self.chain
                 {
@@ -320,7 +320,7 @@ impl<'a> Walk<'a> {
         self.machine().await?;
         let started = Instant::now();
         let machine = self.live()?.machine.as_ref();
-        let passage = self.run.step_with_policy(index, machine, bound.as_ref()).await;
+        let passage = self.run.step_with_policy(index, machine, bound.as_ref(), self.way_in().as_deref()).await;
         self.at.is_restored = false;
         match passage {
             Ok(Passage::Clean) => self.keep(index, look, started, turn).await,
@@ -338,6 +338,26 @@ impl<'a> Walk<'a> {
                 Err(stopped.into())
             }
         }
+    }
+
+    /// How to look at the machine as it is before the present step; `None` where that state is not kept.
+    fn way_in(&self) -> Option<String> {
+        let (chain, at) = (self.chain.as_ref()?, &self.at);
+        at.key.as_ref()?;
+        let number = match &at.kept {
+            None if at.state.as_ref() == Some(&chain.base_key) => 0,
+            Some(kept) if at.state.as_ref() == Some(kept) => {
+                let is_kept =
+                    |step: &Option<StepRecord>| step.as_ref().is_some_and(|step| step.state.as_ref() == Some(kept));
+                self.steps.iter().rposition(is_kept)? + 1
+            }
+            _ => return None,
+        };
+        let way = format!(
+            "`kiln shell {}:{number}` opens a shell in the machine as it was before this step",
+            self.run.prepared.name
+        );
+        Some(if number == 0 { way } else { format!("the next build goes on from here; {way}") })
     }
 
     /// The step with the machine's values, where it needs them. A step whose arguments turn out wrong fails when it runs.

@@ -167,6 +167,25 @@ async fn a_build_that_failed_resumes_at_the_step_that_failed() {
 }
 
 #[tokio::test]
+async fn a_failed_step_tells_how_to_look_at_the_machine_before_it() {
+    let shell =
+        |number: usize| format!("`kiln shell w:{number}` opens a shell in the machine as it was before this step");
+    let on = |number: usize| format!("the next build goes on from here; {}", shell(number));
+    for (fails, hints) in [("do a", vec![shell(0)]), ("do b", vec![on(1)]), ("do x", vec![on(2)])] {
+        let mut cached = Cached::new([deeds(&["a", "b"]), vec![outside("x", vec![])]].concat());
+        cached.harness.world.on(fails, Act::Fail("no space"));
+        let (report, _) = cached.report().await;
+        assert_eq!(report.builds[0].failures[0].hints, hints, "{fails}");
+    }
+    // What is not kept cannot be looked at.
+    let mut cached = Cached::new(deeds(&["a", "b"]));
+    cached.harness.world.on("keep", Act::Fail("full"));
+    cached.harness.world.on("do b", Act::Fail("no space"));
+    let (report, _) = cached.report().await;
+    assert_eq!(report.builds[0].failures[0].hints, [""; 0]);
+}
+
+#[tokio::test]
 async fn a_state_that_was_not_sealed_is_restored_and_sealed() {
     let mut cached = Cached::new(deeds(&["a", "b"]));
     cached.harness.world.on("seal", Act::Fail("no space"));

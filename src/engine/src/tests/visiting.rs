@@ -26,7 +26,8 @@ async fn a_state_is_entered_and_left_without_a_trace() {
     cached.harness.world.on("do c", Act::Fail("no"));
     cached.run().await;
     let before = cached.states();
-    for (step, deeds) in [(Some("1"), "a"), (Some("2"), "a+b"), (Some("second"), "a+b"), (None, "a+b")] {
+    for (step, deeds) in [(Some("0"), ""), (Some("1"), "a"), (Some("2"), "a+b"), (Some("second"), "a+b"), (None, "a+b")]
+    {
         assert_eq!(cached.look("w", step).await.unwrap(), deeds, "{step:?}");
     }
     cached.assert_nothing_leaks();
@@ -38,13 +39,16 @@ async fn a_state_is_entered_and_left_without_a_trace() {
 async fn what_is_not_there_is_told() {
     let mut cached = Cached::new(deeds(&["a", "b"]));
     let told = |failure: Failure| format!("{} ({})", failure.chain(), failure.hints.join("; "));
-    assert_eq!(told(cached.look("w", None).await.unwrap_err()), "`w` was never built here (build it first)");
+    let never = "`w` was never built here (build it first; `kiln shell w:0` shows what it starts from)";
+    assert_eq!(told(cached.look("w", None).await.unwrap_err()), never);
+    // What it starts from needs no build.
+    assert_eq!(cached.look("w", Some("0")).await.unwrap(), "");
     cached.harness.world.on("do b", Act::Fail("no"));
     cached.run().await;
     let checkpoint = "`checkpoint = true` on the step keeps it whatever that costs; then build again";
     for (build, step, expected) in [
         ("x", None, "there is no build `x` (the builds of this template: `w`)".to_owned()),
-        ("w", Some("3"), "`w` has no step 3 ()".to_owned()),
+        ("w", Some("3"), "`w` has no step 3 (its steps count from 1 to 2; 0 is what it starts from)".to_owned()),
         ("w", Some("x"), "`w` has no step `x` ()".to_owned()),
         ("w", Some("2"), format!("the state after step 2 of `w` is not kept ({checkpoint})")),
     ] {
