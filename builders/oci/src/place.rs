@@ -59,7 +59,8 @@ impl Places {
 
 impl Place {
     fn open(cache: &Path, helper: HelperProgram, wanted: Option<Isolation>) -> Result<Place, Failure> {
-        std::fs::create_dir_all(cache).map_err(error::local("create", cache))?;
+        // Before the probe, which remembers in it what works here.
+        kiln_cache::make_place(cache).map_err(error::cache)?;
         let chosen = probe(&helper, cache).choose(wanted).map_err(Failure::environment)?;
         let worker = Arc::new(Worker::new(&chosen, &helper));
         let options = StoreOptions { remover: Arc::new(WorkerRemover(Arc::clone(&worker))), ..StoreOptions::default() };

@@ -44,7 +44,7 @@ pub use layers::{LayerEntry, LayerMeta};
 pub use prune::{PrunePolicy, Pruned};
 pub use records::{BaseEntry, PlanEntry, SealedEntry};
 pub use states::{StateEntry, StateMeta};
-pub use store::{PlainRemover, Remover, Store, StoreOptions};
+pub use store::{PlainRemover, Remover, Store, StoreOptions, make_place};
 
 #[cfg(test)]
 mod tests;

@@ -111,6 +111,9 @@ impl Store {
     /// # Errors
     /// It cannot be made or read, or somebody else may write to it.
     pub fn open(root: &Path, options: &StoreOptions) -> Result<Store, CacheError> {
+        if let Some(place) = root.parent().filter(|place| !place.as_os_str().is_empty()) {
+            make_place(place)?;
+        }
         let version = root.join("version");
         let fresh = !version.exists();
         if fresh {
@@ -273,6 +276,39 @@ fn lock(root: &Path, how: fn(&File) -> io::Result<()>) -> Result<Locked, CacheEr
     let file = file.map_err(CacheError::io("open", &path))?;
     how(&file).map_err(CacheError::io("lock", &path))?;
     Ok(Locked { _file: file })
+}
+
+/// Makes the directory that stores lie in, or looks at one that is there: whoever may rename what is in it can put another
+/// store in a store's place. What is ours is closed to others; what somebody else left where everybody may leave things, as in
+/// the temporary directory, is refused.
+///
+/// # Errors
+/// It cannot be made, or is somebody else's.
+pub fn make_place(directory: &Path) -> Result<(), CacheError> {
+    files::create_private(directory)?;
+    let caller = rustix::process::geteuid().as_raw();
+    let read = |path: &Path| std::fs::symlink_metadata(path).map_err(CacheError::io("read", path));
+    let real = directory.canonicalize().map_err(CacheError::io("read", directory))?;
+    // The link is somebody's, too.
+    for path in [directory, &real] {
+        let metadata = read(path)?;
+        let owner = metadata.uid();
+        let mode = metadata.permissions().mode();
+        if owner == caller {
+            let is_open = metadata.is_dir() && mode & 0o022 != 0 && mode & 0o1000 == 0;
+            if is_open {
+                let closed = std::fs::Permissions::from_mode(mode & 0o7755);
+                std::fs::set_permissions(path, closed).map_err(CacheError::io("protect", path))?;
+            }
+            continue;
+        }
+        let above = path.parent().filter(|above| !above.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        let is_anybodys = std::fs::metadata(above).is_ok_and(|above| above.permissions().mode() & 0o002 != 0);
+        if owner != 0 && is_anybodys {
+            return Err(CacheError::Untrusted { path: path.to_owned(), problem: "belongs to another user" });
+        }
+    }
+    Ok(())
 }
 
 /// Refuses what somebody else may have filled.

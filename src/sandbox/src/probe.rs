@@ -9,7 +9,7 @@ mod memory;
 
 use std::fs;
 use std::io;
-use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
@@ -228,14 +228,16 @@ impl Probe {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         fs::DirBuilder::new().recursive(true).mode(0o700).create(&self.store)?;
         self.clear_stale();
-        let number = COUNT.fetch_add(1, Ordering::Relaxed);
-        let directory = self.store.join(format!(".probe-{}-{number}", std::process::id()));
-        match fs::DirBuilder::new().mode(0o700).create(&directory) {
-            // Of a process with this number that was killed.
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
-            result => result?,
+        loop {
+            let number = COUNT.fetch_add(1, Ordering::Relaxed);
+            let directory = self.store.join(format!(".probe-{}-{number}", std::process::id()));
+            match fs::DirBuilder::new().mode(0o700).create(&directory) {
+                // Of a process with this number that was killed, or put there by somebody else: never used.
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+                Err(error) => return Err(error),
+                Ok(()) => return directory.canonicalize(),
+            }
         }
-        directory.canonicalize()
     }
 
     /// Removes what trials of killed processes left.
@@ -246,9 +248,10 @@ impl Probe {
             let pid = numbers.and_then(|(pid, _)| rustix::process::Pid::from_raw(pid.parse().ok()?));
             let gone = |pid| rustix::process::test_kill_process(pid) == Err(rustix::io::Errno::SRCH);
             // A process of another container on this store cannot be seen; but no trial takes that long.
-            let age =
-                entry.metadata().and_then(|metadata| metadata.modified()).ok().and_then(|time| time.elapsed().ok());
-            if pid.is_some_and(gone) && age.is_some_and(|age| age > STALE) {
+            let Ok(metadata) = entry.metadata() else { continue };
+            let is_ours = metadata.is_dir() && metadata.uid() == self.caller.uid;
+            let age = metadata.modified().ok().and_then(|time| time.elapsed().ok());
+            if is_ours && pid.is_some_and(gone) && age.is_some_and(|age| age > STALE) {
                 clear(&entry.path());
             }
         }

@@ -36,6 +36,43 @@ fn a_store_that_others_may_fill_is_refused() {
 }
 
 #[test]
+fn nobody_can_put_another_store_in_its_place() {
+    let home = tempfile::tempdir().unwrap();
+    let place = home.path().join("cache");
+    crate::make_place(&place).unwrap();
+    assert_eq!(mode(&place), 0o700, "whatever the mask is");
+    std::fs::set_permissions(&place, std::fs::Permissions::from_mode(0o777)).unwrap();
+    Store::open(&place.join("0"), &StoreOptions::default()).unwrap();
+    assert_eq!(mode(&place), 0o755, "closed");
+    if !rustix::process::geteuid().is_root() {
+        return;
+    }
+    // A stranger was first where everybody may make directories, with a directory or a link.
+    let stranger = Some(54_321);
+    let shared = home.path().join("shared");
+    std::fs::create_dir(&shared).unwrap();
+    std::fs::set_permissions(&shared, std::fs::Permissions::from_mode(0o1777)).unwrap();
+    let theirs = shared.join("theirs");
+    std::fs::create_dir(&theirs).unwrap();
+    std::os::unix::fs::chown(&theirs, stranger, stranger).unwrap();
+    let link = shared.join("link");
+    std::os::unix::fs::symlink(&place, &link).unwrap();
+    std::os::unix::fs::lchown(&link, stranger, stranger).unwrap();
+    for hostile in [theirs, link] {
+        let error = Store::open(&hostile.join("0"), &StoreOptions::default()).unwrap_err();
+        assert!(matches!(error, CacheError::Untrusted { .. }), "{error}");
+        assert!(std::fs::symlink_metadata(hostile.join("0").join("hmac-key")).is_err() || hostile.is_symlink());
+    }
+    // A volume of somebody else that only he can reach was chosen, and so is a directory of root that is shared.
+    let volume = home.path().join("volume");
+    std::fs::create_dir(&volume).unwrap();
+    std::os::unix::fs::chown(&volume, stranger, stranger).unwrap();
+    for chosen in [volume, shared] {
+        Store::open(&chosen.join("0"), &StoreOptions::default()).unwrap();
+    }
+}
+
+#[test]
 fn digests_of_secrets_differ_from_store_to_store_and_stay() {
     let (one, other) = (Place::new(), Place::new());
     let digest = one.open().keyed_digest(b"secret");

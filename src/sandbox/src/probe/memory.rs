@@ -3,9 +3,9 @@
 //!
 //! What is remembered wrongly shows when a session cannot be started; nobody gains a right by it.
 
-use std::fmt::Write;
+use std::fmt::Write as _;
 use std::fs::{self, File};
-use std::io::Read;
+use std::io::{Read, Write as _};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -49,7 +49,9 @@ impl Memory {
         let remembered = Remembered { circumstances: self.circumstances.clone(), chosen: all };
         let written = serde_json::to_vec(&remembered).ok().and_then(|text| {
             let draft = self.file.with_extension(format!("{}.draft", std::process::id()));
-            fs::write(&draft, text).ok()?;
+            // Of a killed process with this number; or a link that leads to a file of ours.
+            _ = fs::remove_file(&draft);
+            File::options().write(true).create_new(true).mode(0o600).open(&draft).ok()?.write_all(&text).ok()?;
             fs::rename(&draft, &self.file).map_err(|_| fs::remove_file(&draft)).ok()
         });
         _ = written;
