@@ -150,6 +150,7 @@ impl OciMachine {
             runtime: &making.runtime,
             client: &self.client,
             context,
+            is_examined: !ground.is_changed,
             epoch: seal::source_date_epoch(&making.settings.credentials.environment),
         };
         let sealed = sealing.run(&ground, &making.base).await?;

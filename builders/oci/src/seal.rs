@@ -49,6 +49,8 @@ pub(crate) struct Sealing<'a> {
     pub(crate) runtime: &'a Runtime,
     pub(crate) client: &'a Client,
     pub(crate) context: &'a BuildContext,
+    /// Secrets were looked for in all that is sealed when it was kept.
+    pub(crate) is_examined: bool,
     /// `SOURCE_DATE_EPOCH`.
     pub(crate) epoch: Option<i64>,
 }
@@ -124,7 +126,7 @@ impl Sealing<'_> {
         };
         let (place, compression) = (Arc::clone(self.place), self.recipe.compression);
         let (scan, changes) = (self.recipe.config.secret_scan, part.changes);
-        let uploads = self.uploads().await;
+        let uploads = if self.may_stream(&changes, &settings).await? { self.uploads().await } else { Vec::new() };
         let runtime = tokio::runtime::Handle::current();
         let packed = error::blocking(move || {
             let blob = place.store.layout().blob_writer().map_err(error::image)?;
@@ -154,6 +156,18 @@ impl Sealing<'_> {
         });
         let title = part.title;
         Ok(packed.await?.map(|(digests, packed)| Made { digests, packed, title }))
+    }
+
+    /// Whether a registry may have the layer while it is made: what it got once cannot be taken back, so that no secret must
+    /// be in it. Changes that nobody has looked through yet are read twice.
+    async fn may_stream(&self, changes: &Changes, settings: &PackSettings) -> Result<bool, Failure> {
+        let is_off = settings.needles.is_empty() || self.recipe.config.secret_scan == SecretScan::Warn;
+        if is_off || self.is_examined || self.recipe.push.is_empty() {
+            return Ok(true);
+        }
+        let (place, changes, settings) = (Arc::clone(self.place), changes.clone(), settings.clone());
+        let packed = error::blocking(move || changes.pack(&place.worker, &settings, &mut std::io::sink()));
+        Ok(packed.await?.found.is_empty())
     }
 
     /// Where the layer goes while it is made. One that cannot be begun is pushed from the store later, where its failure is

@@ -125,6 +125,57 @@ async fn a_secret_is_neither_kept_nor_sealed() {
     machine.destroy(&world.context).await.unwrap();
 }
 
+/// What a registry got once cannot be taken back.
+#[tokio::test]
+async fn no_registry_sees_a_layer_before_secrets_were_looked_for() {
+    if !can_run() {
+        return;
+    }
+    let asked = |script: &'static str| async move {
+        let (address, uploads) = open_registry();
+        let world = World::new();
+        world.context.redactor.add("s3cr3t-T0ken");
+        let machine = world.launch(busybox(json!({ "push": [format!("{address}/image:1")] }))).await;
+        output(&*machine, script).await;
+        // Nothing was kept, so that nobody has looked yet. This registry takes nothing in the end.
+        let sealed = machine.seal(&world.context).await;
+        machine.destroy(&world.context).await.unwrap();
+        assert!(sealed.is_err());
+        uploads.load(std::sync::atomic::Ordering::SeqCst)
+    };
+    assert_ne!(asked("echo clean > /file").await, 0, "it is asked before the end");
+    assert_eq!(asked("echo s3cr3t-T0ken > /file").await, 0);
+}
+
+/// A registry that lets everybody begin uploads, and counts them; it refuses all else.
+fn open_registry() -> (String, std::sync::Arc<std::sync::atomic::AtomicUsize>) {
+    use std::io::{BufRead, Read, Write};
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    let uploads = std::sync::Arc::<std::sync::atomic::AtomicUsize>::default();
+    let begun = std::sync::Arc::clone(&uploads);
+    // It ends with the tests.
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let mut reader = std::io::BufReader::new(stream.unwrap());
+            let lines: Vec<String> =
+                reader.by_ref().lines().map_while(Result::ok).take_while(|line| !line.is_empty()).collect();
+            let first = lines.first().cloned().unwrap_or_default();
+            let answer = match first.split(' ').next().unwrap_or_default() {
+                "POST" => {
+                    begun.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
+                    "202 Accepted\r\nLocation: /v2/image/blobs/uploads/1"
+                }
+                "GET" if first.starts_with("GET /v2/ ") => "200 OK",
+                _ => "403 Forbidden",
+            };
+            let answer = format!("HTTP/1.1 {answer}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n");
+            let _ = reader.get_mut().write_all(answer.as_bytes());
+        }
+    });
+    (address, uploads)
+}
+
 #[tokio::test]
 async fn secrets_of_a_step_are_in_memory() {
     if !can_run() {
