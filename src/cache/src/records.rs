@@ -34,6 +34,18 @@ pub struct SealedEntry {
     pub details: BTreeMap<String, String>,
 }
 
+/// What sealing a state gave in a Docker engine.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EngineResult {
+    /// The image's id.
+    pub image: String,
+    /// When it was made.
+    pub created: SystemTime,
+    /// Values for `build.*`.
+    #[serde(default)]
+    pub facts: BTreeMap<String, String>,
+}
+
 /// What a base became that is no image of a registry.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct BaseEntry {
@@ -85,6 +97,24 @@ impl Store {
     /// It cannot be written.
     pub fn put_sealed(&self, key: &Key, entry: &SealedEntry) -> Result<(), CacheError> {
         self.put("sealed", key.as_str(), entry)
+    }
+
+    /// What sealing gave in an engine under this key. Whether it is still there the engine knows.
+    ///
+    /// # Errors
+    /// The store cannot be locked.
+    pub fn engine_result(&self, key: &Key) -> Result<Option<EngineResult>, CacheError> {
+        self.get("results", key.as_str(), |_: &EngineResult| true)
+    }
+
+    /// Notes what sealing gave in an engine.
+    ///
+    /// # Errors
+    /// It cannot be written.
+    pub fn put_engine_result(&self, key: &Key, result: &EngineResult) -> Result<(), CacheError> {
+        // Stores of earlier days lack it.
+        files::create_private(&self.root.join("results"))?;
+        self.put("results", key.as_str(), result)
     }
 
     /// What a base became, if its manifest is still there. It is in use from now on.
