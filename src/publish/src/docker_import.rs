@@ -67,7 +67,7 @@ struct DockerImport {
 /// Where the image is made.
 enum Place {
     Engine { engine: Arc<dyn EngineProvider>, changes: Vec<String>, platform: Option<String> },
-    Store(StoreImport),
+    Store(Box<StoreImport>),
 }
 
 impl PostProcessorKind for DockerImportKind {
@@ -100,7 +100,7 @@ impl PostProcessorKind for DockerImportKind {
             None => Some(Place::Engine { engine: Arc::clone(&self.engine), changes: arguments.changes, platform }),
             Some(store) => {
                 let import = StoreImport::new(store, &arguments.changes, platform.as_deref(), config, diagnostics);
-                import.map(|import| Place::Store(import.created(self.epoch)))
+                import.map(|import| Place::Store(Box::new(import.created(self.epoch))))
             }
         };
         // A repository that is not known yet is never looked at.

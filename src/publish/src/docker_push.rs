@@ -1,13 +1,14 @@
 //! `docker-push`: an image under all its names to its registries.
 
 mod hints;
-mod progress;
 mod retry;
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use indexmap::IndexMap;
 use kiln_core::{
     Artifact, BuildContext, Content, Decoded, Diagnostic, Diagnostics, Failure, Field, Image, PostProcessor,
     PostProcessorKind, PrepareContext, Processed, Schema, Secret,
@@ -19,14 +20,17 @@ use kiln_registry::{ClientOptions, CredentialSources, Credentials, Found, Refere
 use serde::Deserialize;
 
 use crate::error::PublishError;
-use crate::layout::LayoutImage;
+use crate::layout::{self, LayoutImage};
 use crate::prepare;
+use crate::progress::Progress;
 use crate::settings::EngineProvider;
 use hints::Login;
-use progress::Progress;
 use retry::Backoff;
 
 const KIND: &str = "docker-push";
+
+/// Arguments that mean something only where no engine pushes.
+const LAYOUT_ARGUMENTS: [&str; 2] = ["insecure_registries", "registry_ca_files"];
 
 static SCHEMA: Schema = Schema {
     kind: KIND,
@@ -41,6 +45,8 @@ static SCHEMA: Schema = Schema {
         Field::string("login_username", "The user of the login."),
         Field::string("login_password", "The password or token of the login. It is not shown anywhere."),
         Field::string("platform", "Push only this platform of the image, e.g. `linux/arm64`."),
+        Field::strings("insecure_registries", "Registries whose certificate is not checked, or that speak plain HTTP, for images of builds without an engine. Beyond Packer."),
+        Field::strings("registry_ca_files", "Files (PEM) of certificate authorities to trust besides the usual ones, for images of builds without an engine. Beyond Packer."),
         Field::bool("ecr_login", "Not available yet: log in with `aws ecr get-login-password` before, or use the credential helper `ecr-login`.")
             .default("false"),
         Field::string("aws_access_key", "For `ecr_login`."),
@@ -61,6 +67,8 @@ struct Arguments {
     login_username: String,
     login_password: Secret,
     platform: Option<String>,
+    insecure_registries: Vec<String>,
+    registry_ca_files: Vec<PathBuf>,
     ecr_login: bool,
 }
 
@@ -78,6 +86,11 @@ struct DockerPush {
     /// The registry that the own login is for, where the block says.
     own_server: Option<String>,
     platform: Option<String>,
+    /// For images in layouts.
+    insecure: Vec<String>,
+    ca_files: Vec<PathBuf>,
+    /// Names of those two arguments, where they are set.
+    layout_arguments: Vec<&'static str>,
     backoff: Backoff,
 }
 
@@ -127,6 +140,9 @@ impl DockerPushKind {
             own,
             own_server: (!server.is_empty()).then(|| normalize_registry(&server)),
             platform: arguments.platform.filter(|platform| !platform.is_empty()),
+            insecure: arguments.insecure_registries,
+            ca_files: arguments.registry_ca_files,
+            layout_arguments: LAYOUT_ARGUMENTS.into_iter().filter(|name| config.is_set(name)).collect(),
             backoff: Backoff::default(),
         })
     }
@@ -182,14 +198,13 @@ impl PostProcessor for DockerPush {
         let references = references(image)?;
         let own_server = self.own_server(&references);
         if let Some(layout) = LayoutImage::of(image)? {
-            let references: Vec<Reference> = references.into_iter().map(|(_, reference)| reference).collect();
-            let digest = self.push_from_layout(&layout, &references, own_server, context).await?;
-            let content = Content::Image(Image { digest: Some(digest), ..image.clone() });
-            return Ok(Processed {
-                artifact: Artifact { content, ..artifact.clone() },
-                keep_input: true,
-                force_keep: false,
-            });
+            let digest = self.push_from_layout(&layout, &references, &own_server, context).await?;
+            return Ok(pushed_artifact(artifact, image, Some(digest)));
+        }
+        for name in &self.layout_arguments {
+            context
+                .events
+                .warn(format!("`{name}` has no effect: the Docker engine pushes this image, as it is set up"));
         }
         let engine = prepare::unless_cancelled(context, self.engine.engine()).await??;
         let mut logins = BTreeMap::new();
@@ -210,30 +225,58 @@ impl PostProcessor for DockerPush {
                 digest = Some(pushed);
             }
         }
-        let content = Content::Image(Image { digest, ..image.clone() });
-        Ok(Processed { artifact: Artifact { content, ..artifact.clone() }, keep_input: true, force_keep: false })
+        Ok(pushed_artifact(artifact, image, digest))
     }
 }
 
+/// The same image, with its digest in the registry.
+fn pushed_artifact(artifact: &Artifact, image: &Image, digest: Option<String>) -> Processed {
+    let content = Content::Image(Image { digest, ..image.clone() });
+    Processed { artifact: Artifact { content, ..artifact.clone() }, keep_input: true, force_keep: false }
+}
+
 impl DockerPush {
-    /// The same for an image that no engine has. The client finds logins itself, and tries again what may pass.
+    /// The same for an image that no engine has: kiln's own client brings it there, repository after repository.
     async fn push_from_layout(
         &self,
         layout: &LayoutImage,
-        references: &[Reference],
-        own_server: String,
+        references: &[(&str, Reference)],
+        own_server: &str,
         context: &BuildContext,
     ) -> Result<String, Failure> {
+        layout.check_platform(self.platform.as_deref())?;
+        let mut repositories: IndexMap<String, Vec<Reference>> = IndexMap::new();
+        for (_, reference) in references {
+            repositories.entry(reference.name()).or_default().push(reference.clone());
+        }
+        let mut logins = Vec::new();
+        for references in repositories.values() {
+            let login = self.login(&references[0], own_server, context);
+            logins.push(prepare::unless_cancelled(context, login).await??);
+        }
+        let explicit = repositories.keys().zip(&logins);
+        let explicit = explicit.filter_map(|(name, login)| Some((name.clone(), login.credentials.clone()?)));
         let options = ClientOptions {
             credentials: self.sources.clone(),
-            explicit: self.own.iter().map(|own| (own_server.clone(), own.clone())).collect(),
+            explicit: explicit.collect(),
+            ca_files: self.ca_files.clone(),
+            insecure: self.insecure.clone(),
             ..ClientOptions::default()
         };
-        let digest = layout.push(references, options, context).await?.digest.to_string();
-        for reference in references {
-            context.events.message(format!("{reference}: digest: {digest}"));
+        let client = layout::client(options, context)?;
+        let mut beside: Vec<Reference> = Vec::new();
+        for (references, login) in repositories.values().zip(&logins) {
+            let mount_from = layout.relatives(&references[0], &beside, context).await?;
+            let pushed = layout.push(&client, references, mount_from, context).await.map_err(|error| {
+                let lines = hints::hints(&error, &references[0], login, "");
+                lines.into_iter().fold(Failure::from(error), Failure::hint)
+            })?;
+            for reference in references {
+                context.events.message(format!("{reference}: digest: {}", pushed.digest));
+            }
+            beside.push(references[0].clone());
         }
-        Ok(digest)
+        Ok(layout.manifest().to_string())
     }
 
     /// Which registry the block's own login is for. Packer would take Docker Hub where the block does not say; but then

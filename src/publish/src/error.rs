@@ -50,6 +50,14 @@ pub enum PublishError {
         /// Why.
         source: kiln_image::ImageError,
     },
+    /// An image that was made for another platform.
+    #[error("the image is for {found}, not for {wanted}")]
+    Platform {
+        /// What `platform` says.
+        wanted: String,
+        /// What its config says.
+        found: String,
+    },
     /// A registry does not take it.
     #[error("cannot push {references}")]
     Registry {
@@ -219,6 +227,7 @@ impl PublishError {
             PublishError::Cancelled => FailureClass::Cancelled,
             PublishError::Worker { .. } => FailureClass::Bug,
             PublishError::Credentials { .. } => FailureClass::Environment,
+            PublishError::Registry { source, .. } if source.is_environment() => FailureClass::Environment,
             PublishError::Engine { source: EngineError::Unreachable { .. } | EngineError::Address { .. }, .. }
             | PublishError::Push { source: EngineError::Unreachable { .. } | EngineError::Address { .. }, .. } => {
                 FailureClass::Environment

@@ -4,13 +4,14 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use kiln_core::{Artifact, ArtifactOwner, BuildContext, Failure, FailureClass, Image};
+use kiln_core::{Artifact, ArtifactOwner, BuildContext, Failure, Image};
+use kiln_docker::engine::TransferProgress;
 use kiln_image::undo::NameUndo;
 use kiln_image::{Digest, ImageError, Layout, archive};
-use kiln_registry::{Client, ClientOptions, Note, Progress, PushOptions, Pushed, Reference, RegistryError, Stage};
+use kiln_registry::{Client, ClientOptions, Note, Platform, Progress, PushOptions, Pushed, Reference, Stage};
 
 use crate::error::PublishError;
-use crate::prepare;
+use crate::{prepare, progress};
 
 /// An image of a layout.
 #[derive(Debug, Clone)]
@@ -26,7 +27,7 @@ impl LayoutImage {
         let failed = PublishError::layout(format!("look at the image {}", image.id));
         let open = || {
             let manifest = Digest::parse(image.digest.as_deref().unwrap_or_default())?;
-            Ok(LayoutImage { layout: Layout::create(root)?, manifest })
+            Ok(LayoutImage { layout: Layout::open(root)?, manifest })
         };
         open().map(Some).map_err(failed)
     }
@@ -52,39 +53,101 @@ impl LayoutImage {
         Ok(())
     }
 
+    /// The digest that names it.
+    pub(crate) fn manifest(&self) -> &Digest {
+        &self.manifest
+    }
+
+    /// Refuses it where another platform is asked for.
+    pub(crate) fn check_platform(&self, wanted: Option<&str>) -> Result<(), PublishError> {
+        let Some(wanted) = wanted else { return Ok(()) };
+        let image = kiln_image::Image::open(&self.layout, &self.manifest)
+            .map_err(PublishError::layout("look at the image's platform"))?;
+        let config = image.config;
+        let found = Platform { os: config.os, architecture: config.architecture, variant: config.variant };
+        let is_wanted = Platform::parse(wanted).is_some_and(|wanted| {
+            (&wanted.os, &wanted.architecture) == (&found.os, &found.architecture)
+                && wanted.variant.is_none_or(|variant| found.variant.is_none_or(|found| found == variant))
+        });
+        let found = format!("{}/{}", found.os, found.architecture);
+        is_wanted.then_some(()).ok_or_else(|| PublishError::Platform { wanted: wanted.to_owned(), found })
+    }
+
+    /// Repositories beside `target` that should have layers of this image, since images of the layout that share them are
+    /// named after them: those in `pushed`, and the one that shares most.
+    pub(crate) async fn relatives(
+        &self,
+        target: &Reference,
+        pushed: &[Reference],
+        context: &BuildContext,
+    ) -> Result<Vec<Reference>, PublishError> {
+        let (image, target, pushed) = (self.clone(), target.clone(), pushed.to_vec());
+        prepare::blocking(context, self.layout.root().to_path_buf(), move |_| {
+            let is_beside = |other: &Reference| other.registry == target.registry && other.name() != target.name();
+            let mut relatives: Vec<Reference> = pushed.into_iter().filter(&is_beside).collect();
+            if relatives.is_empty() {
+                relatives.extend(image.closest(&is_beside));
+            }
+            Ok(relatives)
+        })
+        .await
+    }
+
+    /// What cannot be read is no relative: it would only save some bytes.
+    fn closest(&self, is_candidate: &dyn Fn(&Reference) -> bool) -> Option<Reference> {
+        let layers = |digest: &Digest| {
+            let image = kiln_image::Image::open(&self.layout, digest).ok()?;
+            Some(image.layers.into_iter().map(|layer| layer.digest).collect::<Vec<_>>())
+        };
+        let own = layers(&self.manifest)?;
+        let mut best: Option<(usize, Reference)> = None;
+        for named in self.layout.names().ok()? {
+            let Some(reference) = named.name.and_then(|name| Reference::parse(&name).ok()) else { continue };
+            if !is_candidate(&reference) {
+                continue;
+            }
+            let theirs = layers(&named.digest).unwrap_or_default();
+            let shared = own.iter().filter(|layer| theirs.contains(layer)).count();
+            if shared > best.as_ref().map_or(0, |(most, _)| *most) {
+                best = Some((shared, reference));
+            }
+        }
+        best.map(|(_, reference)| reference)
+    }
+
     /// Pushes it under these names, without an engine.
     pub(crate) async fn push(
         &self,
+        client: &Client,
         references: &[Reference],
-        options: ClientOptions,
+        mount_from: Vec<Reference>,
         context: &BuildContext,
-    ) -> Result<Pushed, Failure> {
-        let events = context.events.clone();
-        let notes = Arc::new(move |note: Note| match note {
-            Note::Retry { .. } => events.warn(note.to_string()),
-            note => events.message(note.to_string()),
-        });
+    ) -> Result<Pushed, PublishError> {
         let shown: Vec<String> = references.iter().map(Reference::to_string).collect();
-        let failed = |source: RegistryError| {
-            let hints = source.hints();
-            let class = if source.is_environment() { FailureClass::Environment } else { FailureClass::Build };
-            let failure = Failure::new(class, PublishError::Registry { references: shown.join(", "), source });
-            hints.into_iter().fold(failure, Failure::hint)
-        };
-        let client = Client::new(ClientOptions { notes, ..options }).map_err(failed)?;
-        let events = context.events.clone();
+        shown.iter().for_each(|name| context.events.message(format!("pushing {name}")));
+        let steps = progress::Progress::new("", context.events.clone());
         let progress = Arc::new(move |step: Progress| {
-            let action = match step.stage {
+            let status = match step.stage {
                 Stage::Moving | Stage::Moved => "pushing",
                 Stage::Present => "there already",
                 Stage::Mounted => "mounted",
             };
-            events.progress(format!("{:.12}", step.digest.hex()), action, step.done, Some(step.total));
+            let item = format!("{:.12}", step.digest.hex());
+            steps.report(TransferProgress {
+                item,
+                status: status.to_owned(),
+                current: step.done,
+                total: Some(step.total),
+            });
         });
-        shown.iter().for_each(|name| context.events.message(format!("pushing {name}")));
-        let options = PushOptions::default();
+        let options = PushOptions { mount_from, ..PushOptions::default() };
         let push = client.push(&self.layout, &self.manifest, references, &options, progress);
-        prepare::unless_cancelled(context, push).await?.map_err(failed)
+        let pushed = tokio::select! {
+            biased;
+            () = context.cancel.cancelled() => return Err(PublishError::Cancelled),
+            pushed = push => pushed,
+        };
+        pushed.map_err(|source| PublishError::Registry { references: shown.join(", "), source })
     }
 
     /// Writes it as an archive for `docker load`; blocks.
@@ -96,6 +159,20 @@ impl LayoutImage {
             .map_err(PublishError::layout(format!("save the image to {}", to.display())))?;
         std::io::Write::flush(&mut archive).map_err(file("write"))
     }
+}
+
+/// A client that tells what it tries again. Logins are told by who chose them.
+pub(crate) fn client(options: ClientOptions, context: &BuildContext) -> Result<Client, Failure> {
+    let events = context.events.clone();
+    let notes = Arc::new(move |note: Note| {
+        if let Note::Retry { .. } = note {
+            events.warn(note.to_string());
+        }
+    });
+    Client::new(ClientOptions { notes, ..options }).map_err(|error| {
+        let hints = error.hints();
+        hints.into_iter().fold(Failure::environment(error), Failure::hint)
+    })
 }
 
 /// Takes names of a layout away again.
@@ -120,65 +197,4 @@ impl ArtifactOwner for LayoutNameOwner {
 }
 
 #[cfg(test)]
-mod tests {
-    use kiln_core::{Content, Image};
-    use kiln_docker::fake::FakeEngine;
-    use kiln_image::config::ImageConfig;
-    use kiln_image::image::{Assembly, assemble};
-    use kiln_image::{Digest, Layout, ManifestFormat};
-    use serde_json::json;
-
-    use crate::docker_save::DockerSaveKind;
-    use crate::docker_tag::DockerTagKind;
-    use crate::test_support::{Bench, image_artifact, processor, provider};
-
-    /// An image without layers, as a builder without a daemon gives it.
-    fn image(bench: &Bench) -> kiln_core::Artifact {
-        let layout = Layout::create(bench.path("layout")).unwrap();
-        let assembly = Assembly {
-            base: None,
-            layers: Vec::new(),
-            config: ImageConfig::default(),
-            format: ManifestFormat::Oci,
-            created: 0,
-            squash_history: false,
-            annotations: std::collections::BTreeMap::new(),
-        };
-        let made = assemble(&layout, &assembly).unwrap();
-        let id = made.config.to_string();
-        let content = Image {
-            id: id.clone(),
-            tags: Vec::new(),
-            digest: Some(made.manifest.to_string()),
-            layout: Some(layout.root().to_path_buf()),
-        };
-        kiln_core::Artifact { content: Content::Image(content), ..image_artifact(&id, &[]) }
-    }
-
-    #[tokio::test]
-    async fn an_image_in_a_layout_is_named_and_saved_without_an_engine() {
-        let bench = Bench::new();
-        let engine = std::sync::Arc::new(FakeEngine::new());
-        let artifact = image(&bench);
-        let tag =
-            processor(&DockerTagKind { engine: provider(&engine) }, json!({"repository": "a/b", "tags": ["1", "2"]}));
-        let tagged = tag.process(&artifact, &bench.context).await.unwrap().artifact;
-        assert_eq!(tagged.image().unwrap().tags, ["a/b:1", "a/b:2"]);
-        let layout = Layout::create(bench.path("layout")).unwrap();
-        let meaning = |name: &str| layout.resolve_name(name).unwrap().map(|digest: Digest| digest.to_string());
-        assert_eq!(meaning("docker.io/a/b:1"), artifact.image().unwrap().digest);
-        let kinds: Vec<String> = bench.context.journal.open().into_iter().map(|undo| undo.kind).collect();
-        assert_eq!(kinds, ["image.name", "image.name"]);
-
-        let path = bench.path("image.tar");
-        let save = processor(&DockerSaveKind { engine: provider(&engine) }, json!({"path": path}));
-        save.process(&tagged, &bench.context).await.unwrap();
-        let saved = Layout::create(bench.path("again")).unwrap();
-        let images = kiln_image::archive::import_archive(std::fs::File::open(&path).unwrap(), &saved).unwrap();
-        assert_eq!(images[0].names, ["a/b:1", "a/b:2"]);
-
-        tagged.owner.clone().unwrap().destroy(&tagged, &bench.context).await.unwrap();
-        assert_eq!((meaning("docker.io/a/b:1"), meaning("docker.io/a/b:2")), (None, None));
-        assert!(engine.calls().is_empty(), "{:?}", engine.calls());
-    }
-}
+mod tests;

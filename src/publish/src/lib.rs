@@ -18,6 +18,7 @@ mod layout;
 mod manifest;
 mod output;
 mod prepare;
+mod progress;
 mod settings;
 mod shell_local;
 

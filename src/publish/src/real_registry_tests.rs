@@ -25,19 +25,19 @@ use crate::docker_tag::DockerTagKind;
 use crate::settings::{EngineProvider, GivenEngine};
 use crate::test_support::{Bench, files_artifact, processor, skip};
 
-const USER: &str = "kiln";
-const PASSWORD: &str = "correct-horse";
+pub(crate) const USER: &str = "kiln";
+pub(crate) const PASSWORD: &str = "correct-horse";
 
 /// A registry of our own; it ends with the test.
-struct Registry {
+pub(crate) struct Registry {
     process: Child,
-    address: String,
+    pub(crate) address: String,
     directory: tempfile::TempDir,
 }
 
 impl Registry {
     /// Starts one that wants a login; `None` where the programs are not installed.
-    fn start() -> Option<Registry> {
+    pub(crate) fn start() -> Option<Registry> {
         let directory = tempfile::tempdir().unwrap();
         let htpasswd = Command::new("htpasswd")
             .args(["-B", "-i", "-n", USER])
@@ -91,11 +91,11 @@ impl Registry {
     }
 
     /// The digest of a tag, as the registry itself says; `None` where it has no such tag.
-    fn digest(&self, repository: &str, tag: &str) -> Option<String> {
+    pub(crate) fn digest(&self, repository: &str, tag: &str) -> Option<String> {
         let mut stream = TcpStream::connect(&self.address).unwrap();
         let login = base64::engine::general_purpose::STANDARD.encode(format!("{USER}:{PASSWORD}"));
         let request = format!(
-            "HEAD /v2/{repository}/manifests/{tag} HTTP/1.0\r\nAuthorization: Basic {login}\r\nAccept: application/vnd.docker.distribution.manifest.v2+json\r\n\r\n"
+            "HEAD /v2/{repository}/manifests/{tag} HTTP/1.0\r\nAuthorization: Basic {login}\r\nAccept: application/vnd.docker.distribution.manifest.v2+json, application/vnd.oci.image.manifest.v1+json\r\n\r\n"
         );
         stream.write_all(request.as_bytes()).unwrap();
         let mut answer = String::new();

@@ -14,7 +14,7 @@ use crate::settings::{EngineProvider, GivenEngine};
 /// A build context and a directory.
 pub(crate) struct Bench {
     pub(crate) context: TestContext,
-    directory: tempfile::TempDir,
+    pub(crate) directory: tempfile::TempDir,
 }
 
 impl Bench {

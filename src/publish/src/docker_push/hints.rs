@@ -1,7 +1,7 @@
 //! What to do when a push fails: the registry's words, and what usually lies behind them.
 
 use kiln_docker::EngineError;
-use kiln_registry::{Credentials, Origin, Reference};
+use kiln_registry::{Credentials, Origin, Reference, RegistryError};
 
 use crate::error::PublishError;
 
@@ -17,7 +17,14 @@ pub(super) struct Login {
 
 /// One sentence each; none where the error speaks for itself.
 pub(super) fn hints(error: &PublishError, reference: &Reference, login: &Login, engine: &str) -> Vec<String> {
-    let PublishError::Push { source, .. } = error else { return Vec::new() };
+    let source = match error {
+        PublishError::Push { source, .. } => source,
+        PublishError::Registry { source: RegistryError::Denied { reason, .. }, .. } => {
+            return refusal_hints(reference, login, &reason.to_lowercase());
+        }
+        PublishError::Registry { source, .. } => return source.hints(),
+        _ => return Vec::new(),
+    };
     let EngineError::Refused { message, .. } = source else { return source.hints() };
     let message = message.to_lowercase();
     let has = |words: &[&str]| words.iter().any(|word| message.contains(word));
