@@ -11,7 +11,7 @@ use kiln_cache::StateEntry;
 use kiln_core::Failure;
 use kiln_image::pack::{PackOptions, PackSettings, Packed, pack_difference};
 use kiln_image::tree::TreeManifest;
-use kiln_image::unpack::{TreeFormat, UnpackOptions};
+use kiln_image::unpack::{Devices, TreeFormat, UnpackOptions};
 use kiln_sandbox::{Isolation, RootFs, SandboxError, SandboxSpec, Session, Task, Worker};
 use tokio::sync::Mutex;
 
@@ -316,7 +316,7 @@ fn tree(place: &Place, directory: &Path, base: &Base, states: &[StateEntry]) -> 
     use std::os::unix::fs::PermissionsExt;
     std::fs::set_permissions(&root, std::fs::Permissions::from_mode(0o755)).map_err(error::local("create", &root))?;
     let before = record(&root)?;
-    let options = UnpackOptions::new(TreeFormat::Plain);
+    let options = UnpackOptions { devices: Devices::All, ..UnpackOptions::new(TreeFormat::Plain) };
     for state in states.iter().rev() {
         let path = state.directory.join(ARCHIVE);
         let file = std::fs::File::open(&path).map_err(error::local("read", &path))?;

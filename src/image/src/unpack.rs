@@ -45,6 +45,8 @@ pub enum Devices {
     Skip,
     /// Those that every system has are made (`null`, `zero`, `full`, `random`, `urandom`, `tty`, `console`, `ptmx`).
     Known,
+    /// All are made: for archives that this host made itself.
+    All,
 }
 
 /// Bounds for hostile archives. The defaults are far beyond every honest image.

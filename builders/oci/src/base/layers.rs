@@ -7,7 +7,7 @@ use std::sync::Arc;
 use kiln_cache::LayerMeta;
 use kiln_core::Failure;
 use kiln_image::image::LayerReference;
-use kiln_image::unpack::{Skipped, TreeFormat, UnpackOptions};
+use kiln_image::unpack::{Devices, Skipped, TreeFormat, UnpackOptions};
 use kiln_image::{Digest, Image};
 use kiln_sandbox::Isolation;
 
@@ -42,7 +42,7 @@ async fn unpack_whole(bases: &Bases<'_>, image: &Image) -> Result<Vec<PathBuf>, 
     }
     let (count, noun) = (image.layers.len(), if image.layers.len() == 1 { "layer" } else { "layers" });
     bases.context.events.message(format!("unpacking {count} {noun}"));
-    let options = UnpackOptions::new(TreeFormat::Plain);
+    let options = UnpackOptions { devices: Devices::Known, ..UnpackOptions::new(TreeFormat::Plain) };
     let layers = image.layers.clone();
     let work = Unpacking { place: Arc::clone(place), layers, chain: chain.clone(), parent: None, options };
     work.told(bases).await?;
@@ -68,6 +68,7 @@ async fn unpack_one(
     bases.context.events.message(format!("unpacking layer {:.12}", layer.digest.hex()));
     let options = UnpackOptions {
         lowers: lowers.to_vec(),
+        devices: Devices::Known,
         ..UnpackOptions::new(TreeFormat::Overlay { user_xattr: place.chosen.user_xattr() })
     };
     let layers = vec![layer.clone()];

@@ -475,8 +475,12 @@ impl<'a> Applier<'a> {
         if kind == FileType::CharacterDevice && entry.device == (0, 0) {
             return Err(self.refused(path, "it is a device 0:0, which an overlay takes for a file that is gone"));
         }
-        let is_known = kind == FileType::CharacterDevice && is_known(entry.device);
-        if kind != FileType::Fifo && !(is_known && self.options.devices == Devices::Known) {
+        let is_wanted = match self.options.devices {
+            Devices::Skip => false,
+            Devices::Known => kind == FileType::CharacterDevice && is_known(entry.device),
+            Devices::All => true,
+        };
+        if kind != FileType::Fifo && !is_wanted {
             self.note(path, "a device");
             return Ok(());
         }

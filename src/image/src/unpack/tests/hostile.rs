@@ -139,6 +139,11 @@ fn devices_are_left_out_but_for_those_that_every_system_has() {
     host.options.devices = Devices::Known;
     assert_eq!(host.unpack(&archive).unwrap().skipped.len(), 3);
     assert_eq!(stat(&host.at("dev/null")).rdev(), rustix::fs::makedev(1, 3));
+    // What this host packed itself.
+    let mut host = Host::plain();
+    host.options.devices = Devices::All;
+    assert_eq!(host.unpack(&archive).unwrap().skipped.len(), 0);
+    assert_eq!(stat(&host.at("dev/sda")).rdev(), rustix::fs::makedev(8, 0));
 }
 
 #[test]
