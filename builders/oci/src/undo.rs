@@ -1,6 +1,8 @@
 //! Undoing what a run left in a store, from the journal alone.
 
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use kiln_core::{Failure, Undo, UndoOutcome, Undoer};
@@ -12,6 +14,13 @@ use crate::error;
 use crate::place::Place;
 
 const WORKSPACE: &str = "oci.workspace";
+const BOOTSTRAP: &str = "oci.bootstrap";
+
+/// Begins the name of a directory for bootstrapping.
+const BOOTSTRAP_NAME: &str = "kiln-bootstrap-";
+
+/// How often removing such a directory is tried, and the time between: whoever ends what runs in it may be at it still.
+const TRIES: (u32, Duration) = (20, Duration::from_millis(100));
 
 /// A build's directory in a store.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -52,7 +61,59 @@ impl WorkspaceUndo {
     }
 }
 
-/// Undoes workspaces of stores, and names of images in layouts.
+/// A directory that a bootstrapping program works in.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct BootstrapUndo {
+    directory: PathBuf,
+    /// Whose files are in it.
+    chosen: Chosen,
+}
+
+impl BootstrapUndo {
+    /// One in a directory that others may write to.
+    pub(crate) fn new(place: &Place, parent: &Path) -> BootstrapUndo {
+        let mut random = [0u8; 8];
+        // A name that is taken is refused when the directory is made.
+        let _ = rustix::rand::getrandom(&mut random, rustix::rand::GetRandomFlags::empty());
+        let name = format!("{BOOTSTRAP_NAME}{:016x}", u64::from_le_bytes(random));
+        BootstrapUndo { directory: crate::prepare::absolute(&parent.join(name)), chosen: place.chosen.clone() }
+    }
+
+    pub(crate) fn directory(&self) -> &Path {
+        &self.directory
+    }
+
+    pub(crate) fn entry(&self) -> Undo {
+        Undo {
+            kind: BOOTSTRAP.to_owned(),
+            data: serde_json::json!(self),
+            description: format!("bootstrapping directory {}", self.directory.display()),
+        }
+    }
+
+    /// Removes it. The program ends with the process that started it.
+    pub(crate) fn remove(&self, helper: &HelperProgram) -> Result<UndoOutcome, Failure> {
+        let Ok(metadata) = std::fs::symlink_metadata(&self.directory) else { return Ok(UndoOutcome::AlreadyGone) };
+        let name = self.directory.file_name().unwrap_or_default().as_encoded_bytes();
+        let is_ours = metadata.is_dir() && metadata.uid() == rustix::process::geteuid().as_raw();
+        if !is_ours || !name.starts_with(BOOTSTRAP_NAME.as_bytes()) {
+            let text = format!("{} was not made for bootstrapping", self.directory.display());
+            return Err(Failure::build(error::OciError::Base(text)));
+        }
+        let worker = Worker::new(&self.chosen, helper);
+        let mut removed = worker.remove(std::slice::from_ref(&self.directory));
+        for _ in 0..TRIES.0 {
+            if removed.is_ok() {
+                break;
+            }
+            std::thread::sleep(TRIES.1);
+            removed = worker.remove(std::slice::from_ref(&self.directory));
+        }
+        removed.map_err(error::sandbox).map(|()| UndoOutcome::Removed)
+    }
+}
+
+/// Undoes workspaces of stores, directories for bootstrapping, and names of images in layouts.
 #[derive(Debug)]
 pub struct OciUndoer {
     helper: HelperProgram,
@@ -68,7 +129,7 @@ impl OciUndoer {
 #[async_trait]
 impl Undoer for OciUndoer {
     fn kinds(&self) -> &'static [&'static str] {
-        &[WORKSPACE, NameUndo::KIND]
+        &[WORKSPACE, BOOTSTRAP, NameUndo::KIND]
     }
 
     async fn undo(&self, undo: &Undo) -> Result<UndoOutcome, Failure> {
@@ -80,6 +141,10 @@ impl Undoer for OciUndoer {
         if undo.kind == NameUndo::KIND {
             let undo: NameUndo = serde_json::from_value(data).map_err(unreadable)?;
             return error::blocking(move || undo.undo().map_err(error::image)).await;
+        }
+        if undo.kind == BOOTSTRAP {
+            let undo: BootstrapUndo = serde_json::from_value(data).map_err(unreadable)?;
+            return error::blocking(move || undo.remove(&helper)).await;
         }
         let undo: WorkspaceUndo = serde_json::from_value(data).map_err(unreadable)?;
         error::blocking(move || undo.remove(&helper)).await

@@ -2,18 +2,21 @@
 
 use std::io::{BufRead, BufReader};
 use std::os::fd::OwnedFd;
-use std::process::{Child, Command, Stdio};
+use std::os::unix::fs::DirBuilderExt;
+use std::path::Path;
 use std::time::SystemTime;
 
 use kiln_core::{Events, Failure, Key, Stream};
 use kiln_image::compress::{Compression, LayerWriter};
 use kiln_image::{Digest, Layout, Rootfs};
+use kiln_sandbox::{ExitStatus, HelperProgram, Program, ProgramSpec, SandboxError};
 use tokio_util::sync::CancellationToken;
 
 use super::archives::copy;
 use super::{Bases, base_key, rootfs};
 use crate::error::{self, OciError};
 use crate::from::Mmdebstrap;
+use crate::undo::BootstrapUndo;
 
 /// Lines of a failed bootstrap that are told again with the failure.
 const LAST_LINES: usize = 5;
@@ -46,12 +49,25 @@ impl Bases<'_> {
         }
         self.context.events.message(format!("bootstrapping {} ({})", arguments.suite, arguments.variant));
         self.store().hold().map_err(error::cache)?;
-        let mut command = self.command(arguments);
+        let temporary = temporary(self.settings.credentials.environment.get("TMPDIR").map(String::as_str));
+        let undo = BootstrapUndo::new(self.place, Path::new(&temporary));
+        let entry = self.context.journal.record(&self.context.build, undo.entry())?;
+        let program = self.program(arguments, undo.directory())?;
+        let (helper, directory) = (self.settings.helper.clone(), undo.directory().to_path_buf());
         let (layout, events) = (self.store().layout().clone(), self.context.events.clone());
         let made_by = format!("mmdebstrap {} {}", arguments.variant, arguments.suite);
         let rootfs = rootfs(&self.recipe.platform, Some("bash"), &made_by);
         let cancel = self.context.cancel.clone();
-        let manifest = error::blocking(move || run(&mut command, &layout, &rootfs, &events, &cancel)).await?;
+        let manifest = error::blocking(move || {
+            // Of other users, whom its files belong to, the program expects that they get there.
+            let made = std::fs::DirBuilder::new().mode(0o711).create(&directory);
+            made.map_err(error::local("create", &directory))?;
+            run(&program, &helper, &layout, &rootfs, &events, &cancel)
+        });
+        let manifest = manifest.await?;
+        let helper = self.settings.helper.clone();
+        error::blocking(move || undo.remove(&helper)).await?;
+        self.context.journal.strike(entry)?;
         self.note(&key, &manifest, None)?;
         Ok(manifest)
     }
@@ -69,27 +85,32 @@ impl Bases<'_> {
             .key()
     }
 
-    fn command(&self, arguments: &Mmdebstrap) -> Command {
-        let mut command = Command::new("mmdebstrap");
-        command.args(["--format=tar", "--quiet", "--skip=output/dev", "--skip=output/mknod"]);
-        command.arg(format!("--variant={}", arguments.variant));
+    /// The program, with a directory for all that it makes.
+    fn program(&self, arguments: &Mmdebstrap, directory: &Path) -> Result<ProgramSpec, Failure> {
+        let fixed = ["mmdebstrap", "--format=tar", "--quiet", "--skip=output/dev", "--skip=output/mknod"];
+        let mut argv: Vec<String> = fixed.map(str::to_owned).to_vec();
+        argv.push(format!("--variant={}", arguments.variant));
         if !arguments.packages.is_empty() {
-            command.arg(format!("--include={}", arguments.packages.join(",")));
+            argv.push(format!("--include={}", arguments.packages.join(",")));
         }
         if !arguments.components.is_empty() {
-            command.arg(format!("--components={}", arguments.components.join(",")));
+            argv.push(format!("--components={}", arguments.components.join(",")));
         }
         let architecture = arguments.architecture.clone().or_else(|| debian_architecture(&self.recipe.platform));
-        command.args(architecture.map(|architecture| format!("--architectures={architecture}")));
-        command.args(arguments.keyring.as_ref().map(|keyring| format!("--keyring={keyring}")));
-        command.args([arguments.suite.as_str(), "-"]).args(&arguments.mirror);
-        command.env_clear();
-        let environment = &self.settings.credentials.environment;
-        command.envs(VARIABLES.iter().filter_map(|name| environment.get_key_value(*name)));
-        if let Some(directory) = temporary(environment.get("TMPDIR").map(String::as_str)) {
-            command.env("TMPDIR", directory);
-        }
-        command
+        argv.extend(architecture.map(|architecture| format!("--architectures={architecture}")));
+        argv.extend(arguments.keyring.as_ref().map(|keyring| format!("--keyring={keyring}")));
+        argv.extend([arguments.suite.clone(), "-".to_owned()]);
+        argv.extend(arguments.mirror.clone());
+        let given = &self.settings.credentials.environment;
+        let passed = VARIABLES.iter().filter_map(|name| given.get_key_value(*name));
+        let mut environment: Vec<(String, String)> =
+            passed.map(|(name, value)| (name.clone(), value.clone())).collect();
+        let place = directory.to_str().ok_or_else(|| {
+            let text = format!("TMPDIR is no Unicode text: {}", directory.display());
+            Failure::environment(OciError::Base(text))
+        })?;
+        environment.push(("TMPDIR".to_owned(), place.to_owned()));
+        Ok(ProgramSpec { argv, environment })
     }
 }
 
@@ -110,55 +131,52 @@ fn debian_architecture(platform: &kiln_registry::Platform) -> Option<String> {
 }
 
 /// A directory to bootstrap in: memory is a third faster than a disk.
-fn temporary(given: Option<&str>) -> Option<String> {
+fn temporary(given: Option<&str>) -> String {
     if let Some(given) = given {
-        return Some(given.to_owned());
+        return given.to_owned();
     }
-    let room = rustix::fs::statvfs(MEMORY.0).ok()?;
-    (room.f_bavail.saturating_mul(room.f_frsize) >= MEMORY.1).then(|| MEMORY.0.to_owned())
-}
-
-/// A program that is killed unless it ended by itself.
-struct Running(Child);
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
+    let room = rustix::fs::statvfs(MEMORY.0);
+    let is_roomy = room.is_ok_and(|room| room.f_bavail.saturating_mul(room.f_frsize) >= MEMORY.1);
+    if is_roomy { MEMORY.0 } else { "/tmp" }.to_owned()
 }
 
 fn run(
-    command: &mut Command,
+    program: &ProgramSpec,
+    helper: &HelperProgram,
     layout: &Layout,
     rootfs: &Rootfs,
     events: &Events,
     cancel: &CancellationToken,
 ) -> Result<Digest, Failure> {
-    let failed = |source: std::io::Error| {
-        let is_missing = source.kind() == std::io::ErrorKind::NotFound;
-        let failure = Failure::environment(OciError::Program { program: "mmdebstrap".to_owned(), source });
-        if is_missing { failure.hint("install it: `apt-get install mmdebstrap`") } else { failure }
-    };
-    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
-    let mut running = Running(command.spawn().map_err(failed)?);
-    let errors = running.0.stderr.take().map(|stream| {
-        let events = events.clone();
-        std::thread::spawn(move || follow(BufReader::new(stream), &events))
-    });
+    let pipe = || std::io::pipe().map_err(error::local("open", Path::new("a pipe")));
+    let ((stdout, to_stdout), (stderr, to_stderr)) = (pipe()?, pipe()?);
+    let running = Program::start(program, helper, to_stdout.into(), to_stderr.into());
+    let mut running = running.map_err(|error| match error {
+        SandboxError::Program { program, source } => {
+            let is_missing = source.kind() == std::io::ErrorKind::NotFound;
+            let failure = Failure::environment(OciError::Program { program, source });
+            if is_missing { failure.hint("install it: `apt-get install mmdebstrap`") } else { failure }
+        }
+        other => error::sandbox(other),
+    })?;
+    let told = events.clone();
+    let errors = std::thread::spawn(move || follow(BufReader::new(stderr), &told));
     let blob = layout.blob_writer().map_err(error::image)?;
     let mut writer = LayerWriter::new(blob, Compression::default());
-    if let Some(stream) = running.0.stdout.take() {
-        let mut stream = Stoppable { stream: std::fs::File::from(OwnedFd::from(stream)), cancel };
-        copy(&mut stream, &mut writer).map_err(error::local("write", layout.root()))?;
-    }
-    let status = running.0.wait().map_err(failed)?;
-    let lines = errors.and_then(|thread| thread.join().ok()).unwrap_or_default();
+    let mut stream = Stoppable { stream: std::fs::File::from(OwnedFd::from(stdout)), cancel };
+    copy(&mut stream, &mut writer).map_err(error::local("write", layout.root()))?;
     if cancel.is_cancelled() {
         return Err(Failure::cancelled());
     }
-    if !status.success() {
-        let text = format!("mmdebstrap failed ({status}): {}", lines.join("; "));
+    let status = running.wait().map_err(error::sandbox)?;
+    let lines = errors.join().unwrap_or_default();
+    let how = match status {
+        ExitStatus::Exited(0) => None,
+        ExitStatus::Exited(code) => Some(format!("exit status {code}")),
+        ExitStatus::Signalled(signal) => Some(format!("signal {signal}")),
+    };
+    if let Some(how) = how {
+        let text = format!("mmdebstrap failed ({how}): {}", lines.join("; "));
         return Err(Failure::build(OciError::Base(text)));
     }
     rootfs.finish(writer, layout, None).map_err(error::image)
