@@ -1,11 +1,11 @@
 #!/bin/sh
 # The main job, for real: builds the chain of examples/rugged (base, worker, three signing workers, rabbitmq), pushes it to a
-# registry with token authentication, pulls it back and runs it.
+# registry with token authentication, pulls it back and runs it. With `oci` the same templates are built without a daemon.
 #
-#   demo.sh KILN [json|hcl]     both template forms when none is named
+#   demo.sh KILN [json|hcl] [docker|oci]     both template forms, and with and without a daemon, when none is named
 . "$(dirname "$0")/lib.sh"
 
-kiln=$(realpath "${1:?usage: demo.sh KILN [json|hcl]}")
+kiln=$(realpath "${1:?usage: demo.sh KILN [json|hcl] [docker|oci]}")
 if [ -f "$STATE/registry.env" ]; then started=; else started=yes; fi
 environment=$("$ROOT/scripts/services.sh" start)
 trap '[ -z "$started" ] || "$ROOT/scripts/services.sh" stop' EXIT INT TERM
@@ -13,7 +13,7 @@ for assignment in $environment; do export "${assignment?}"; done
 
 export CI_REGISTRY="$KILN_TEST_REGISTRY" CI_REGISTRY_IMAGE="$KILN_TEST_REGISTRY/group/project"
 export CI_REGISTRY_USER=deployer CI_REGISTRY_PASSWORD=deploy-token
-export KILN_STATE_DIR="$STATE/kiln"
+export KILN_STATE_DIR="$STATE/kiln" KILN_CACHE_DIR="$STATE/cache"
 # The tool's own login must do: no configuration of docker is at hand while it builds.
 export DOCKER_CONFIG="$STATE/empty-docker-config"
 mkdir -p "$DOCKER_CONFIG"
@@ -30,13 +30,34 @@ run_image() {
     docker run --rm --network none --entrypoint /bin/sh "$CI_REGISTRY_IMAGE/$1:$VERSION" -c "$2"
 }
 
-demo() {
-    form=$1
-    export VERSION="1.0.0-$form"
-    say "building examples/rugged ($form)"
-    "$ROOT/examples/rugged/build.sh" "$kiln" "$form"
+# Where no engine can be reached.
+without_engine() {
+    DOCKER_HOST=unix:///nowhere/docker.sock KILN_DOCKER_AS=oci "$@"
+}
 
-    say "pulling back what was pushed ($form)"
+build() {
+    if [ "$2" = docker ]; then
+        say "building examples/rugged ($1)"
+        "$ROOT/examples/rugged/build.sh" "$kiln" "$1"
+        return
+    fi
+    say "making their parent, without a daemon"
+    without_engine "$kiln" build "$ROOT/examples/rugged/debian.kiln.hcl"
+    say "building examples/rugged ($1), without a daemon"
+    without_engine "$ROOT/examples/rugged/build.sh" "$kiln" "$1"
+    say "building them again ($1): nothing changed, so nothing runs"
+    without_engine "$ROOT/examples/rugged/build.sh" "$kiln" "$1" -except=docker-push 2>"$STATE/again.log" ||
+        fail "the second build failed, see $STATE/again.log"
+    grep -e CACHED -e ' ok ' "$STATE/again.log" >&2
+    ! grep -q 'running scripts/' "$STATE/again.log" || fail "a step ran again, see $STATE/again.log"
+}
+
+demo() {
+    form=$1 builder=$2
+    export VERSION="1.0.0-$form-$builder"
+    build "$form" "$builder"
+
+    say "pulling back what was pushed ($form, $builder)"
     remove_images
     docker --config "$STATE/docker-config" login --username deployer --password-stdin "$KILN_TEST_REGISTRY" >/dev/null 2>&1 <<PASSWORD
 deploy-token
@@ -57,7 +78,9 @@ PASSWORD
     remove_images
 }
 
-for form in ${2:-json hcl}; do demo "$form"; done
+for builder in ${3:-docker oci}; do
+    for form in ${2:-json hcl}; do demo "$form" "$builder"; done
+done
 say "nothing is left of the builds"
 "$kiln" cleanup
 [ -z "$(docker ps --all --quiet --filter label=kiln.run)" ] || fail "containers are left"
