@@ -118,8 +118,10 @@ fn copy(from: &mut impl Read, size: u64, to: &mut File) -> io::Result<()> {
     }
 }
 
+/// The largest number is nobody's: to the kernel it means that nothing changes.
 fn id(number: u64) -> io::Result<u32> {
-    u32::try_from(number).map_err(|_| io::Error::other("an id is too big"))
+    let id = u32::try_from(number).ok().filter(|id| *id != u32::MAX);
+    id.ok_or_else(|| io::Error::other(format!("{number} is no id of a user or group")))
 }
 
 /// What is in the way of something that is no directory.

@@ -50,11 +50,16 @@ struct Group<'a> {
     members: &'a str,
 }
 
+/// The number that to the kernel means "as before" is nobody's: a command would run as root.
+fn id(text: &str) -> Option<u32> {
+    text.parse().ok().filter(|id| *id != u32::MAX)
+}
+
 fn accounts(passwd: &str) -> impl Iterator<Item = Account<'_>> {
     passwd.lines().filter_map(|line| {
         let fields: Vec<&str> = line.trim().split(':').collect();
         let [name, _, uid, gid, _, home, ..] = fields[..] else { return None };
-        Some(Account { name, uid: uid.parse().ok()?, gid: gid.parse().ok()?, home })
+        Some(Account { name, uid: id(uid)?, gid: id(gid)?, home })
     })
 }
 
@@ -62,7 +67,7 @@ fn groups(group: &str) -> impl Iterator<Item = Group<'_>> {
     group.lines().filter_map(|line| {
         let fields: Vec<&str> = line.trim().split(':').collect();
         let [name, _, gid, ref rest @ ..] = fields[..] else { return None };
-        Some(Group { name, gid: gid.parse().ok()?, members: rest.first().copied().unwrap_or_default() })
+        Some(Group { name, gid: id(gid)?, members: rest.first().copied().unwrap_or_default() })
     })
 }
 
@@ -134,6 +139,12 @@ mod tests {
         assert_eq!(fail("www:wheel"), "the guest's /etc/group knows no group `wheel`");
         assert_eq!(fail("-1"), "the guest's /etc/passwd knows no user `-1`");
         assert_eq!(fail("4294967295"), "the guest's /etc/passwd knows no user `4294967295`");
+        // To the kernel this number is no change, and so it is root.
+        let no_change = "evil:x:4294967295:0::/:\nhalf:x:7:4294967295::/:\n";
+        for user in ["evil", "half"] {
+            assert!(resolve(user, no_change, "").is_err(), "{user}");
+        }
+        assert!(resolve("root:evil", "", "evil:x:4294967295:\n").is_err());
         // A guest without the files has numbers only.
         assert_eq!(resolve("5:6", "", "").unwrap(), identity(5, 6, &[], "/"));
     }
