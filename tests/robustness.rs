@@ -18,12 +18,15 @@ fn kinds() -> Kinds {
     let engine: Arc<dyn Engine> = Arc::new(BollardEngine::connect(Some(DEFAULT_HOST), &BTreeMap::new()).unwrap());
     let credentials = CredentialSources::usual(BTreeMap::new(), None);
     let mut kinds = Kinds::new();
-    let settings = DockerSettings { engine: Arc::clone(&engine), credentials: credentials.clone(), home: None };
+    let settings = DockerSettings { credentials: credentials.clone(), ..DockerSettings::new(Arc::clone(&engine)) };
     kinds.add_builder(Arc::new(DockerBuilderKind::new(settings)));
     kinds.add_provisioner(Arc::new(kiln_provisioner_file::FileKind));
     kinds.add_provisioner(Arc::new(kiln_provisioner_shell::ShellKind));
     kinds.add_provisioner(Arc::new(kiln_provisioner_shell_local::ShellLocalKind));
-    kiln_publish::register(&mut kinds, PublishSettings { engine: Arc::new(GivenEngine(engine)), credentials });
+    kiln_publish::register(
+        &mut kinds,
+        PublishSettings { engine: Arc::new(GivenEngine(engine)), credentials, store: None },
+    );
     kinds
 }
 

@@ -13,6 +13,7 @@ use kiln_publish::{GivenEngine, PublishSettings, StoreProvider};
 use kiln_registry::CredentialSources;
 use kiln_sandbox::HelperProgram;
 
+use crate::commands::stores::USUAL_SIZE;
 use crate::settings::Settings;
 
 /// All kinds. Nothing is connected to yet; only a `DOCKER_HOST` that is no address at all is an error.
@@ -40,6 +41,8 @@ fn with_engine(host: Option<&str>, settings: &Settings) -> Result<Kinds, Failure
         engine: Arc::clone(&engine),
         credentials: credentials.clone(),
         home: settings.home.clone(),
+        store: Some(settings.cache_dir.join(settings.host.uid.to_string())),
+        states_size: states_size(settings),
     }));
     let helper = HelperProgram::this_program();
     let oci = Arc::new(OciBuilderKind::new(OciSettings {
@@ -70,6 +73,16 @@ fn with_engine(host: Option<&str>, settings: &Settings) -> Result<Kinds, Failure
     kiln_publish::register(&mut kinds, PublishSettings { engine, credentials, store });
     kinds.add_undoer(Arc::new(DockerUndoer::new(settings.environment.clone())));
     Ok(kinds)
+}
+
+/// Bound on what kept states of containers take: as that of a store.
+fn states_size(settings: &Settings) -> Option<u64> {
+    match settings.cache_max_size.as_deref() {
+        Some("unlimited") => None,
+        // A size that cannot be read is told where stores are collected.
+        Some(text) => Some(crate::amount::size(text).unwrap_or(USUAL_SIZE)),
+        None => Some(USUAL_SIZE),
+    }
 }
 
 /// The store of machines without a daemon, for images that no machine makes.

@@ -20,16 +20,18 @@ pub(crate) fn kinds() -> Kinds {
     let credentials = CredentialSources::usual(BTreeMap::new(), None);
     let mut kinds = Kinds::new();
     kinds.add_builder(Arc::new(DockerBuilderKind::new(DockerSettings {
-        engine: Arc::clone(&engine),
         credentials: credentials.clone(),
-        home: None,
+        ..DockerSettings::new(Arc::clone(&engine))
     })));
     kinds.add_provisioner(Arc::new(kiln_provisioner_breakpoint::BreakpointKind));
     kinds.add_provisioner(Arc::new(kiln_provisioner_file::FileKind));
     kinds.add_provisioner(Arc::new(kiln_provisioner_shell::ShellKind));
     kinds.add_provisioner(Arc::new(kiln_provisioner_shell_local::ShellLocalKind));
     kinds.add_provisioner(Arc::new(kiln_provisioner_sleep::SleepKind));
-    kiln_publish::register(&mut kinds, PublishSettings { engine: Arc::new(GivenEngine(engine)), credentials });
+    kiln_publish::register(
+        &mut kinds,
+        PublishSettings { engine: Arc::new(GivenEngine(engine)), credentials, store: None },
+    );
     kinds
 }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use kiln_core::communicator::{CaptureSink, CommunicatorError, Downloaded};
-use kiln_core::{Command, Communicator, Events, ExitStatus, OutputSink, Payload, Stdin};
+use kiln_core::{Command, Communicator, Events, ExitStatus, OutputSink, Payload, Stdin, Terminal};
 use kiln_docker::engine::ByteStream;
 use kiln_docker::{Engine, EngineError};
 use kiln_transport::place;
@@ -343,6 +343,16 @@ impl Communicator for DockerCommunicator {
         unpack_file(stream, to, UnpackOptions::as_tar_does(false)).await?;
         Ok(Downloaded::File)
     }
+
+    async fn interact(&self, command: &Command, terminal: Terminal) -> Result<ExitStatus, CommunicatorError> {
+        let user = command.user.clone().or_else(|| self.exec_user.clone());
+        let command = Command { user, stdin: Stdin::Closed, ..command.clone() };
+        match self.engine.interact(&self.container, &command, terminal).await {
+            Ok(code) => Ok(ExitStatus::Exited(code)),
+            Err(error) => Err(self.failed("run a command", error).await),
+        }
+    }
+
     async fn end_dropped(&self) -> Result<(), CommunicatorError> {
         let (marks, users) = self.running.take();
         if marks.is_empty() {

@@ -1,35 +1,45 @@
 //! From the arguments to a running container.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::path::Path;
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::sync::{Arc, OnceLock};
 
 use async_trait::async_trait;
-use kiln_core::{BuildContext, Builder, EntryId, Failure, Launched, Stream};
-use kiln_docker::engine::{BuildRequest, ContainerSpec, Created, TransferProgress};
+use kiln_core::{BuildContext, Builder, EntryId, Failure, Launched, Snapshots};
+use kiln_docker::engine::{ContainerSpec, Created};
 use kiln_docker::models::{ContainerCreateBody, HostConfig};
 use kiln_docker::run_command::{self, HostScope, RunCommand, values};
-use kiln_docker::steps::DockerfileSteps;
-use kiln_docker::{BaseUndo, ContainerUndo, Engine, EngineError, ImageInfo, undo};
+use kiln_docker::{ContainerUndo, Engine, EngineError, ImageInfo, undo};
 use kiln_gotemplate::{Data, Rendered, Scope, render};
-use kiln_registry::{Credentials, Reference, normalize_registry};
 
 use crate::DockerSettings;
+use crate::base::Resolved;
 use crate::changes::Changes;
 use crate::communicator::DockerCommunicator;
-use crate::config::{BuildBlock, Config, Pull};
+use crate::config::Config;
 use crate::machine::{self, DockerMachine, Entries, Started};
 use crate::prepare::UNAVAILABLE;
-
-/// Steps of a transfer closer together than this are not all told.
-const PROGRESS_INTERVAL: Duration = Duration::from_millis(100);
+use crate::snapshots::Marks;
+use crate::states::{self, KeptImage, States};
 
 /// A configured source.
 pub(crate) struct DockerBuilder {
     pub(crate) settings: DockerSettings,
     pub(crate) config: Config,
     pub(crate) changes: Changes,
+    pub(crate) states: Arc<States>,
+    /// The base image, once it is known.
+    pub(crate) resolved: tokio::sync::Mutex<Option<Resolved>>,
+    /// What labels will say, once a context has told.
+    pub(crate) marks: OnceLock<Marks>,
+}
+
+/// What a machine starts from.
+struct Start {
+    base: ImageInfo,
+    entry: Option<EntryId>,
+    /// Instead of the base.
+    state: Option<KeptImage>,
 }
 
 /// Runs until done or until the user stops the run.
@@ -47,6 +57,19 @@ pub(crate) async fn or_cancelled<T>(
 #[async_trait]
 impl Builder for DockerBuilder {
     async fn launch(&self, context: &BuildContext) -> Result<Launched, Failure> {
+        self.check(context)?;
+        let base = self.resolve(context).await?.image;
+        self.start_from(context, base, None).await
+    }
+
+    fn snapshots(&self) -> Option<&dyn Snapshots> {
+        self.settings.store.is_some().then_some(self)
+    }
+}
+
+impl DockerBuilder {
+    /// What shows only now, as it is no mistake of a template that is not run.
+    pub(crate) fn check(&self, context: &BuildContext) -> Result<(), Failure> {
         if let Some(name) = self.config.communicator.as_deref().filter(|name| UNAVAILABLE.contains(name)) {
             let text = format!("kiln does not have the communicator `{name}` for docker sources yet");
             return Err(Failure::new(kiln_core::FailureClass::Template, text)
@@ -55,35 +78,29 @@ impl Builder for DockerBuilder {
         if let Some(password) = &self.config.login_password {
             context.redactor.add(password.expose());
         }
-        let base_entry = self.record_base(context)?;
-        let launched = self.launch_recorded(context, base_entry).await;
+        Ok(())
+    }
+
+    /// Starts a container of the base image, or of a state that was made from it.
+    pub(crate) async fn start_from(
+        &self,
+        context: &BuildContext,
+        base: ImageInfo,
+        state: Option<KeptImage>,
+    ) -> Result<Launched, Failure> {
+        let entry = self.resolved.lock().await.as_mut().and_then(|resolved| resolved.entry.take());
+        let launched = self.launch_recorded(context, Start { base, entry, state }).await;
         if launched.is_err()
-            && let Some(entry) = base_entry
+            && let Some(entry) = entry
         {
-            // What the Dockerfile made stays as the engine's build cache, as after a failed `docker build`.
             context.journal.strike(entry)?;
         }
         launched
     }
-}
 
-impl DockerBuilder {
-    /// Notes that a Dockerfile is about to make images.
-    fn record_base(&self, context: &BuildContext) -> Result<Option<EntryId>, Failure> {
-        if self.config.build.is_none() {
-            return Ok(None);
-        }
-        context.journal.record(&context.build, self.base_undo(DockerfileSteps::default()).entry()).map(Some)
-    }
-
-    fn base_undo(&self, steps: DockerfileSteps) -> BaseUndo {
-        BaseUndo { engine: self.engine().address().to_owned(), steps, at: undo::seconds_since_epoch() }
-    }
-
-    async fn launch_recorded(&self, context: &BuildContext, base_entry: Option<EntryId>) -> Result<Launched, Failure> {
-        let base = or_cancelled(context, self.base(context, base_entry)).await?;
-        let run = self.run_command(context, &base)?;
-        let spec = self.container(context, &base, run)?;
+    async fn launch_recorded(&self, context: &BuildContext, start: Start) -> Result<Launched, Failure> {
+        let run = self.run_command(context, &start.base.id)?;
+        let spec = self.container(context, &start, run)?;
         let mut container = ContainerUndo {
             engine: self.engine().address().to_owned(),
             name: spec.name.clone(),
@@ -111,9 +128,9 @@ impl DockerBuilder {
         .await;
         match started {
             Ok(started) => {
-                self.warn_of_volumes(context, &base, &started);
-                let entries = Entries { container: entry, base: base_entry };
-                Ok(Launched::Machine(Box::new(self.machine(context, base, spec, started, entries))))
+                self.warn_of_volumes(context, &start.base, &started);
+                let entries = Entries { container: entry, base: start.entry };
+                Ok(Launched::Machine(Box::new(self.machine(context, start, spec, started, entries))))
             }
             Err(failure) => {
                 // Nothing stays of what was begun; the journal keeps the entry if even that fails.
@@ -125,7 +142,7 @@ impl DockerBuilder {
         }
     }
 
-    fn engine(&self) -> &dyn Engine {
+    pub(crate) fn engine(&self) -> &dyn Engine {
         &*self.settings.engine
     }
 
@@ -140,144 +157,9 @@ impl DockerBuilder {
         }
     }
 
-    /// The base image, built, pulled or found.
-    async fn base(&self, context: &BuildContext, entry: Option<EntryId>) -> Result<ImageInfo, Failure> {
-        let reference = match (&self.config.build, entry) {
-            (Some(build), Some(entry)) => self.build(context, build, entry).await?,
-            _ => {
-                let image = self.config.image.clone().unwrap_or_default();
-                self.pull(context, &image).await?;
-                image
-            }
-        };
-        let found = self.engine().inspect_image(&reference).await?;
-        found.ok_or_else(|| {
-            let error = EngineError::NotFound {
-                what: format!("image {reference}"),
-                message: "it is not in the engine's store, and `pull` does not allow to fetch it".to_owned(),
-            };
-            Failure::from(error).hint(format!("run `docker pull {reference}`, or set `pull = \"missing\"`"))
-        })
-    }
-
-    async fn build(&self, context: &BuildContext, build: &BuildBlock, entry: EntryId) -> Result<String, Failure> {
-        context.events.message(format!("building the base image from {}", build.path.display()));
-        let mut credentials = BTreeMap::new();
-        if let Some((registry, login)) = self.login() {
-            credentials.insert(registry, login);
-        }
-        for registry in registries_in(&build.path).await {
-            if !credentials.contains_key(&registry)
-                && let Some(found) = self.find_credentials(&registry).await?
-            {
-                credentials.insert(registry, found);
-            }
-        }
-        // No label of the run: it would make a new image each time where the engine's cache has one.
-        let request = BuildRequest {
-            dockerfile: build.path.clone(),
-            context: build.build_dir.clone(),
-            arguments: build.arguments.clone(),
-            labels: BTreeMap::new(),
-            pull: build.pull,
-            compress: build.compress,
-            platform: self.config.platform.clone(),
-            credentials,
-        };
-        let followed = Mutex::new((DockerfileSteps::default(), Ok(())));
-        let on_line = |line: &str| {
-            context.events.output(Stream::Stdout, line);
-            let Ok(mut followed) = followed.lock() else { return };
-            let (steps, noted) = &mut *followed;
-            // The journal holds no secrets.
-            if steps.follow(&context.redactor.redact(line)) {
-                let amended = context.journal.amend(entry, self.base_undo(steps.clone()).entry());
-                *noted = std::mem::replace(noted, Ok(())).and(amended);
-            }
-        };
-        let id = self.engine().build_image(&request, &on_line).await?;
-        let (_, noted) = followed.into_inner().unwrap_or_else(PoisonError::into_inner);
-        noted?;
-        Ok(id)
-    }
-
-    async fn pull(&self, context: &BuildContext, image: &str) -> Result<(), Failure> {
-        let is_wanted = match self.config.pull {
-            Pull::Never => false,
-            Pull::Always => true,
-            Pull::Missing => !self.has(image).await?,
-        };
-        if !is_wanted {
-            return Ok(());
-        }
-        let registry = Reference::parse(image).map(|reference| reference.registry).ok();
-        let credentials = match &registry {
-            Some(registry) => self.credentials(context, registry).await?,
-            None => None,
-        };
-        context.events.message(format!("pulling {image}"));
-        let progress = Progress { context, told: Mutex::new(HashMap::new()) };
-        let pulled = self
-            .engine()
-            .pull(image, self.config.platform.as_deref(), credentials.as_ref(), &|step| progress.tell(step))
-            .await;
-        pulled.map_err(|error| {
-            let is_unreachable = matches!(error, EngineError::Unreachable { .. });
-            let failure = Failure::from(error);
-            if is_unreachable {
-                return failure;
-            }
-            let failure = match &credentials {
-                None => failure.hint(format!(
-                    "check the name; if the image is private, run `docker login {}` first",
-                    registry.unwrap_or_default()
-                )),
-                Some(_) => failure,
-            };
-            failure.hint("an image that is only in the engine's store needs `pull = false` or `pull = \"missing\"`")
-        })
-    }
-
-    /// Whether the store has the image, for the platform asked for.
-    async fn has(&self, image: &str) -> Result<bool, Failure> {
-        let Some(found) = self.engine().inspect_image(image).await? else { return Ok(false) };
-        let Some(platform) = &self.config.platform else { return Ok(true) };
-        let mut parts = platform.split('/');
-        Ok(parts.next() == Some(&found.os) && parts.next().is_none_or(|part| part == found.architecture))
-    }
-
-    /// The login that the template gives, with its registry.
-    fn login(&self) -> Option<(String, Credentials)> {
-        if !self.config.login {
-            return None;
-        }
-        let registry = normalize_registry(self.config.login_server.as_deref().unwrap_or_default());
-        let credentials = Credentials {
-            username: self.config.login_username.clone().unwrap_or_default(),
-            password: self.config.login_password.clone().unwrap_or_default(),
-            identity_token: None,
-        };
-        Some((registry, credentials))
-    }
-
-    async fn credentials(&self, context: &BuildContext, registry: &str) -> Result<Option<Credentials>, Failure> {
-        if let Some((server, credentials)) = self.login() {
-            if server == registry {
-                return Ok(Some(credentials));
-            }
-            context.events.warn(format!("`login_server` is {server}, and the image comes from {registry}"));
-        }
-        self.find_credentials(registry).await
-    }
-
-    async fn find_credentials(&self, registry: &str) -> Result<Option<Credentials>, Failure> {
-        let found = self.settings.credentials.find(registry).await.map_err(Failure::environment)?;
-        Ok(found.map(|found| found.credentials))
-    }
-
-    fn run_command(&self, context: &BuildContext, base: &ImageInfo) -> Result<RunCommand, Failure> {
+    pub(crate) fn run_command(&self, context: &BuildContext, image: &str) -> Result<RunCommand, Failure> {
         if self.config.run_command.is_empty() {
-            return Ok(run_command::keep_alive(&base.id));
+            return Ok(run_command::keep_alive(image));
         }
         let scope = Scope {
             text: &context.text_scope,
@@ -286,7 +168,7 @@ impl DockerBuilder {
             build: None,
             allow_env: false,
         };
-        let data = BTreeMap::from([("Image".to_owned(), Data::Text(base.id.clone()))]);
+        let data = BTreeMap::from([("Image".to_owned(), Data::Text(image.to_owned()))]);
         let mut words = Vec::new();
         for (index, word) in self.config.run_command.iter().enumerate() {
             match render(word, &scope, &data).map_err(Failure::build)? {
@@ -302,12 +184,16 @@ impl DockerBuilder {
         run_command::parse(&words, host).map_err(|error| Failure::new(kiln_core::FailureClass::Template, error.message))
     }
 
-    fn container(&self, context: &BuildContext, base: &ImageInfo, run: RunCommand) -> Result<ContainerSpec, Failure> {
+    fn container(&self, context: &BuildContext, start: &Start, run: RunCommand) -> Result<ContainerSpec, Failure> {
+        let base = &start.base;
         let mut config = run.config;
-        config.image = Some(run.image);
+        config.image = Some(start.state.as_ref().map_or(run.image, |state| state.id.clone()));
         config.entrypoint = first_process(run.entrypoint, run.command, base);
         if self.config.kiln_labels {
             config.labels.get_or_insert_default().extend(machine::run_labels(context));
+        }
+        if start.state.is_some() {
+            config.labels.get_or_insert_default().extend(states::disowned());
         }
         let mut host = config.host_config.take().unwrap_or_default();
         self.host_options(&mut host).map_err(|text| Failure::new(kiln_core::FailureClass::Template, text))?;
@@ -321,7 +207,7 @@ impl DockerBuilder {
     }
 
     /// The source's own arguments stand before `run_command` in a `docker run`, so the latter's single values win.
-    fn host_options(&self, host: &mut HostConfig) -> Result<(), String> {
+    pub(crate) fn host_options(&self, host: &mut HostConfig) -> Result<(), String> {
         let config = &self.config;
         for (source, target) in &config.volumes {
             run_command::volume(host, &format!("{source}:{target}"), self.settings.home.as_deref())?;
@@ -388,11 +274,12 @@ impl DockerBuilder {
     fn machine(
         &self,
         context: &BuildContext,
-        base: ImageInfo,
+        start: Start,
         spec: ContainerSpec,
         started: Started,
         entries: Entries,
     ) -> DockerMachine {
+        let Start { base, state, .. } = start;
         let communicator = DockerCommunicator::new(
             Arc::clone(&self.settings.engine),
             started.id.clone(),
@@ -405,7 +292,17 @@ impl DockerBuilder {
         .in_memory(started.mounts.iter().filter(|(_, kind)| kind == "tmpfs").map(|(path, _)| path.clone()).collect());
         DockerMachine::new(
             Arc::clone(&self.settings.engine),
-            machine::Plan { config: self.config.clone(), changes: self.changes.clone(), base, spec, started, entries },
+            machine::Plan {
+                config: self.config.clone(),
+                changes: self.changes.clone(),
+                base,
+                state,
+                states: Arc::clone(&self.states),
+                states_size: self.settings.states_size,
+                spec,
+                started,
+                entries,
+            },
             communicator,
         )
     }
@@ -421,28 +318,6 @@ fn explain_start(error: EngineError, spec: &ContainerSpec) -> Failure {
             "the image has no {program}, which keeps the container running; `run_command` can name another program"
         )),
         None => Failure::from(error),
-    }
-}
-
-/// Tells a transfer's steps, but not each of hundreds a second.
-struct Progress<'a> {
-    context: &'a BuildContext,
-    told: Mutex<HashMap<String, (String, Instant)>>,
-}
-
-impl Progress<'_> {
-    fn tell(&self, step: TransferProgress) {
-        if step.item.is_empty() {
-            return;
-        }
-        let Ok(mut told) = self.told.lock() else { return };
-        let is_news = told
-            .get(&step.item)
-            .is_none_or(|(status, since)| *status != step.status || since.elapsed() >= PROGRESS_INTERVAL);
-        if is_news {
-            told.insert(step.item.clone(), (step.status.clone(), Instant::now()));
-            self.context.events.progress(step.item, step.status, step.current, step.total);
-        }
     }
 }
 
@@ -483,24 +358,6 @@ pub(crate) fn container_name(context: &BuildContext) -> String {
     format!("kiln-{run}-{slug}-{hash:08x}")
 }
 
-/// Registries named in the `FROM`s of a Dockerfile, as far as they stand there in clear.
-async fn registries_in(dockerfile: &Path) -> Vec<String> {
-    // One that cannot be read is reported by the build itself.
-    let text = tokio::fs::read_to_string(dockerfile).await.unwrap_or_default();
-    let mut registries: Vec<String> = text
-        .lines()
-        .filter_map(|line| {
-            let mut words = line.split_whitespace();
-            let is_from = words.next().is_some_and(|word| word.eq_ignore_ascii_case("from"));
-            let image = words.find(|word| !word.starts_with("--")).filter(|_| is_from)?;
-            Reference::parse(image).ok().map(|reference| reference.registry)
-        })
-        .collect();
-    registries.sort();
-    registries.dedup();
-    registries
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -531,14 +388,5 @@ mod tests {
         let name = |build: &str| container_name(&kiln_testkit::context().build_called(build, build, "docker").build());
         assert!(name("docker.worker").ends_with("-docker.worker"), "{}", name("docker.worker"));
         assert_ne!(name("a/b"), name("a b"));
-    }
-
-    #[tokio::test]
-    async fn registries_of_a_dockerfile() {
-        let directory = tempfile::tempdir().unwrap();
-        let path = directory.path().join("Dockerfile");
-        std::fs::write(&path, "FROM --platform=linux/amd64 registry.example.org/a AS x\nfrom debian\nRUN from y\n")
-            .unwrap();
-        assert_eq!(registries_in(&path).await, ["docker.io", "registry.example.org"]);
     }
 }

@@ -1,7 +1,7 @@
 //! The `docker` source: a container of a Docker engine, provisioned and then committed, exported or thrown away.
 //!
 //! Owns: the source's arguments, the container's life, the communicator over the engine's API, the config of the committed
-//! image. Must not know: any provisioner or post-processor.
+//! image, and which states of containers are kept as images. Must not know: any provisioner or post-processor.
 //!
 //! ```no_run
 //! use std::sync::Arc;
@@ -17,16 +17,22 @@
 //! # }
 //! ```
 
+mod base;
 mod changes;
 mod commit;
 mod communicator;
 mod config;
+mod keep;
 mod launch;
 mod machine;
+mod merge;
 mod owner;
 mod prepare;
 mod running;
 mod schema;
+mod snapshots;
+mod squash;
+pub mod states;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -46,11 +52,21 @@ pub struct DockerSettings {
     pub credentials: CredentialSources,
     /// What `~/` in `volumes` means.
     pub home: Option<PathBuf>,
+    /// The store that knows which images of the engine are states and results of this user's. Without, none are kept.
+    pub store: Option<PathBuf>,
+    /// Bound on what all states take, in bytes; beyond it the oldest go.
+    pub states_size: Option<u64>,
 }
 
 impl DockerSettings {
-    /// An engine, without logins and home.
+    /// An engine, without logins, home and states.
     pub fn new(engine: Arc<dyn Engine>) -> DockerSettings {
-        DockerSettings { engine, credentials: CredentialSources::default(), home: None }
+        DockerSettings {
+            engine,
+            credentials: CredentialSources::default(),
+            home: None,
+            store: None,
+            states_size: Some(20 << 30),
+        }
     }
 }

@@ -7,7 +7,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use async_trait::async_trait;
-use kiln_core::{Artifact, ArtifactOwner, BuildContext, Communicator, Content, EntryId, Failure, Image, Machine};
+use kiln_cache::EngineResult;
+use kiln_core::{
+    Artifact, ArtifactOwner, BuildContext, Communicator, Content, EntryId, Failure, Image, Kept, Key, Machine,
+    StateInfo,
+};
 use kiln_docker::engine::ContainerSpec;
 use kiln_docker::{DEFAULT_HOST, Engine, EngineError, FileUndo, FinishedFile, ImageInfo, ImageUndo, undo};
 
@@ -15,7 +19,11 @@ use crate::changes::Changes;
 use crate::commit::{self, CommitPlan};
 use crate::communicator::DockerCommunicator;
 use crate::config::Config;
+use crate::keep::Progress;
 use crate::launch::container_name;
+use crate::snapshots::{self, Marks};
+use crate::squash::squash;
+use crate::states::{KeptImage, States};
 
 /// Builder id of a committed image: Packer gives it the one of an imported image.
 const COMMITTED: &str = "packer.post-processor.docker-import";
@@ -72,6 +80,10 @@ pub(crate) struct Plan {
     pub(crate) config: Config,
     pub(crate) changes: Changes,
     pub(crate) base: ImageInfo,
+    /// The state that it started from, where that is not the base.
+    pub(crate) state: Option<KeptImage>,
+    pub(crate) states: Arc<States>,
+    pub(crate) states_size: Option<u64>,
     pub(crate) spec: ContainerSpec,
     pub(crate) started: Started,
     pub(crate) entries: Entries,
@@ -79,8 +91,9 @@ pub(crate) struct Plan {
 
 /// The machine.
 pub(crate) struct DockerMachine {
-    engine: Arc<dyn Engine>,
-    plan: Plan,
+    pub(crate) engine: Arc<dyn Engine>,
+    pub(crate) plan: Plan,
+    pub(crate) progress: Mutex<Progress>,
     communicator: DockerCommunicator,
     is_gone: AtomicBool,
     committed: Mutex<Option<String>>,
@@ -88,7 +101,15 @@ pub(crate) struct DockerMachine {
 
 impl DockerMachine {
     pub(crate) fn new(engine: Arc<dyn Engine>, plan: Plan, communicator: DockerCommunicator) -> DockerMachine {
-        DockerMachine { engine, plan, communicator, is_gone: AtomicBool::new(false), committed: Mutex::new(None) }
+        let progress = Mutex::new(Progress::from(plan.state.as_ref()));
+        DockerMachine {
+            engine,
+            plan,
+            progress,
+            communicator,
+            is_gone: AtomicBool::new(false),
+            committed: Mutex::new(None),
+        }
     }
 
     async fn commit(&self, context: &BuildContext) -> Result<Artifact, Failure> {
@@ -109,7 +130,7 @@ impl DockerMachine {
         } else {
             // Nothing in the image tells whose it is before its id is known, but it is none of those there are.
             undo.comment = Some(comment.clone().unwrap_or_default());
-            undo.parent = Some(self.plan.base.id.clone());
+            undo.parent = Some(self.plan.state.as_ref().map_or(&self.plan.base.id, |state| &state.id).clone());
             undo.created_since = Some(seconds_since_epoch() - CLOCK_SKEW);
             undo.inherited_run = self.plan.base.labels.get("kiln.run").cloned();
             undo.others = self.engine.find_images(&undo.filter()).await?;
@@ -145,14 +166,35 @@ impl DockerMachine {
             return Err(Failure::cancelled());
         }
         context.journal.amend(entry, undo.entry())?;
+        let id = self.without_states(context, id, entry).await?;
         *self.committed.lock().unwrap_or_else(PoisonError::into_inner) = Some(id.clone());
-        Ok(Artifact {
-            builder_id: COMMITTED.to_owned(),
-            id: id.clone(),
-            description: format!("Imported Docker image: {id}"),
-            content: Content::Image(Image { id, tags: Vec::new(), digest: None, layout: None }),
-            owner: Some(Arc::new(Owner { engine: Arc::clone(&self.engine) })),
-        })
+        self.remember(context, &id).await;
+        Ok(committed(&self.engine, id))
+    }
+
+    /// The image as it would be had the machine started from its base.
+    async fn without_states(&self, context: &BuildContext, id: String, entry: EntryId) -> Result<String, Failure> {
+        if self.plan.state.is_none() {
+            return Ok(id);
+        }
+        context.events.message("taking what kept states brought out of the image's layers");
+        let squashed = squash(&*self.engine, &self.plan.base, &id, context).await;
+        self.engine.remove_image_alone(&id).await?;
+        context.journal.strike(entry)?;
+        squashed
+    }
+
+    /// Notes what sealing this state gave. A build does not fail because of its cache.
+    async fn remember(&self, context: &BuildContext, image: &str) {
+        let Some(state) = self.progress().state.clone() else { return };
+        let Ok(store) = self.plan.states.store().await else { return };
+        let key = snapshots::result_key(&state, &self.plan.config, self.engine.address(), &Marks::of(context));
+        let result = EngineResult { image: image.to_owned(), created: SystemTime::now(), facts: self.facts() };
+        if let Err(error) = store.put_engine_result(&key, &result) {
+            context
+                .events
+                .warn(format!("cannot remember the image for the next build: {}", Failure::environment(error).chain()));
+        }
     }
 
     /// Written beside its place and moved there when whole, so that no half file is ever taken for a result.
@@ -247,13 +289,7 @@ impl Machine for DockerMachine {
         match &self.plan.config.export_path {
             _ if self.plan.config.commit => self.commit(context).await,
             Some(path) if !self.plan.config.discard => self.export(context, path).await,
-            _ => Ok(Artifact {
-                builder_id: EXPORTED.to_owned(),
-                id: "Container".to_owned(),
-                description: "Discarded Docker container".to_owned(),
-                content: Content::Nothing,
-                owner: None,
-            }),
+            _ => Ok(discarded()),
         }
     }
 
@@ -268,10 +304,40 @@ impl Machine for DockerMachine {
         self.plan.entries.base.map_or(Ok(()), |entry| context.journal.strike(entry))
     }
 
+    async fn keep(&self, key: &Key, info: &StateInfo, context: &BuildContext) -> Result<Kept, Failure> {
+        self.keep_state(key, info, context).await
+    }
+
+    fn leave_states(&self) {
+        self.progress().leave();
+    }
+
     fn enter_hint(&self) -> Option<String> {
         let address = self.engine.address();
         let host = if address == DEFAULT_HOST { String::new() } else { format!(" -H {address}") };
         Some(format!("docker{host} exec -it {} /bin/sh", self.plan.spec.name))
+    }
+}
+
+/// What is left of a machine that is thrown away.
+pub(crate) fn discarded() -> Artifact {
+    Artifact {
+        builder_id: EXPORTED.to_owned(),
+        id: "Container".to_owned(),
+        description: "Discarded Docker container".to_owned(),
+        content: Content::Nothing,
+        owner: None,
+    }
+}
+
+/// A committed image of the engine.
+pub(crate) fn committed(engine: &Arc<dyn Engine>, id: String) -> Artifact {
+    Artifact {
+        builder_id: COMMITTED.to_owned(),
+        id: id.clone(),
+        description: format!("Imported Docker image: {id}"),
+        content: Content::Image(Image { id, tags: Vec::new(), digest: None, layout: None }),
+        owner: Some(Arc::new(Owner { engine: Arc::clone(engine) })),
     }
 }
 

@@ -1,18 +1,20 @@
 //! Checks the arguments: all mistakes at once, without any engine.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use kiln_core::{Builder, BuilderKind, Decoded, Diagnostic, Diagnostics, PrepareContext, Schema, TextScope, suggest};
 use kiln_docker::run_command::{self, HostScope};
 use kiln_docker::secret_in_image;
 use kiln_gotemplate::{Data, Rendered, Scope, render};
+use tokio::sync::Mutex;
 
 use crate::DockerSettings;
 use crate::changes::Changes;
 use crate::config::Config;
 use crate::launch::DockerBuilder;
 use crate::schema::DOCKER;
+use crate::states::States;
 
 /// Communicators of Packer's docker sources that kiln does not have.
 pub(crate) const UNAVAILABLE: [&str; 3] = ["ssh", "winrm", "dockerWindowsContainer"];
@@ -20,12 +22,14 @@ pub(crate) const UNAVAILABLE: [&str; 3] = ["ssh", "winrm", "dockerWindowsContain
 /// The kind `docker`.
 pub struct DockerBuilderKind {
     settings: DockerSettings,
+    states: Arc<States>,
 }
 
 impl DockerBuilderKind {
     /// Works with this engine.
     pub fn new(settings: DockerSettings) -> DockerBuilderKind {
-        DockerBuilderKind { settings }
+        let states = Arc::new(States::new(Arc::clone(&settings.engine), settings.store.clone()));
+        DockerBuilderKind { settings, states }
     }
 }
 
@@ -65,7 +69,15 @@ impl BuilderKind for DockerBuilderKind {
         if is_wrong {
             return None;
         }
-        Some(Arc::new(DockerBuilder { settings: self.settings.clone(), config, changes }))
+        let (settings, states) = (self.settings.clone(), Arc::clone(&self.states));
+        Some(Arc::new(DockerBuilder {
+            settings,
+            config,
+            changes,
+            states,
+            resolved: Mutex::default(),
+            marks: OnceLock::new(),
+        }))
     }
 }
 

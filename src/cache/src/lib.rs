@@ -42,7 +42,7 @@ pub use error::CacheError;
 pub use inventory::{Item, ItemKind, Usage};
 pub use layers::{LayerEntry, LayerMeta};
 pub use prune::{PrunePolicy, Pruned};
-pub use records::{BaseEntry, PlanEntry, SealedEntry};
+pub use records::{BaseEntry, EngineResult, PlanEntry, SealedEntry};
 pub use states::{StateEntry, StateMeta};
 pub use store::{PlainRemover, Remover, Store, StoreOptions, make_place};
 

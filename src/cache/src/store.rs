@@ -22,7 +22,8 @@ use crate::states::StateEntry;
 pub(crate) const FORMAT: &str = "1";
 
 /// Directories of a store.
-pub(crate) const DIRECTORIES: [&str; 8] = ["layers", "bases", "steps", "sealed", "plans", "work", "tmp", "leases"];
+pub(crate) const DIRECTORIES: [&str; 9] =
+    ["layers", "bases", "steps", "sealed", "results", "plans", "work", "tmp", "leases"];
 
 /// Removes trees of a store.
 pub trait Remover: Send + Sync {

@@ -1,5 +1,6 @@
 //! `kiln cache`: what is kept of earlier builds.
 
+mod engine;
 mod explain;
 mod list;
 mod prune;

@@ -14,7 +14,7 @@ mod plan;
 mod prepared;
 mod shell;
 mod signals;
-mod stores;
+pub(crate) mod stores;
 mod upgrade;
 mod validate;
 mod version;

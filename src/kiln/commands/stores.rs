@@ -13,7 +13,7 @@ use crate::amount;
 use crate::settings::Settings;
 
 /// No store grows beyond this unless told.
-const USUAL_SIZE: u64 = 20 << 30;
+pub(crate) const USUAL_SIZE: u64 = 20 << 30;
 
 /// A store on disk.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -3,12 +3,14 @@
 use std::io::Write;
 use std::time::{Duration, SystemTime};
 
+use kiln_builder_docker::states::KeptImage;
 use kiln_cache::{PlanEntry, Store};
 use kiln_core::cache::StepRecord;
 use kiln_core::{Failure, FailureClass, Input, Key, suggest};
 use serde_json::json;
 
 use super::super::stores;
+use super::engine;
 use crate::amount;
 use crate::args::{ExplainArgs, Target};
 use crate::error::{CliError, output_error};
@@ -29,10 +31,19 @@ pub(crate) fn run(arguments: &ExplainArgs, settings: &Settings) -> Result<u8, Cl
         // One that cannot be opened keeps nothing that could be used.
         kept.extend(stores::open(&place).ok());
     }
+    let engine = if entry.record.builder == "docker" { engine::kept(settings)? } else { None };
+    let kept = Kept { stores: kept, images: engine.map(|engine| engine.states).unwrap_or_default() };
     let text =
         if arguments.json { as_json(entry, &steps, &kept) } else { as_text(entry, &steps, &kept, SystemTime::now()) };
     std::io::stdout().write_all(text.as_bytes()).map_err(output_error)?;
     Ok(0)
+}
+
+/// Where states may be kept.
+#[derive(Default)]
+struct Kept {
+    stores: Vec<Store>,
+    images: Vec<KeptImage>,
 }
 
 /// The build of this name that ran last. Names need not be told whole: `worker` is `oci.worker`.
@@ -67,7 +78,7 @@ fn chosen_steps<'a>(entry: &'a PlanEntry, target: &Target) -> Result<Vec<(usize,
     Ok(chosen)
 }
 
-fn as_text(entry: &PlanEntry, steps: &[(usize, &StepRecord)], kept: &[Store], now: SystemTime) -> String {
+fn as_text(entry: &PlanEntry, steps: &[(usize, &StepRecord)], kept: &Kept, now: SystemTime) -> String {
     let ago = |time: SystemTime| amount::shown_age(now.duration_since(time).unwrap_or(Duration::ZERO));
     let mut lines = vec![format!(
         "{} ({}) of {}, {}",
@@ -104,20 +115,21 @@ fn is_set(input: &Input) -> bool {
 
 fn input_line(indent: &str, input: &Input) -> String {
     let digest = input.digest.strip_prefix("sha256:").unwrap_or(&input.digest);
-    let digest = digest.get(..12).unwrap_or(digest);
-    match &input.shown {
-        Some(shown) => format!("{indent}{}: {shown} ({digest})", input.name),
-        None => format!("{indent}{}: {digest}", input.name),
-    }
+    // What can be read says more than its digest.
+    let said = input.shown.as_deref().unwrap_or_else(|| digest.get(..12).unwrap_or(digest));
+    format!("{indent}{}: {said}", input.name)
 }
 
 /// Size and time of a state.
-fn found(key: &Key, kept: &[Store]) -> Option<(u64, SystemTime)> {
-    let entry = kept.iter().find_map(|store| store.find_state(key).ok().flatten())?;
+fn found(key: &Key, kept: &Kept) -> Option<(u64, SystemTime)> {
+    if let Some(image) = kept.images.iter().find(|image| image.key == *key) {
+        return Some((image.size, image.info.created));
+    }
+    let entry = kept.stores.iter().find_map(|store| store.find_state(key).ok().flatten())?;
     Some((entry.size, entry.info.created))
 }
 
-fn as_json(entry: &PlanEntry, steps: &[(usize, &StepRecord)], kept: &[Store]) -> String {
+fn as_json(entry: &PlanEntry, steps: &[(usize, &StepRecord)], kept: &Kept) -> String {
     let steps: Vec<_> = steps
         .iter()
         .map(|(number, step)| {
@@ -185,16 +197,16 @@ mod tests {
         let target: Target = "oci.worker".parse().unwrap();
         let steps = chosen_steps(&entry, &target).unwrap();
         let now = SystemTime::UNIX_EPOCH + Duration::from_secs(90);
-        insta::assert_snapshot!(as_text(&entry, &steps, &[], now), @r#"
+        insta::assert_snapshot!(as_text(&entry, &steps, &Kept::default(), now), @r#"
         oci.worker (oci) of /t/a.pkr.hcl, 1 minute ago
-          image: debian:12 (000000000000)
+          image: debian:12
         [1] shell: scripts/apt.sh
             scripts/apt.sh: 000000000000
-            user: root (000000000000)
+            user: root
             070707070707 is not in this cache
         [2] shell "late": scripts/apt.sh
             scripts/apt.sh: 000000000000
-            user: root (000000000000)
+            user: root
             it leads to no state of its own
         "#);
         let target: Target = "oci.worker:late".parse().unwrap();

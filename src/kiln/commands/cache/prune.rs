@@ -3,6 +3,7 @@
 use kiln_cache::{PrunePolicy, Pruned};
 
 use super::super::stores::{self, StorePlace};
+use super::engine::{self, Removed};
 use super::list;
 use crate::amount;
 use crate::args::PruneArgs;
@@ -20,7 +21,14 @@ pub(crate) fn run(arguments: &PruneArgs, settings: &Settings) -> Result<u8, CliE
     }
     for place in places {
         let store = stores::open_to_prune(&place, settings)?;
-        let pruned = store.prune(&policy(arguments, &place, settings)?).map_err(stores::not_usable)?;
+        let policy = policy(arguments, &place, settings)?;
+        if place.name == settings.host.uid.to_string()
+            && let Some(removed) = engine::prune(&policy, settings)?
+        {
+            let is_anything = !removed.removed.is_empty() || removed.left > 0;
+            is_anything.then(|| ui::say(format, &told_of_engine(&removed, arguments.dry_run)));
+        }
+        let pruned = store.prune(&policy).map_err(stores::not_usable)?;
         ui::say(format, &told(&place, &pruned, arguments.dry_run));
         if !arguments.dry_run {
             store.sync().map_err(stores::not_usable)?;
@@ -65,6 +73,26 @@ fn told(place: &StorePlace, pruned: &Pruned, dry_run: bool) -> String {
     text.push_str(&format!("{}: {} {verb}, {freed}; {left} left", place.path.display(), pruned.removed.len()));
     if pruned.in_use > 0 {
         text.push_str(&format!("; {} in use", pruned.in_use));
+    }
+    text
+}
+
+fn told_of_engine(removed: &Removed, dry_run: bool) -> String {
+    let mut text = String::new();
+    if dry_run {
+        for state in &removed.removed {
+            let size = amount::shown_size(state.size);
+            let (key, build, title) = (state.key.short(), &state.info.build, &state.info.title);
+            text.push_str(&ui::tame(&format!("step {key}, {size}: {build}: {title}")));
+            text.push('\n');
+        }
+    }
+    let verb = if dry_run { "would be removed" } else { "removed" };
+    let freed = amount::shown_size(removed.removed.iter().map(|state| state.size).sum());
+    let (count, left) = (removed.removed.len(), amount::shown_size(removed.left));
+    text.push_str(&format!("images of the Docker engine at {}: {count} {verb}, {freed}; {left} left", removed.address));
+    if removed.in_use > 0 {
+        text.push_str(&format!("; {} in use", removed.in_use));
     }
     text
 }
