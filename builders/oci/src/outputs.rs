@@ -121,7 +121,7 @@ impl Bringing<'_> {
     }
 
     async fn oci_layout(&self, manifest: &Digest, names: &[String], to: &Path) -> Result<(), Failure> {
-        self.context.events.message(format!("writing {}", to.display()));
+        self.context.events.message(format!("writing the OCI layout {}", to.display()));
         let (layout, manifest, names) = (self.place.store.layout().clone(), manifest.clone(), names.to_vec());
         if to.extension().is_none_or(|extension| extension != "tar") {
             let to = to.to_path_buf();

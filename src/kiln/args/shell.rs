@@ -6,7 +6,7 @@ use super::{DockerAs, IgnoredArgs, TemplateArgs};
 
 #[derive(Debug, Args)]
 pub(crate) struct ShellArgs {
-    /// Build, and the step (number or name) after which; without a step the last one whose state is kept
+    /// Build, and the step (number or name) after which, 0 for what it starts from; without a step the last one whose state is kept
     #[arg(value_name = "BUILD[:STEP]")]
     pub(crate) target: Target,
     #[command(flatten)]

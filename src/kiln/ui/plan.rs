@@ -71,20 +71,23 @@ fn action(action: StepAction) -> &'static str {
 
 fn counted(report: &PlanReport) -> String {
     let steps = || report.builds.iter().flat_map(|build| &build.steps);
-    let cached = steps().filter(|step| step.action != StepAction::Runs).count();
+    let running = steps().filter(|step| step.action == StepAction::Runs).count();
     let saved: Duration = steps()
         .filter(|step| step.action == StepAction::Cached)
         .filter_map(|step| step.kept.as_ref())
         .map(|kept| kept.took)
         .sum();
     let saved = if saved >= Duration::from_secs(1) {
-        format!(", which took {} when they ran", wall(saved.as_secs_f64()))
+        format!("; what is restored took {} when it ran", wall(saved.as_secs_f64()))
     } else {
         String::new()
     };
     let total = steps().count();
     let plural = if total == 1 { "" } else { "s" };
-    format!("{cached} of {total} step{plural} need not run{saved}")
+    match running {
+        0 if total > 0 => format!("no step would run{saved}"),
+        _ => format!("{running} of {total} step{plural} would run{saved}"),
+    }
 }
 
 #[cfg(test)]
@@ -154,7 +157,7 @@ mod tests {
           unknown  from the registry
           cached   seal: the artifact is there
 
-        2 of 4 steps need not run, which took 1m 1s when they ran
+        2 of 4 steps would run; what is restored took 1m 1s when it ran
         "#);
     }
 }
