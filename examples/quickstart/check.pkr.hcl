@@ -4,8 +4,12 @@ variable "registry" {
   default = env("CI_REGISTRY_IMAGE")
 }
 
+locals {
+  registry = var.registry == "" ? "localhost:5000" : var.registry
+}
+
 source "oci" "check" {
-  from    = "${var.registry}/worker:1.0"
+  from    = "${local.registry}/worker:1.0"
   discard = true
   network = "none"
 }

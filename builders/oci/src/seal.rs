@@ -70,6 +70,7 @@ struct Made {
 
 impl Sealing<'_> {
     pub(crate) async fn run(&self, ground: &Ground, base: &Base) -> Result<SealedImage, Failure> {
+        self.context.events.message("sealing the image");
         let parts = self.parts(ground, base);
         let needles = match self.recipe.config.secret_scan {
             SecretScan::Off => Vec::new(),
