@@ -100,7 +100,8 @@ impl Store {
         files::make_temporary(&self.temporary(), "state-")
     }
 
-    /// Puts a filled directory in its place, in one move. `false`: somebody else was first, and ours is dropped.
+    /// Puts a filled directory of this file system in its place, in one move. `false`: somebody else was first, and ours is
+    /// dropped. Either way the state is in use from now on.
     ///
     /// # Errors
     /// It cannot be written or moved.
@@ -109,6 +110,8 @@ impl Store {
         let record = StateRecord { key: key.clone(), stored: self.durability.now(), state: meta.clone() };
         files::write_new(&path, &files::record_bytes(&path, &record)?, false)
             .map_err(CacheError::io("write", &path))?;
+        // Before it can be seen: who collects right then must not take it from under the machine that goes on from it.
+        self.lease(&self.lock_shared()?, Some(entry_name(key)))?;
         let to = self.state_directory(key);
         self.place(filled, &to, || self.read_state(key).is_some())
     }

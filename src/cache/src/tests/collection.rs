@@ -221,3 +221,18 @@ fn collecting_a_thousand_states_is_quick() {
     assert_eq!(entries(&place.root().join("steps")).len(), 500);
     assert!(start.elapsed() < Duration::from_secs(5), "{:?}", start.elapsed());
 }
+
+#[test]
+fn a_state_is_in_use_as_soon_as_it_is_there() {
+    let place = Place::new();
+    let store = place.open();
+    // As builders do it: filled in a workspace, without asking the store for a directory.
+    let filled = store.work_directory("run-build");
+    std::fs::create_dir_all(filled.join("upper")).unwrap();
+    assert!(store.commit_state(&key(1), &filled, &meta(None, 5)).unwrap());
+    prune(&place, PrunePolicy { all: true, ..PrunePolicy::default() });
+    assert_eq!(store.chain(&key(1)).unwrap().len(), 1);
+    drop(store);
+    prune(&place, PrunePolicy { all: true, ..PrunePolicy::default() });
+    assert!(states(&place).is_empty());
+}
