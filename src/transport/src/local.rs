@@ -163,17 +163,22 @@ fn exit_status(status: std::process::ExitStatus) -> ExitStatus {
     }
 }
 
+/// This host's own files, as they are.
+fn options(strip_first: bool) -> UnpackOptions {
+    UnpackOptions { keep_set_id: true, ..UnpackOptions::as_tar_does(strip_first) }
+}
+
 async fn copy_tree(payload: Payload, to: &Path) -> Result<(), CommunicatorError> {
     let layout = Layout { target: PathBuf::from("root"), include_root: true, ..Layout::default() };
     let Packing { stream, outcome } = pack_payload(payload, layout);
-    let result = unpack_stream(stream, to, UnpackOptions::as_tar_does(true)).await;
+    let result = unpack_stream(stream, to, options(true)).await;
     finish(result.map(drop), outcome).await
 }
 
 async fn copy_file(payload: Payload, to: &Path) -> Result<(), CommunicatorError> {
     let layout = Layout { target: PathBuf::from("file"), ..Layout::default() };
     let Packing { stream, outcome } = pack_payload(payload, layout);
-    let result = unpack_file(stream, to, UnpackOptions::as_tar_does(false)).await;
+    let result = unpack_file(stream, to, options(false)).await;
     finish(result, outcome).await
 }
 

@@ -52,12 +52,21 @@ pub struct UnpackOptions {
     pub strip_first: bool,
     /// Keep numeric owners; only root may.
     pub keep_owners: bool,
+    /// Keep set-user-id and set-group-id, which a machine that is not trusted must not hand out on this host.
+    pub keep_set_id: bool,
 }
 
 impl UnpackOptions {
-    /// Keeps owners where this process is root, as `tar -x` does.
+    /// Keeps owners where this process is root, as `tar -x` does; but nobody gets another's rights by what is unpacked.
     pub fn as_tar_does(strip_first: bool) -> UnpackOptions {
-        UnpackOptions { strip_first, keep_owners: rustix::process::geteuid().is_root() }
+        UnpackOptions { strip_first, keep_owners: rustix::process::geteuid().is_root(), keep_set_id: false }
+    }
+
+    fn mode<R: Read>(&self, entry: &tar::Entry<'_, R>) -> io::Result<u32> {
+        // A directory's only says whose what is made in it will be.
+        let is_kept = self.keep_set_id || entry.header().entry_type().is_dir();
+        let mask = if is_kept { 0o7777 } else { 0o1777 };
+        Ok(entry.header().mode()? & mask)
     }
 }
 
@@ -244,7 +253,7 @@ fn write_file<R: Read>(
         own(temporary.path(), owner(entry, options)?)?;
         let file = temporary.as_file();
         // After chown, which takes setuid bits away.
-        file.set_permissions(std::fs::Permissions::from_mode(entry.header().mode()? & 0o7777))?;
+        file.set_permissions(std::fs::Permissions::from_mode(options.mode(entry)?))?;
         file.set_modified(modified(entry.header().mtime()?))
     };
     metadata().map_err(failed)?;
@@ -291,7 +300,7 @@ fn make_directory<R: Read>(
     }
     Ok(DirectoryMetadata {
         path: target.to_path_buf(),
-        mode: entry.header().mode()? & 0o7777,
+        mode: options.mode(entry)?,
         modified: entry.header().mtime()?,
         owner: owner(entry, options)?,
     })
@@ -385,7 +394,8 @@ mod tests {
         let skipped = unpack(archive.as_slice(), &to, &UnpackOptions::as_tar_does(false)).unwrap();
         assert_eq!(skipped, [Path::new("app/null")]);
         let metadata = std::fs::metadata(to.join("app/run.sh")).unwrap();
-        assert_eq!(metadata.permissions().mode() & 0o7777, 0o4755);
+        // The rights of whoever runs kiln are not the machine's to give away.
+        assert_eq!(metadata.permissions().mode() & 0o7777, 0o755);
         assert_eq!(metadata.modified().unwrap(), modified(1_000_000));
         let root = std::fs::metadata(to.join("app")).unwrap();
         assert_eq!(root.permissions().mode() & 0o7777, 0o555);
@@ -395,6 +405,11 @@ mod tests {
         }
         assert_eq!(std::fs::read_link(to.join("app/soft")).unwrap(), Path::new("/etc/passwd"));
         assert_eq!(std::fs::read(to.join("app/hard")).unwrap(), b"#!");
+        std::fs::set_permissions(to.join("app"), std::fs::Permissions::from_mode(0o755)).unwrap();
+        let trusted = UnpackOptions { keep_set_id: true, ..UnpackOptions::default() };
+        let to = home.path().join("trusted");
+        unpack(archive.as_slice(), &to, &trusted).unwrap();
+        assert_eq!(std::fs::metadata(to.join("app/run.sh")).unwrap().permissions().mode() & 0o7777, 0o4755);
         std::fs::set_permissions(to.join("app"), std::fs::Permissions::from_mode(0o755)).unwrap();
     }
 
