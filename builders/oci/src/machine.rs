@@ -175,8 +175,23 @@ impl OciMachine {
         bringing.bring(&sealed.manifest, &sealed.config).await
     }
 
+    /// Looks for secrets in all that the steps changed, where no layer is made of it.
+    async fn look_through(&self, ground: &Ground, context: &BuildContext) -> Result<(), Failure> {
+        let config = &self.making.recipe.config;
+        let needles = context.redactor.needles();
+        if config.secret_scan == SecretScan::Off || needles.is_empty() {
+            return Ok(());
+        }
+        let user_xattr = self.making.place.chosen.user_xattr();
+        let settings = PackSettings { needles, user_xattr, exclude: config.exclude.clone(), ..PackSettings::default() };
+        let (changes, worker) = (ground.squashed.clone(), Arc::clone(&self.making.place.worker));
+        let packed = error::blocking(move || changes.pack(&worker, &settings, &mut std::io::sink())).await?;
+        seal::tell_secrets(&packed.found, config.secret_scan, context)
+    }
+
     async fn export_only(&self, context: &BuildContext, path: &std::path::Path) -> Result<Artifact, Failure> {
         let (ground, _) = self.ground().await?;
+        self.look_through(&ground, context).await?;
         let making = &self.making;
         let bringing = outputs::Bringing {
             recipe: &making.recipe,

@@ -125,6 +125,25 @@ async fn a_secret_is_neither_kept_nor_sealed() {
     machine.destroy(&world.context).await.unwrap();
 }
 
+#[tokio::test]
+async fn a_secret_is_in_no_exported_file_system() {
+    if !can_run() {
+        return;
+    }
+    let world = World::new();
+    world.context.redactor.add("s3cr3t-T0ken");
+    let path = world.path("root.tar");
+    let machine = world.launch(busybox(json!({ "export_path": path }))).await;
+    output(&*machine, "echo s3cr3t-T0ken > /file").await;
+    let failure = machine.seal(&world.context).await.err().unwrap();
+    assert_eq!(failure.chain(), "a secret would be in the image, in file");
+    assert!(!path.exists());
+    output(&*machine, "rm /file").await;
+    machine.seal(&world.context).await.unwrap();
+    assert!(path.exists());
+    machine.destroy(&world.context).await.unwrap();
+}
+
 /// What a registry got once cannot be taken back.
 #[tokio::test]
 async fn no_registry_sees_a_layer_before_secrets_were_looked_for() {
