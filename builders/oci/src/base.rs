@@ -44,6 +44,8 @@ enum Source {
     Pull(Reference),
     /// An image of the Docker engine, by its id.
     Save(String),
+    /// Nobody made it yet.
+    NotMade,
 }
 
 /// A base that machines can start on.
@@ -83,7 +85,10 @@ impl Bases<'_> {
             From::Tar(path) => self.stored(self.import_tar(path).await?)?,
             From::Directory(path) => self.stored(self.import_directory(path).await?)?,
             From::Busybox(path) => self.stored(self.import_busybox(path.as_deref()).await?)?,
-            From::Mmdebstrap(arguments) => self.stored(self.import_mmdebstrap(arguments).await?)?,
+            From::Mmdebstrap(arguments) => match self.import_mmdebstrap(arguments).await? {
+                Some(manifest) => self.stored(manifest)?,
+                None => self.not_made(),
+            },
         };
         resolved.inputs.push(input("platform", &platform));
         Ok(resolved)
@@ -96,6 +101,7 @@ impl Bases<'_> {
             Source::Stored(digest) => digest.clone(),
             Source::Pull(reference) => self.pull(reference).await?,
             Source::Save(id) => self.save(id).await?,
+            Source::NotMade => return Err(Failure::build(OciError::Base("the base was only looked for".to_owned()))),
         };
         let image = self.open(&manifest)?;
         let lowers = layers::unpack(self, &image).await?;
@@ -126,6 +132,12 @@ impl Bases<'_> {
             shown: Some(format!("{shown} ({:.12})", manifest.hex())),
         };
         Ok(Resolved::of(input, Source::Stored(manifest)))
+    }
+
+    /// What a plan says of a base that the build has to make: whatever comes of it, no state that is kept was made on it.
+    fn not_made(&self) -> Resolved {
+        let shown = format!("{}, to be made", self.recipe.from.title());
+        Resolved::of(input("from", &shown), Source::NotMade)
     }
 
     /// An image of the store by the name that `tags` gave it.

@@ -38,14 +38,17 @@ const VARIABLES: [&str; 9] = [
 ];
 
 impl Bases<'_> {
-    /// One that is young enough is taken again.
-    pub(super) async fn import_mmdebstrap(&self, arguments: &Mmdebstrap) -> Result<Digest, Failure> {
+    /// One that is young enough is taken again. `None` where it would have to be made, and nothing must be.
+    pub(super) async fn import_mmdebstrap(&self, arguments: &Mmdebstrap) -> Result<Option<Digest>, Failure> {
         let key = self.mmdebstrap_key(arguments);
         let _one_at_a_time = self.place.lock(key.as_str()).await;
         if let Some(entry) = self.known(&key)?
             && SystemTime::now().duration_since(entry.created).unwrap_or_default() <= arguments.max_age
         {
-            return Ok(entry.manifest);
+            return Ok(Some(entry.manifest));
+        }
+        if self.context.options.looks_only {
+            return Ok(None);
         }
         self.context.events.message(format!("bootstrapping {} ({})", arguments.suite, arguments.variant));
         self.store().hold().map_err(error::cache)?;
@@ -69,7 +72,7 @@ impl Bases<'_> {
         error::blocking(move || undo.remove(&helper)).await?;
         self.context.journal.strike(entry)?;
         self.note(&key, &manifest, None)?;
-        Ok(manifest)
+        Ok(Some(manifest))
     }
 
     fn mmdebstrap_key(&self, arguments: &Mmdebstrap) -> Key {
