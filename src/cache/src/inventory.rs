@@ -197,7 +197,7 @@ impl Store {
                         kind: ItemKind::Layer,
                         name,
                         build: None,
-                        title: format!("layer {}", short(layer.diff_id.hex())),
+                        title: "unpacked layer of a base".to_owned(),
                         size: layer.size,
                         used: self.used(&format!("{path}/meta.json")),
                         in_use: false,
