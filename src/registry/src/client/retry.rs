@@ -72,6 +72,11 @@ impl Attempts {
         self.failures
     }
 
+    /// Time went by in something that belongs to an attempt, and nothing moved.
+    pub(crate) fn idled(&mut self, again: &Again) {
+        self.spent += again.idle;
+    }
+
     /// The last attempt got further than all before: the count starts anew.
     pub(crate) fn progressed(&mut self) {
         *self = Attempts::default();
@@ -104,17 +109,16 @@ impl Attempts {
         let registry = subject.registry.to_owned();
         let action = subject.action.to_owned();
         let left = budget.saturating_sub(self.spent);
-        if let Some(wait) = again.after {
-            if wait > left {
-                return Err(RegistryError::TooMany { registry, action, wait });
-            }
-            // Everybody was told the same: not all at the same moment again.
-            let wait = wait + Duration::from_millis(250).mul_f64(jitter);
-            self.spent += wait;
-            return Ok(wait);
-        }
         let doubled = FIRST_WAIT.saturating_mul(1 << (self.failures - 1).min(16)).min(LONGEST_WAIT);
-        let wait = doubled.mul_f64(0.5 + jitter / 2.0);
+        let own = doubled.mul_f64(0.5 + jitter / 2.0);
+        let wait = match again.after {
+            Some(wait) if wait > left => return Err(RegistryError::TooMany { registry, action, wait }),
+            // Everybody was told the same: not all at the same moment again.
+            Some(wait) if self.failures == 1 => (wait + Duration::from_millis(250).mul_f64(jitter)).min(left),
+            // Who is told to come again at once, again and again, is told nothing.
+            Some(wait) => wait.max(own),
+            None => own,
+        };
         let is_lost = again.unreachable && !subject.is_known;
         let limit = if is_lost { left.saturating_sub(budget - budget / UNKNOWN_HOST_PART) } else { left };
         if wait > limit {
@@ -170,7 +174,8 @@ fn parse_date(text: &str) -> Option<SystemTime> {
     let month = MONTHS.iter().position(|month| *month == name)? as i64 + 1;
     // Four digits, as the form has it: what is made of more fits no clock.
     let year: i64 = words.next()?.parse().ok().filter(|year| (0..10_000).contains(year))?;
-    let mut time = words.next()?.splitn(3, ':').map(|part| part.parse::<i64>().ok().filter(|part| (0..=60).contains(part)));
+    let mut time =
+        words.next()?.splitn(3, ':').map(|part| part.parse::<i64>().ok().filter(|part| (0..=60).contains(part)));
     let (hour, minute, second) = (time.next()??, time.next()??, time.next()??);
     // Days since 1970 by the civil calendar, years counted from March.
     let (shifted_year, shifted_month) = if month > 2 { (year, month - 3) } else { (year - 1, month + 9) };
@@ -243,5 +248,20 @@ mod tests {
         assert_eq!(attempts.next_wait(Duration::from_secs(60), &SUBJECT, &asked(7), 0.0).unwrap().as_secs(), 7);
         let error = attempts.next_wait(Duration::from_secs(60), &SUBJECT, &asked(54), 0.0).unwrap_err();
         assert!(error.to_string().contains("54 s"), "{error}");
+    }
+
+    #[test]
+    fn who_is_told_to_come_again_at_once_does_so_once() {
+        let mut attempts = Attempts::default();
+        let again = || Again { after: Some(Duration::ZERO), ..Again::new("429") };
+        let mut waits = Vec::new();
+        let error = loop {
+            match attempts.next_wait(Duration::from_secs(20), &SUBJECT, &again(), 1.0) {
+                Ok(wait) => waits.push(wait.as_secs_f64()),
+                Err(error) => break error,
+            }
+        };
+        assert_eq!(waits, [0.25, 1.0, 2.0, 4.0, 8.0]);
+        assert!(matches!(error, RegistryError::Unavailable { .. }), "{error:?}");
     }
 }

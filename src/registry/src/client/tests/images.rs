@@ -96,9 +96,7 @@ async fn indexes_that_never_end_are_refused() {
             None => {
                 let document = levels.document(&index).unwrap();
                 let digest = index.to_string();
-                Rule::Say(
-                    answer(200).with("content-type", INDEX).with("docker-content-digest", digest).body(document),
-                )
+                Rule::Say(answer(200).with("content-type", INDEX).with("docker-content-digest", digest).body(document))
             }
         },
         None => Rule::Pass,
