@@ -261,6 +261,13 @@ mod tests {
     }
 
     #[test]
+    fn only_directories_from_elsewhere_are_made_plain() {
+        let directory = |changes: &[&str]| applied(&RunConfig::default(), changes).working_dir;
+        assert_eq!(directory(&["WORKDIR /a/../b/"]), "/a/../b/");
+        assert_eq!(directory(&["WORKDIR /a/../b/", "WORKDIR c/../d/"]), "/b/d");
+    }
+
+    #[test]
     fn malformed_values_are_told_before_there_is_an_image() {
         let (changes, errors) = parse(&[
             "ENV A",

@@ -132,11 +132,13 @@ fn ports(value: &str) -> Result<Vec<String>, ChangeError> {
     Ok(ports)
 }
 
-/// As seen from the directory before.
+/// As seen from the directory before. One that begins at the root stays as it is written, as the Docker engine has it.
 fn directory(before: &str, value: &str) -> String {
+    if value.starts_with('/') {
+        return value.to_owned();
+    }
     let mut parts: Vec<&str> = Vec::new();
-    let start = if value.starts_with('/') { "" } else { before };
-    for part in start.split('/').chain(value.split('/')) {
+    for part in before.split('/').chain(value.split('/')) {
         match part {
             "" | "." => {}
             ".." => drop(parts.pop()),
