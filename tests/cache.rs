@@ -11,7 +11,7 @@ use serde_json::Value as Json;
 use crate::support::{World, available, stable};
 
 /// Whether machines of a busybox base can run here.
-fn is_there() -> bool {
+pub(crate) fn is_there() -> bool {
     let found = ["/bin/busybox", "/usr/bin/busybox"].iter().any(|path| PathBuf::from(path).exists());
     available("a static busybox", found)
 }
