@@ -7,7 +7,7 @@ use std::time::SystemTime;
 
 use bytes::Bytes;
 use kiln_cache::SealedEntry;
-use kiln_core::{BuildContext, Failure, Key};
+use kiln_core::{BuildContext, Events, Failure, Key};
 use kiln_image::compress::{Compression, LayerDigests, LayerWriter};
 use kiln_image::config::{History, ImageConfig};
 use kiln_image::image::{Assembly, NewLayer, assemble, creation_time};
@@ -33,6 +33,9 @@ const VERSION: &str = "1";
 
 /// Bytes that wait for the registry; then compression waits.
 const PIECE: usize = 1 << 20;
+
+/// Bytes of a layer between two events that tell of it.
+const TOLD_EVERY: u64 = 4 << 20;
 
 /// What sealing gave.
 pub(crate) struct SealedImage {
@@ -128,10 +131,10 @@ impl Sealing<'_> {
         let (place, compression) = (Arc::clone(self.place), self.recipe.compression);
         let (scan, changes) = (self.recipe.config.secret_scan, part.changes);
         let uploads = if self.may_stream(&changes, &settings).await? { self.uploads().await } else { Vec::new() };
-        let runtime = tokio::runtime::Handle::current();
+        let (runtime, events) = (tokio::runtime::Handle::current(), self.context.events.clone());
         let packed = error::blocking(move || {
             let blob = place.store.layout().blob_writer().map_err(error::image)?;
-            let tee = Tee { blob, uploads, piece: Vec::with_capacity(PIECE) };
+            let tee = Tee { blob, uploads, piece: Vec::with_capacity(PIECE), events, written: 0, told: 0 };
             let mut writer = LayerWriter::new(tee, compression);
             let packed = match changes.pack(&place.worker, &settings, &mut writer) {
                 Ok(packed) => packed,
@@ -343,6 +346,10 @@ struct Tee {
     blob: BlobWriter,
     uploads: Vec<Upload>,
     piece: Vec<u8>,
+    events: Events,
+    written: u64,
+    /// Bytes that were told of.
+    told: u64,
 }
 
 impl Tee {
@@ -374,6 +381,11 @@ impl Tee {
 impl Write for Tee {
     fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
         let written = self.blob.write(bytes)?;
+        self.written += written as u64;
+        if self.written - self.told >= TOLD_EVERY {
+            self.told = self.written;
+            self.events.progress("layer", "sealing", self.written, None);
+        }
         if !self.uploads.is_empty() {
             self.piece.extend_from_slice(&bytes[..written]);
             if self.piece.len() >= PIECE {

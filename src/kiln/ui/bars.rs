@@ -122,7 +122,11 @@ impl Row {
                 self.transfers.clear();
                 self.bar.set_message(kind.clone());
             }
-            EventKind::Message { text } => self.bar.set_message(tame(text.lines().next().unwrap_or_default(), false)),
+            EventKind::Message { text } => {
+                // What is moved after it belongs to something else.
+                self.transfers.clear();
+                self.bar.set_message(tame(text.lines().next().unwrap_or_default(), false));
+            }
             EventKind::Progress { item, action, current, total } => {
                 self.transfers.insert(item.clone(), (*current, *total));
                 self.bar.set_message(transfer_text(action, &self.transfers));
