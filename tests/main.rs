@@ -17,6 +17,7 @@ mod build_docker;
 mod cache;
 mod cli;
 mod console;
+mod daemonless;
 mod data_sources;
 mod examples;
 mod faults;
