@@ -60,6 +60,9 @@ pub struct StateEntry {
 pub(crate) struct StateRecord {
     pub(crate) key: Key,
     pub(crate) stored: Stored,
+    /// Names of what its directory was filled with.
+    #[serde(default)]
+    pub(crate) parts: Vec<String>,
     pub(crate) state: StateMeta,
 }
 
@@ -107,7 +110,8 @@ impl Store {
     /// It cannot be written or moved.
     pub fn commit_state(&self, key: &Key, filled: &Path, meta: &StateMeta) -> Result<bool, CacheError> {
         let path = filled.join("meta.json");
-        let record = StateRecord { key: key.clone(), stored: self.durability.now(), state: meta.clone() };
+        let parts = files::names(filled);
+        let record = StateRecord { key: key.clone(), stored: self.durability.now(), parts, state: meta.clone() };
         files::write_new(&path, &files::record_bytes(&path, &record)?, false)
             .map_err(CacheError::io("write", &path))?;
         // Before it can be seen: who collects right then must not take it from under the machine that goes on from it.
@@ -127,7 +131,9 @@ impl Store {
             return None;
         }
         let record: StateRecord = files::read_record(&directory.join("meta.json"))?;
-        (record.key == *key && self.durability.holds(&record.stored)).then_some(record)
+        let is_there = |part: &String| directory.join(part).symlink_metadata().is_ok();
+        let is_whole = record.key == *key && self.durability.holds(&record.stored) && record.parts.iter().all(is_there);
+        is_whole.then_some(record)
     }
 
     fn remembered(&self, key: &Key) -> Option<StateEntry> {

@@ -50,7 +50,8 @@ fn a_state_that_lacks_what_lies_below_is_none() {
 #[test]
 fn a_broken_entry_is_a_miss_and_is_replaced() {
     type Damage = fn(&Path);
-    let damages: [(&str, Damage); 7] = [
+    let damages: [(&str, Damage); 8] = [
+        ("no content", |directory| std::fs::remove_dir_all(directory.join("upper")).unwrap()),
         ("empty", |directory| std::fs::write(directory.join("meta.json"), "").unwrap()),
         ("no JSON", |directory| std::fs::write(directory.join("meta.json"), "{\"key\":").unwrap()),
         ("another key", |directory| {
