@@ -7,4 +7,5 @@ mod arguments;
 mod dropped;
 mod engine;
 mod fake;
+mod states;
 mod support;
