@@ -9,8 +9,10 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use futures_util::StreamExt;
 use kiln_core::communicator::{CommunicatorError, Downloaded};
-use kiln_core::{Command, Communicator, Events, ExitStatus, OutputSink, Payload, Stdin, Stream, Terminal};
-use kiln_sandbox::{Exec, Running, SandboxError, Session};
+use kiln_core::{
+    Command, Communicator, Events, ExitStatus, OutputSink, Payload, Script, ScriptRun, Stdin, Stream, Terminal,
+};
+use kiln_sandbox::{Exec, Running, SandboxError, ScriptFile, Session};
 use kiln_transport::tar::{ByteStream, Layout, Owner, PackError, Packing, pack_payload};
 use kiln_transport::unpack::{UnpackOptions, unpack_file, unpack_stream};
 use kiln_transport::{owner, place};
@@ -80,40 +82,25 @@ impl OciCommunicator {
 
     /// On pipes: the two outputs stay apart.
     async fn exec_piped(&self, command: &Command, sink: &mut dyn OutputSink) -> Result<ExitStatus, CommunicatorError> {
+        match self.start_piped(self.exec_of(command), &command.stdin).await {
+            Ok(piped) => piped.finish(sink).await,
+            Err(CommunicatorError::Transport { source, .. }) if is_missing(&*source) => {
+                Ok(refused(&*source, &source.to_string(), sink))
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    async fn start_piped(&self, exec: Exec, stdin: &Stdin) -> Result<Piped, CommunicatorError> {
         let pipe = || rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).map_err(|error| plumbing(error.into()));
         let (stdout, theirs_out) = pipe()?;
         let (stderr, theirs_err) = pipe()?;
-        let (stdin, feeder) = input(&command.stdin)?;
-        let exec = Exec { stdin, stdout: Some(theirs_out), stderr: Some(theirs_err), ..self.exec_of(command) };
-        let mut running = match self.start(exec).await {
-            Err(CommunicatorError::Transport { source, .. }) if is_missing(&*source) => {
-                let error = source.to_string();
-                return Ok(refused(&*source, &error, sink));
-            }
-            other => other?,
-        };
+        let (stdin, feeder) = input(stdin)?;
+        // Before it runs: a script comes first.
         let feeding = feeder.map(Feeding::start).transpose()?;
-        let receiver = |fd| pipe::Receiver::from_owned_fd(fd).map_err(plumbing);
-        let (mut stdout, mut stderr) = (receiver(stdout)?, receiver(stderr)?);
-        let (mut buffer_out, mut buffer_err) = (vec![0; CHUNK], vec![0; CHUNK]);
-        let (mut open_out, mut open_err) = (true, true);
-        let status = loop {
-            tokio::select! {
-                biased;
-                read = stdout.read(&mut buffer_out), if open_out => {
-                    open_out = pass(read, Stream::Stdout, &buffer_out, sink)?;
-                }
-                read = stderr.read(&mut buffer_err), if open_err => {
-                    open_err = pass(read, Stream::Stderr, &buffer_err, sink)?;
-                }
-                status = running.wait() => break status.map_err(|error| failed("run a command", error))?,
-            }
-        };
-        // All that it wrote is in the pipes; what it left running may hold them open for as long as it likes.
-        drain(&stdout, Stream::Stdout, &mut buffer_out, sink)?;
-        drain(&stderr, Stream::Stderr, &mut buffer_err, sink)?;
-        drop(feeding);
-        Ok(status_of(status))
+        let exec = Exec { stdin, stdout: Some(theirs_out), stderr: Some(theirs_err), ..exec };
+        let running = self.start(exec).await?;
+        Ok(Piped { running, stdout, stderr, feeding })
     }
 
     /// On a terminal that nobody sits at.
@@ -228,6 +215,35 @@ impl Communicator for OciCommunicator {
         self.habits.pty
     }
 
+    fn runs_scripts(&self) -> bool {
+        true
+    }
+
+    async fn run_script(
+        &self,
+        script: &Script,
+        command: &Command,
+        sink: &mut dyn OutputSink,
+    ) -> Result<ScriptRun, CommunicatorError> {
+        let size = match &script.content {
+            Stdin::Bytes(bytes) => Some(bytes.len() as u64),
+            Stdin::Closed | Stdin::File(_) => None,
+        };
+        let file = ScriptFile { path: script.path.clone(), size, stays: script.stays };
+        let exec = Exec { argv: vec![script.path.clone()], script: Some(file), ..self.exec_of(command) };
+        match self.start_piped(exec, &script.content).await {
+            Ok(piped) => Ok(piped.finish(sink).await.map_or_else(ScriptRun::Lost, ScriptRun::Ended)),
+            Err(CommunicatorError::Transport { source, .. }) if is_missing(&*source) => {
+                Ok(ScriptRun::Ended(refused(&*source, &source.to_string(), sink)))
+            }
+            Err(CommunicatorError::Transport { source, .. }) if is_unstored(&*source) => {
+                let cause = source.source().map(ToString::to_string);
+                Ok(ScriptRun::NotStored(cause.unwrap_or_else(|| source.to_string())))
+            }
+            Err(error) => Err(error),
+        }
+    }
+
     async fn upload(&self, payload: &Payload, to: &str) -> Result<(), CommunicatorError> {
         if let Payload::File { path, .. } | Payload::Directory { path, .. } = payload {
             // Said before a sandbox is started for it.
@@ -331,6 +347,41 @@ impl Communicator for OciCommunicator {
                 }
             }
         }
+    }
+}
+
+/// A command on pipes.
+struct Piped {
+    running: Running,
+    stdout: OwnedFd,
+    stderr: OwnedFd,
+    feeding: Option<Feeding>,
+}
+
+impl Piped {
+    /// Hands its output on until it ends.
+    async fn finish(mut self, sink: &mut dyn OutputSink) -> Result<ExitStatus, CommunicatorError> {
+        let receiver = |fd| pipe::Receiver::from_owned_fd(fd).map_err(plumbing);
+        let (mut stdout, mut stderr) = (receiver(self.stdout)?, receiver(self.stderr)?);
+        let (mut buffer_out, mut buffer_err) = (vec![0; CHUNK], vec![0; CHUNK]);
+        let (mut open_out, mut open_err) = (true, true);
+        let status = loop {
+            tokio::select! {
+                biased;
+                read = stdout.read(&mut buffer_out), if open_out => {
+                    open_out = pass(read, Stream::Stdout, &buffer_out, sink)?;
+                }
+                read = stderr.read(&mut buffer_err), if open_err => {
+                    open_err = pass(read, Stream::Stderr, &buffer_err, sink)?;
+                }
+                status = self.running.wait() => break status.map_err(|error| failed("run a command", error))?,
+            }
+        };
+        // All that it wrote is in the pipes; what it left running may hold them open for as long as it likes.
+        drain(&stdout, Stream::Stdout, &mut buffer_out, sink)?;
+        drain(&stderr, Stream::Stderr, &mut buffer_err, sink)?;
+        drop(self.feeding);
+        Ok(status_of(status))
     }
 }
 
@@ -467,6 +518,10 @@ fn refused(source: &(dyn std::error::Error + 'static), text: &str, sink: &mut dy
 
 fn is_missing(error: &(dyn std::error::Error + Send + Sync + 'static)) -> bool {
     matches!(error.downcast_ref::<SandboxError>(), Some(SandboxError::Program { .. }))
+}
+
+fn is_unstored(error: &(dyn std::error::Error + Send + Sync + 'static)) -> bool {
+    matches!(error.downcast_ref::<SandboxError>(), Some(SandboxError::Script { .. }))
 }
 
 fn status_of(status: kiln_sandbox::ExitStatus) -> ExitStatus {

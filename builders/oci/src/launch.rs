@@ -115,7 +115,7 @@ impl OciBuilder {
         context: &BuildContext,
     ) -> Result<Making, Failure> {
         let habits = self.habits(&base, &runtime);
-        let spec = self.spec(&place, &base, &runtime);
+        let spec = SandboxSpec { stubs: Some(directory.join("stubs")), ..self.spec(&place, &base, &runtime) };
         let (its_place, its_base, its_states) = (Arc::clone(&place), base.clone(), states.clone());
         let guest = error::blocking(move || Guest::create(its_place, spec, directory, &its_base, &its_states)).await?;
         let guest = Arc::new(guest);

@@ -9,7 +9,8 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use kiln_core::communicator::{CommunicatorError, NullSink};
 use kiln_core::{
-    BuildContext, Command, Communicator, ExitStatus, Failure, Machine, OutputSink, Payload, Provisioner, duration,
+    BuildContext, Command, Communicator, ExitStatus, Failure, Machine, OutputSink, Payload, Provisioner, ScriptRun,
+    duration,
 };
 use kiln_gotemplate::Data;
 use kiln_transport::lines::LineSink;
@@ -130,8 +131,48 @@ impl Shell {
     async fn run(&self, task: &Task<'_>, script: &Script) -> Result<(), Failure> {
         match &self.explicit {
             None if task.communicator.has_terminal() => self.run_on_terminal(task, script).await,
+            None if task.communicator.runs_scripts() && task.path.starts_with('/') => self.run_kept(task, script).await,
             None => self.run_wrapped(task, script).await,
             Some(explicit) => self.run_explicit(task, script, explicit).await,
+        }
+    }
+
+    /// The way of machines that keep scripts themselves: nothing runs around the script.
+    async fn run_kept(&self, task: &Task<'_>, script: &Script) -> Result<(), Failure> {
+        let kept = kiln_core::Script { path: task.path.to_owned(), content: script.stdin(), stays: self.skips_clean };
+        let command = Command { environment: task.environment.pairs(), ..Command::default() };
+        let mut retries = Retries::new(self.start_retry_timeout);
+        loop {
+            let mut lines = LineSink::new(task.context.events.clone());
+            let Ok(result) =
+                or_cancelled(task.context, task.communicator.run_script(&kept, &command, &mut lines)).await
+            else {
+                task.remove_quietly(&[task.path]).await;
+                return Err(Failure::cancelled());
+            };
+            lines.finish();
+            match result {
+                Ok(ScriptRun::Ended(status)) => return self.check(task, Ended::Exited(status), &lines),
+                Ok(ScriptRun::NotStored(why)) => {
+                    let path = task.path.to_owned();
+                    let failure = ShellError::Store { script: task.name.to_owned(), path, tail: vec![why] };
+                    return Err(Failure::build(failure).hint(
+                        "scripts are put into `remote_folder` (default `/tmp`), which must exist and be writable",
+                    ));
+                }
+                Ok(ScriptRun::Lost(source)) => {
+                    let ended = self.disconnected(task, source)?;
+                    if !self.skips_clean {
+                        self.remove_after_disconnect(task, &[task.path]).await?;
+                    }
+                    return self.check(task, ended, &lines);
+                }
+                Err(source) => {
+                    if !retries.again(&source, &format!("start {}", task.name), task.context).await? {
+                        return Err(task.not_started(source));
+                    }
+                }
+            }
         }
     }
 

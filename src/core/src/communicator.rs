@@ -90,6 +90,28 @@ impl ExitStatus {
     }
 }
 
+/// A script that a machine is to run.
+#[derive(Debug, Clone)]
+pub struct Script {
+    /// Where it lies on the machine while it runs; absolute.
+    pub path: String,
+    /// Its bytes. Never [`Stdin::Closed`].
+    pub content: Stdin,
+    /// Whether it stays there afterwards.
+    pub stays: bool,
+}
+
+/// What became of a script.
+#[derive(Debug)]
+pub enum ScriptRun {
+    /// It could not be stored, for this reason; nothing ran.
+    NotStored(String),
+    /// It ran.
+    Ended(ExitStatus),
+    /// It was started, and how it ended is not known.
+    Lost(CommunicatorError),
+}
+
 /// Takes a command's output as it comes, in chunks that end anywhere.
 pub trait OutputSink: Send {
     /// Takes a chunk.
@@ -212,6 +234,27 @@ pub struct Terminal {
 pub trait Communicator: Send + Sync {
     /// Runs a command to its end.
     async fn exec(&self, command: &Command, sink: &mut dyn OutputSink) -> Result<ExitStatus, CommunicatorError>;
+
+    /// Whether [`Communicator::run_script`] can be used: then a script needs no shell, `cat`, `chmod` and `rm` around it.
+    fn runs_scripts(&self) -> bool {
+        false
+    }
+
+    /// Stores a script, which everybody may then read and run, runs it with nothing to read, and removes it. Of `command` only the
+    /// environment, the directory and the user count. As with a shell, one without an interpreter is run by `/bin/sh`.
+    ///
+    /// # Errors
+    /// Nothing was started.
+    async fn run_script(
+        &self,
+        script: &Script,
+        command: &Command,
+        sink: &mut dyn OutputSink,
+    ) -> Result<ScriptRun, CommunicatorError> {
+        let _ = (script, command, sink);
+        let source = "this machine does not keep scripts".into();
+        Err(CommunicatorError::Transport { action: "run a script".to_owned(), source })
+    }
 
     /// Whether commands that read nothing run on a pseudo terminal. Those with input never do: a terminal would echo it,
     /// change it, and know no end of it.

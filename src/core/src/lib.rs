@@ -37,7 +37,9 @@ pub use cache::{
     ContentRecord, FilesRecord, Input, Kept, Key, Link, PlanMemory, PlanRecord, Sealed, Snapshots, StateInfo,
     StepRecord,
 };
-pub use communicator::{Command, Communicator, ExitStatus, OutputSink, Payload, Stdin, Stream, Terminal};
+pub use communicator::{
+    Command, Communicator, ExitStatus, OutputSink, Payload, Script, ScriptRun, Stdin, Stream, Terminal,
+};
 pub use config::{Block, Body, Node, Value};
 pub use context::{BuildContext, Prompt, RunOptions};
 pub use data::{DataOutputs, DataReader, DataSource, DataSourceKind, Output};

@@ -31,6 +31,14 @@ pub enum SandboxError {
         /// Why.
         source: io::Error,
     },
+    /// The script of a command cannot be stored.
+    #[error("cannot store `{path}` in the guest")]
+    Script {
+        /// Where it was to lie.
+        path: String,
+        /// Why.
+        source: io::Error,
+    },
     /// The guest knows no such user or group.
     #[error("{0}")]
     User(String),
@@ -65,6 +73,7 @@ impl SandboxError {
         match self {
             SandboxError::System { source, .. }
             | SandboxError::Program { source, .. }
+            | SandboxError::Script { source, .. }
             | SandboxError::Directory { source, .. } => source.raw_os_error(),
             _ => None,
         }
@@ -97,6 +106,7 @@ enum Kind {
     System,
     Program,
     Directory,
+    Script,
     User,
     NotFound,
     Ended,
@@ -119,6 +129,7 @@ impl From<&SandboxError> for Report {
             SandboxError::System { action, source } => caused(Kind::System, action, source),
             SandboxError::Program { program, source } => caused(Kind::Program, program, source),
             SandboxError::Directory { directory, source } => caused(Kind::Directory, directory, source),
+            SandboxError::Script { path, source } => caused(Kind::Script, path, source),
             SandboxError::User(text) => plain(Kind::User, text),
             SandboxError::NotFound(path) => plain(Kind::NotFound, path),
             SandboxError::Ended => plain(Kind::Ended, ""),
@@ -140,6 +151,7 @@ impl From<Report> for SandboxError {
             Kind::System => SandboxError::System { source: source(), action: report.text },
             Kind::Program => SandboxError::Program { source: source(), program: report.text },
             Kind::Directory => SandboxError::Directory { source: source(), directory: report.text },
+            Kind::Script => SandboxError::Script { source: source(), path: report.text },
             Kind::User => SandboxError::User(report.text),
             Kind::NotFound => SandboxError::NotFound(report.text),
             Kind::Ended => SandboxError::Ended,

@@ -43,6 +43,7 @@ pub use files::FileInfo;
 pub use helper::{HELPER_ARGUMENT, helper_main};
 pub use probe::{Probe, Refusal, probe};
 pub use program::{Program, ProgramSpec};
+pub use protocol::ScriptFile;
 pub use session::{Exec, ExitStatus, Running, Session};
 pub use spec::{
     BindMount, Chosen, Device, HelperProgram, IdKind, IdMap, IdRange, Isolation, Network, RootFs, SandboxSpec, Tmpfs,

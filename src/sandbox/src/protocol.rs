@@ -69,7 +69,19 @@ pub(crate) struct ExecRequest {
     pub user: Option<String>,
     /// Columns and rows.
     pub terminal: Option<(u16, u16)>,
+    pub script: Option<ScriptFile>,
     pub files: ExecFiles,
+}
+
+/// A file that is written from a command's input before the command runs, which then reads nothing.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct ScriptFile {
+    /// Absolute, in the guest.
+    pub path: String,
+    /// How long it is, where that is known: a shorter one was cut on its way and must not run.
+    pub size: Option<u64>,
+    /// Whether it is left there when the command has ended.
+    pub stays: bool,
 }
 
 /// Which of its files come with a command, in this order.

@@ -16,7 +16,8 @@ use crate::error::{SandboxError, Trying};
 use crate::files::FileInfo;
 use crate::helper::Helper;
 use crate::protocol::{
-    self, Channel, Encoded, ExecFiles, ExecRequest, FilesRequest, FromKeeper, Order, Reply, Request, ToKeeper,
+    self, Channel, Encoded, ExecFiles, ExecRequest, FilesRequest, FromKeeper, Order, Reply, Request, ScriptFile,
+    ToKeeper,
 };
 use crate::spec::{HelperProgram, Isolation, SandboxSpec};
 
@@ -47,6 +48,8 @@ pub struct Exec {
     /// Runs on a terminal with this many columns and rows; its other side is [`Running::take_terminal`], and it takes the place of all
     /// three files.
     pub terminal: Option<(u16, u16)>,
+    /// Where its input is stored first, as a program for everybody; it then reads nothing.
+    pub script: Option<ScriptFile>,
     /// What it reads; nothing if absent.
     pub stdin: Option<OwnedFd>,
     /// Where it writes; nowhere if absent.
@@ -69,6 +72,7 @@ impl Exec {
             directory: None,
             user: None,
             terminal: None,
+            script: None,
             stdin: None,
             stdout: None,
             stderr: None,
@@ -153,6 +157,7 @@ impl Session {
             directory: exec.directory,
             user: exec.user,
             terminal: exec.terminal,
+            script: exec.script,
             files,
         };
         let passed = [exec.stdin, exec.stdout, exec.stderr];

@@ -121,7 +121,8 @@ pub enum RootFs {
         lowers: Vec<PathBuf>,
         /// Takes the changes.
         upper: PathBuf,
-        /// Empty, on the file system of `upper`; the session makes `WORK.stubs` beside it, and removes that.
+        /// Empty, on the file system of `upper`; the session makes `WORK.stubs` beside it, and removes that, unless
+        /// [`SandboxSpec::stubs`] is set.
         work: PathBuf,
     },
     /// One directory, changed in place.
@@ -199,6 +200,8 @@ pub struct SandboxSpec {
     pub environment: Vec<(String, String)>,
     /// Where a directory in memory for secrets is mounted; nowhere if absent.
     pub secrets_directory: Option<String>,
+    /// Where the mount points that an image may lack are kept for all sessions with the same settings; made by the first.
+    pub stubs: Option<PathBuf>,
 }
 
 impl SandboxSpec {
@@ -219,6 +222,7 @@ impl SandboxSpec {
             extra_hosts: Vec::new(),
             environment: Vec::new(),
             secrets_directory: None,
+            stubs: None,
         }
     }
 }

@@ -10,7 +10,7 @@ use std::os::fd::OwnedFd;
 use std::os::unix::fs::symlink;
 use std::time::{Duration, Instant};
 
-use kiln_sandbox::{BindMount, Device, Exec, ExitStatus, Network, SandboxError, Session, Tmpfs};
+use kiln_sandbox::{BindMount, Device, Exec, ExitStatus, Network, SandboxError, ScriptFile, Session, Tmpfs};
 use support::{Root, can_run, helper, output, shell};
 
 async fn start(root: &Root) -> Session {
@@ -75,6 +75,46 @@ async fn input_output_and_messages_are_apart() {
     assert_eq!((text.as_str(), trouble.as_str(), status), ("1048576\n", "trouble\n", ExitStatus::Exited(0)));
     // Without input there is the end of it at once.
     assert_eq!(shell(&session, "cat").await, "");
+    session.stop().await.unwrap();
+}
+
+#[tokio::test]
+async fn scripts_are_stored_run_and_removed() {
+    if !can_run() {
+        return;
+    }
+    let root = Root::new();
+    let session = start(&root).await;
+    let run = async |script: &str, file: ScriptFile| {
+        let (reader, mut writer) = std::io::pipe().unwrap();
+        let bytes = script.as_bytes().to_vec();
+        let writing = std::thread::spawn(move || _ = writer.write_all(&bytes));
+        let (mut read, out) = std::io::pipe().unwrap();
+        let argv = [file.path.clone()];
+        let exec = Exec { stdin: Some(reader.into()), script: Some(file), ..Exec::new(argv, out.into()) };
+        let mut running = session.exec(exec).await?;
+        let status = running.wait().await?;
+        writing.join().unwrap();
+        let mut text = String::new();
+        read.read_to_string(&mut text).unwrap();
+        Ok::<_, SandboxError>((text, status))
+    };
+    let file = |path: &str, stays: bool| ScriptFile { path: path.to_owned(), size: None, stays };
+    let ok = |text: &str| (text.to_owned(), ExitStatus::Exited(0));
+    let told = run("#!/bin/sh -e\necho \"$0\"; cat; ls -l \"$0\" | cut -c1-10", file("/tmp/one", false)).await.unwrap();
+    assert_eq!(told, ok("/tmp/one\n-rwxr-xr-x\n"));
+    // Without an interpreter, as shells do it; longer than a pipe holds.
+    let long = format!("# {}\necho long\nexit 3\n", "x".repeat(300_000));
+    let told = run(&long, file("/tmp/two", true)).await.unwrap();
+    assert_eq!(told, ("long\n".to_owned(), ExitStatus::Exited(3)));
+    assert_eq!(shell(&session, "cd /tmp; ls one two 2>/dev/null; true").await, "two\n");
+    // Nothing runs that was not stored as it is.
+    let missing = run("#!/bin/sh\ntouch /ran\n", file("/nowhere/three", false)).await.unwrap_err();
+    assert!(matches!(&missing, SandboxError::Script { path, .. } if path == "/nowhere/three"), "{missing:?}");
+    let cut = ScriptFile { size: Some(100), ..file("/tmp/four", false) };
+    let cut = run("#!/bin/sh\ntouch /ran\n", cut).await.unwrap_err();
+    assert!(matches!(cut, SandboxError::Script { .. }), "{cut:?}");
+    assert_eq!(shell(&session, "ls /ran /tmp/four 2>/dev/null; true").await, "");
     session.stop().await.unwrap();
 }
 

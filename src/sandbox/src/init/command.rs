@@ -11,7 +11,7 @@ use rustix::io::Errno;
 use super::Guest;
 use super::user::{self, Identity};
 use crate::error::{SandboxError, Trying};
-use crate::protocol::ExecRequest;
+use crate::protocol::{ExecRequest, ScriptFile};
 use crate::sys;
 
 /// What a shell finds programs in, where nobody says otherwise; docker's.
@@ -56,8 +56,12 @@ pub(super) fn become_command(
     report: BorrowedFd<'_>,
 ) -> SandboxError {
     sys::reset_signals();
-    match arrange(files, report).and_then(|()| dress(request, guest)) {
-        Ok(program) => program.execute(),
+    let dressed = arrange(files, report).and_then(|()| dress(request, guest)).and_then(|program| {
+        request.script.as_ref().map_or(Ok(()), store)?;
+        Ok(program)
+    });
+    match dressed {
+        Ok(program) => program.execute(request.script.is_some()),
         Err(error) => error,
     }
 }
@@ -96,6 +100,26 @@ fn dress(request: &ExecRequest, guest: &Guest) -> Result<Program, SandboxError> 
         capabilities.hold().trying("drop capabilities")?;
     }
     Program::find(&request.argv, environment)
+}
+
+/// Writes the script that is the command's input, with the command's rights; from then on the input is empty.
+fn store(script: &ScriptFile) -> Result<(), SandboxError> {
+    let write = || -> io::Result<()> {
+        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::TRUNC | OFlags::CLOEXEC;
+        let file = rustix::fs::open(script.path.as_str(), flags, Mode::from_raw_mode(0o700))?;
+        let mut input = std::fs::File::from(rustix::io::dup(rustix::stdio::stdin())?);
+        let mut file = std::fs::File::from(file);
+        let size = io::copy(&mut input, &mut file)?;
+        if script.size.is_some_and(|wanted| wanted != size) {
+            _ = std::fs::remove_file(&script.path);
+            return Err(io::Error::other("it did not come whole"));
+        }
+        rustix::fs::fchmod(&file, Mode::from_raw_mode(0o755))?;
+        drop((input, file));
+        rustix::stdio::dup2_stdin(&open_null()?)?;
+        Ok(())
+    };
+    write().map_err(|source| SandboxError::Script { path: script.path.clone(), source })
 }
 
 fn take_on(identity: &Identity, guest: &Guest) -> io::Result<()> {
@@ -187,8 +211,14 @@ impl Program {
         })
     }
 
-    fn execute(self) -> SandboxError {
-        let source = sys::execute(&self.path, &self.arguments, &self.environment);
+    fn execute(self, is_script: bool) -> SandboxError {
+        let mut source = sys::execute(&self.path, &self.arguments, &self.environment);
+        if is_script && source.raw_os_error() == Some(Errno::NOEXEC.raw_os_error()) {
+            // A script that names no interpreter: shells run it themselves.
+            let mut arguments = vec![c"/bin/sh".to_owned(), self.path];
+            arguments.extend(self.arguments.into_iter().skip(1));
+            source = sys::execute(c"/bin/sh", &arguments, &self.environment);
+        }
         SandboxError::Program { program: self.name, source }
     }
 }

@@ -11,7 +11,7 @@ use super::Guest;
 use super::command::{self, Files};
 use super::processes;
 use crate::error::{Report, SandboxError, Trying};
-use crate::protocol::{Channel, ExecRequest, FromKeeper, ToKeeper};
+use crate::protocol::{Channel, ExecRequest, FromKeeper, ScriptFile, ToKeeper};
 use crate::sys::{self, Fork};
 use crate::terminal;
 
@@ -58,13 +58,27 @@ fn run(channel: &Channel, request: &ExecRequest, guest: &Guest, files: Vec<Owned
         end(guest, pid);
         return Ok(());
     }
-    watch(channel, guest, pid, &children)
+    watch(channel, guest, pid, &children, request.script.as_ref())
+}
+
+/// A script whose command has ended is of no more use. One that is gone already is fine.
+fn remove(script: Option<&ScriptFile>) {
+    if let Some(script) = script.filter(|script| !script.stays) {
+        _ = std::fs::remove_file(&script.path);
+    }
 }
 
 /// Until the command has ended or is no longer wanted.
-fn watch(channel: &Channel, guest: &Guest, pid: Pid, children: &OwnedFd) -> Result<(), SandboxError> {
+fn watch(
+    channel: &Channel,
+    guest: &Guest,
+    pid: Pid,
+    children: &OwnedFd,
+    script: Option<&ScriptFile>,
+) -> Result<(), SandboxError> {
     loop {
         if let Some(status) = reap(pid)? {
+            remove(script);
             _ = channel.send(&status, &[]);
             return Ok(());
         }
@@ -79,7 +93,9 @@ fn watch(channel: &Channel, guest: &Guest, pid: Pid, children: &OwnedFd) -> Resu
                 Ok(Some((ToKeeper::Signal(signal), _))) => sys::signal(pid, signal),
                 // Nobody waits for it any more.
                 Ok(Some((ToKeeper::Kill, _)) | None) | Err(_) => {
-                    if let Some(status) = end(guest, pid) {
+                    let status = end(guest, pid);
+                    remove(script);
+                    if let Some(status) = status {
                         _ = channel.send(&status, &[]);
                     }
                     return Ok(());
