@@ -11,7 +11,6 @@ locals {
 source "oci" "check" {
   from    = "${local.registry}/worker:1.0"
   discard = true
-  network = "none"
 }
 
 build {
