@@ -25,6 +25,7 @@ mod fix;
 mod fmt;
 mod inspect;
 mod kill;
+mod kill_oci;
 mod mistakes;
 mod push;
 mod readme;
