@@ -12,6 +12,7 @@
 
 mod support;
 
+mod bases;
 mod beyond_packer;
 mod build_docker;
 mod cache;
@@ -31,6 +32,7 @@ mod push;
 mod readme;
 mod remote;
 mod robustness;
+mod roundtrip;
 mod secrets;
 mod upgrade;
 mod validate;
