@@ -343,3 +343,72 @@ fn packers_machine_readable_lines() {
             .any(|field| field[2] == "artifact" && field[3] == "0,builder-id,packer.post-processor.docker-import")
     );
 }
+
+/// What became of each step, as far as the build came.
+fn steps(events: &str) -> Vec<&'static str> {
+    let events = events.lines().filter_map(|line| serde_json::from_str::<Json>(line).ok());
+    let names = events.filter_map(|event| match event["event"].as_str() {
+        Some("step-cached") => Some("cached"),
+        Some("step-started") => Some("ran"),
+        _ => None,
+    });
+    names.collect()
+}
+
+#[test]
+fn a_build_that_failed_goes_on_from_the_checkpoint_before() {
+    if !docker::is_there() {
+        return;
+    }
+    let world = World::new();
+    // Nobody else's state may be taken for this one.
+    let mark = world.path().display();
+    world.write(
+        "a.pkr.hcl",
+        &format!(
+            r#"variable "status" {{ default = "1" }}
+source "docker" "w" {{
+  image  = "debian:bookworm"
+  pull   = false
+  commit = true
+}}
+build {{
+  sources = ["source.docker.w"]
+  provisioner "shell" {{
+    inline     = ["echo {mark} > /mark; echo step-one-alone > /root/key"]
+    checkpoint = true
+  }}
+  provisioner "shell" {{
+    inline = ["rm /root/key; exit ${{var.status}}"]
+  }}
+}}
+"#
+        ),
+    );
+    let failed = world.run(&["build", "-json", "a.pkr.hcl"]);
+    assert_eq!((failed.code, steps(&failed.stdout)), (1, vec!["ran", "ran"]));
+    let mended = world.succeed(&["build", "-json", "-var=status=0", "a.pkr.hcl"]);
+    let image = Removed(docker::built_images(&mended.stdout));
+    assert_eq!(steps(&mended.stdout), ["cached", "ran"]);
+    // As if there had been no state: one layer on the base, nothing in labels and history.
+    let (base, built) = (docker::image(docker::BASE).unwrap(), docker::image(&image.0[0]).unwrap());
+    let layers = |image: &Json| image["RootFS"]["Layers"].as_array().unwrap().len();
+    assert_eq!(layers(&built), layers(&base) + 1);
+    assert!(!built["Config"]["Labels"].to_string().contains("kiln.cache"), "{}", built["Config"]["Labels"]);
+    assert_eq!(docker::history(&image.0[0]).as_array().unwrap().len(), layers(&base) + 1);
+    assert_eq!(docker::run_in(&image.0[0], "cat /mark; ls /root").trim(), mark.to_string());
+
+    let again = world.succeed(&["build", "-json", "-var=status=0", "a.pkr.hcl"]);
+    assert_eq!(steps(&again.stdout), ["cached", "cached"]);
+    assert_eq!(docker::built_images(&again.stdout), image.0);
+    let shell = world.run(&["shell", "w:1", "-c", "cat /root/key; exit 3", "a.pkr.hcl"]);
+    assert_eq!((shell.code, shell.stdout.as_str()), (3, "step-one-alone\n"), "{}", shell.stderr);
+    let shell = world.run(&["shell", "w:2", "-c", "true", "a.pkr.hcl"]);
+    assert!(shell.stderr.contains("is not kept: it took too little time"), "{}", shell.stderr);
+    let listed = world.succeed(&["cache", "ls"]).stdout;
+    assert!(listed.contains("images of the Docker engine") && listed.contains("docker.w: shell"), "{listed}");
+    let pruned = world.succeed(&["cache", "prune", "--all"]).stderr;
+    assert!(pruned.contains("images of the Docker engine") && pruned.contains("1 removed"), "{pruned}");
+    let plan = world.succeed(&["plan", "-var=status=0", "a.pkr.hcl"]).stdout;
+    assert!(plan.contains("cached   seal"), "the image is there all the same: {plan}");
+}

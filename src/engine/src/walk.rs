@@ -225,8 +225,15 @@ impl<'a> Walk<'a> {
             let took = look.as_ref().and_then(|look| look.found.as_ref()).map(|info| info.took);
             let state = look.as_ref().map(|look| look.state.clone());
             self.run.step_cached(*index, state.as_ref(), took);
-            self.record(*index, state, false, None).await;
+            let why = look.as_ref().filter(|look| !look.is_hit).and_then(|look| self.why_not_kept(*index, &look.state));
+            self.record(*index, state, false, why.as_deref()).await;
         }
+    }
+
+    /// Why a state that is passed by was not kept when it was made.
+    fn why_not_kept(&self, index: usize, state: &Key) -> Option<String> {
+        let step = self.chain.as_ref()?.memory.last.as_ref()?.steps.get(index)?;
+        step.not_kept.clone().filter(|_| step.state.as_ref() == Some(state))
     }
 
     /// The present state's machine, started where none lives.
