@@ -50,8 +50,8 @@ fn template(image: &str, provisioners: &str, post_processors: &str) -> String {
 /// The artifacts of a build that succeeds.
 fn artifacts(world: &World, name: &str) -> Vec<Json> {
     let outcome = world.succeed(&["build", "-json", name]);
-    let events = outcome.stdout.lines().map(|line| serde_json::from_str::<Json>(line).unwrap());
-    let finished = events.filter(|event| event["event"] == "build-finished").last().unwrap();
+    let mut events = outcome.stdout.lines().map(|line| serde_json::from_str::<Json>(line).unwrap());
+    let finished = events.rfind(|event| event["event"] == "build-finished").unwrap();
     finished["artifacts"].as_array().unwrap().clone()
 }
 
