@@ -1,5 +1,6 @@
 #!/bin/sh
-# Figures against Debian's packer: those of the language, then, with an engine (started where none answers), those of builds.
+# Figures against Debian's packer and other peers: those of the language, then, with an engine (started where none answers),
+# those of builds, and those of the builder without an engine and of the registry client.
 . "$(dirname "$0")/lib.sh"
 
 language=0
@@ -8,5 +9,8 @@ language=0
 if [ -f "$STATE/registry.env" ]; then started=; else started=yes; fi
 "$ROOT/scripts/services.sh" start >/dev/null
 trap '[ -z "$started" ] || "$ROOT/scripts/services.sh" stop' EXIT INT TERM
-/usr/bin/python3 "$ROOT/scripts/bench.py" "$@"
-exit "$language"
+builds=0
+/usr/bin/python3 "$ROOT/scripts/bench.py" "$@" || builds=1
+oci=0
+/usr/bin/python3 "$ROOT/scripts/bench_oci.py" "$@" || oci=1
+exit $((language | builds | oci))

@@ -16,5 +16,5 @@ install_packages docker.io iptables
 command -v docker >/dev/null || install_packages docker-cli
 if [ "${1:-}" = tests ]; then
     install_packages apache2-utils attr busybox-static libcap2-bin openssh-client openssh-server openssl packer procps
-    install_packages python3-venv skopeo socat stunnel4 umoci
+    install_packages pigz python3-venv skopeo socat stunnel4 umoci
 fi

@@ -1,0 +1,391 @@
+#!/usr/bin/python3
+"""Figures of the `oci` builder and of the registry client against their peers, on one machine, in one run; medians, as ratios.
+
+    bench_oci.py KILN [RUNS] [FIGURE...]
+
+Figures: steps, start, rebuild, seal, push, pull, apt; all of them where none is named. Needs root, packer 1.6.6, skopeo,
+docker-registry and a Docker engine with debian:bookworm (services.sh starts one). A registry of its own is started and ended
+here. Exits with 1 when a figure misses its target. Runs alternate, so that a machine whose speed drifts does not favour one side.
+"""
+
+import json
+import os
+import pathlib
+import shutil
+import socket
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.request
+
+MIB = 1 << 20
+QUIET = {"stdin": subprocess.DEVNULL, "stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE}
+TICK = os.sysconf("SC_CLK_TCK")
+BASE = "debian:bookworm"
+STEPS = [f'provisioner "shell" {{ inline = ["echo step {number}"] }}' for number in range(20)]
+
+
+class Run:
+    """A command that ended: wall and CPU seconds, peak memory in MiB of its largest process, and events as they came."""
+
+    def __init__(self, command, environment, directory, events=False):
+        start = time.monotonic()
+        output = subprocess.PIPE if events else subprocess.DEVNULL
+        with tempfile.TemporaryFile() as errors:
+            process = subprocess.Popen(
+                command, env=environment, cwd=directory, stdin=subprocess.DEVNULL, stdout=output, stderr=errors
+            )
+            self.events, self.marks = [], []
+            for line in process.stdout or ():
+                self.events.append(json.loads(line))
+                if self.events[-1]["event"] in ("step-finished", "output"):
+                    self.marks.append((time.monotonic(), cpu_of(process.pid)))
+            _, status, usage = os.wait4(process.pid, 0)
+            self.end = time.monotonic()
+            process.returncode = os.waitstatus_to_exitcode(status)
+            if process.returncode != 0:
+                errors.seek(0)
+                shown = [event.get("text") or event.get("line") for event in self.events if "text" in event or "line" in event]
+                sys.exit(f"{command} failed: {errors.read().decode()} {shown[-8:]}")
+        self.wall = self.end - start
+        self.cpu = usage.ru_utime + usage.ru_stime
+        self.memory = usage.ru_maxrss / 1024
+
+    def after_last_step(self):
+        """Wall and CPU seconds from the end of the last step on."""
+        when, cpu = self.marks[-1]
+        return self.end - when, self.cpu - cpu
+
+    def step_seconds(self):
+        return [event["seconds"] for event in self.events if event["event"] == "step-finished"]
+
+    def count(self, kind):
+        return sum(event["event"] == kind for event in self.events)
+
+
+def cpu_of(pid):
+    """CPU seconds of a process and of those it has waited for."""
+    try:
+        fields = pathlib.Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return 0.0
+    return sum(int(field) for field in fields[11:15]) / TICK
+
+
+class Registry:
+    """docker-registry on loopback, without logins."""
+
+    def __init__(self, directory):
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            self.host = f"127.0.0.1:{probe.getsockname()[1]}"
+        self.directory = directory
+        directory.mkdir(exist_ok=True)
+        root = directory / "registry"
+        config = directory / "registry.yml"
+        config.write_text(
+            f"version: 0.1\nlog: {{level: error}}\nstorage: {{filesystem: {{rootdirectory: {root}}}}}\nhttp: {{addr: '{self.host}'}}\n"
+        )
+        self.process = subprocess.Popen(["docker-registry", "serve", str(config)], **QUIET | {"stderr": subprocess.DEVNULL})
+        for _ in range(100):
+            try:
+                urllib.request.urlopen(f"http://{self.host}/v2/", timeout=1).close()
+                return
+            except OSError:
+                time.sleep(0.1)
+        sys.exit("docker-registry does not answer")
+
+    def stop(self):
+        self.process.terminate()
+        self.process.wait()
+
+
+class Bench:
+    def __init__(self, kiln, runs):
+        self.kiln = str(pathlib.Path(kiln).resolve())
+        self.runs = runs
+        self.directory = pathlib.Path(tempfile.mkdtemp(prefix="kiln-bench-"))
+        self.environment = dict(
+            os.environ,
+            CHECKPOINT_DISABLE="1",
+            PACKER_NO_COLOR="1",
+            KILN_STATE_DIR=str(self.directory / "state"),
+            KILN_CACHE_DIR=str(self.directory / "cache"),
+        )
+        self.registry = Registry(self.directory)
+        self.images = []
+        self.missed = 0
+
+    def close(self):
+        self.registry.stop()
+        if self.images:
+            subprocess.run(["docker", "rmi", "--force", *self.images], check=False, **QUIET)
+        shutil.rmtree(self.directory, ignore_errors=True)
+
+    # Running.
+
+    def template(self, name, source, steps, kind="oci"):
+        body = "\n".join(f"  {key} = {value}" for key, value in source.items())
+        text = f'source "{kind}" "b" {{\n{body}\n}}\nbuild {{\n  sources = ["{kind}.b"]\n' + "\n".join(steps) + "\n}\n"
+        path = self.directory / name
+        path.write_text(text)
+        return str(path)
+
+    def build(self, template, *options, cache=None, events=False):
+        environment = self.environment | ({"KILN_CACHE_DIR": str(cache)} if cache else {})
+        options = [*options, "-json"] if events else options
+        return Run([self.kiln, "build", *options, template], environment, self.directory, events)
+
+    def command(self, *command):
+        return Run(list(command), self.environment, self.directory)
+
+    def docker(self, *command):
+        result = subprocess.run(["docker", *command], check=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        return result.stdout.strip()
+
+    def base(self):
+        """The base image under a name in the store."""
+        if not (self.directory / "base.pkr.hcl").exists():
+            source = {"from": f'{{ docker_daemon = "{BASE}" }}', "tags": '["base:bench"]'}
+            self.build(self.template("base.pkr.hcl", source, []))
+        return '{ local = "base:bench" }'
+
+    def alternating(self, *sides):
+        """Each side once to warm up, then all in turn: a list of results for each."""
+        for side in sides:
+            side()
+        results = [[side() for side in sides] for _ in range(self.runs)]
+        return [[result[index] for result in results] for index in range(len(sides))]
+
+    # Telling.
+
+    def report(self, what, ours, theirs, unit, target, peer):
+        ours, theirs = statistics.median(ours), statistics.median(theirs)
+        ratio = ours / theirs
+        verdict = self.verdict(ratio <= target)
+        print(
+            f"{what:<44} kiln {ours:8.3f} {unit:<3}  {peer} {theirs:8.3f} {unit:<3}  ratio {ratio:6.3f}  target {target:.3f}  {verdict}",
+            flush=True,
+        )
+
+    def limit(self, what, values, unit, most):
+        value = statistics.median(values)
+        best = min(values)
+        print(
+            f"{what:<44} kiln {value:8.3f} {unit:<3}  best {best:.3f}  at most {most:.3f}  {self.verdict(value <= most)}", flush=True
+        )
+
+    def verdict(self, is_met):
+        self.missed += not is_met
+        return "ok" if is_met else "MISSED"
+
+    # Figures.
+
+    def steps(self):
+        ours = self.template("twenty.pkr.hcl", {"from": self.base()}, STEPS)
+        docker = {"image": f'"{BASE}"', "pull": "false", "commit": "true"}
+        theirs = self.template("twenty-docker.pkr.hcl", docker, STEPS, "docker")
+        before = set(self.dangling())
+        oci, engine, packer = self.alternating(
+            lambda: self.build(ours, "--no-cache").wall,
+            lambda: self.build(theirs, "--no-cache").wall,
+            lambda: self.command("packer", "build", theirs).wall,
+        )
+        self.images += set(self.dangling()) - before
+        self.report("20 shell steps and a sealed image", oci, packer, "s", 1 / 50, "packer docker")
+        self.report("20 shell steps and a sealed image", oci, engine, "s", 1 / 10, "kiln docker")
+
+    def start(self):
+        script = self.directory / "true.sh"
+        script.write_text("#!/bin/sh -e\ntrue\n")
+        script.chmod(0o755)
+        one = '  provisioner "shell" { inline = ["true"] }'
+        many = f'  provisioner "shell" {{ scripts = [{", ".join([json.dumps(str(script))] * 21)}] }}'
+        template = self.template("start.pkr.hcl", {"from": self.base(), "discard": "true"}, [one, one, many])
+        runs = [self.build(template, "--no-cache", events=True) for _ in range(self.runs + 1)][1:]
+        seconds = [run.step_seconds() for run in runs]
+        plain = statistics.median(1000 * self.command(str(script)).wall for _ in range(20))
+        # A step after a kept one begins on a new sandbox; the further scripts of one step run in the same.
+        self.limit("sandbox's start to the end of its first step", [1000 * steps[1] for steps in seconds], "ms", 15 + plain)
+        further = [1000 * (steps[2] - steps[1]) / 20 - plain for steps in seconds]
+        self.limit("one more script, over the same on the host", further, "ms", 4)
+
+    def rebuild(self):
+        steps = STEPS[:19] + ['provisioner "shell" { inline = ["sleep 3"] }']
+        template = self.template("rebuild.pkr.hcl", {"from": self.base(), "tags": '["rebuild:bench"]'}, steps)
+        self.build(template)
+        unchanged = [self.build(template).wall for _ in range(self.runs)]
+        self.limit("20 steps, nothing changed", unchanged, "s", 0.1)
+        changed = []
+        for number in range(self.runs):
+            last = f'provisioner "shell" {{ inline = ["echo {number} {time.time()}"] }}'
+            template = self.template("rebuild.pkr.hcl", {"from": self.base()}, STEPS[:19] + [last])
+            run = self.build(template, events=True)
+            if number > 0 and (run.count("step-cached"), len(run.step_seconds())) != (19, 1):
+                sys.exit(f"more than the changed step ran: {run.events}")
+            changed.append(run.wall)
+        self.limit("20 steps, the last one changed", changed, "s", 0.25)
+
+    def tree(self):
+        """15,000 files, 508 MB: programs and texts of this machine, over and over."""
+        tree = self.directory / "tree"
+        if tree.exists():
+            return tree
+        files = [path for path in pathlib.Path("/usr/lib").rglob("*") if path.is_file() and not path.is_symlink()]
+        sizes = sorted((path.stat().st_size, path) for path in files)
+        small = [path for size, path in sizes if 0 < size < 16000]
+        large = [path for size, path in sizes if 60000 < size < MIB]
+        size = count = 0
+        while count < 15000:
+            # The mean is to be 33.9 kB.
+            some = large if size < count * 33900 else small
+            path = some[(count * 7919) % len(some)]
+            folder = tree / f"d{count // 100}"
+            folder.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(path, folder / f"f{count}")
+            size, count = size + path.stat().st_size, count + 1
+        print(f"the change: {count} files, {size / 1e6:.0f} MB", flush=True)
+        return tree
+
+    def seal(self):
+        tree = self.tree()
+        number = iter(range(1000))
+        repository = f"{self.registry.host}/seal"
+
+        def copy():
+            return f"cp -a /mnt /srv/tree && echo {time.time()} {next(number)} >/srv/tree/mark"
+
+        def ours():
+            source = {"from": self.base(), "volumes": f'{{ "{tree}" = "/mnt:ro" }}', "push": f'["{repository}/kiln:1"]'}
+            step = f'provisioner "shell" {{ inline = ["{copy()}"] }}'
+            run = self.build(self.template("seal.pkr.hcl", source, [step]), events=True)
+            return (*run.after_last_step(), run.memory)
+
+        def theirs():
+            name = f"{repository}/docker:1"
+            self.docker("run", "--name", "kiln-bench-seal", "-v", f"{tree}:/mnt:ro", BASE, "sh", "-c", copy())
+            start = time.monotonic()
+            self.docker("commit", "kiln-bench-seal", name)
+            self.docker("push", name)
+            taken = time.monotonic() - start
+            self.docker("rm", "kiln-bench-seal")
+            self.docker("rmi", name)
+            return taken
+
+        def alone():
+            command = f"tar -C {tree} -c . | {PIGZ} >/dev/null"
+            return self.command("sh", "-c", command).cpu
+
+        pushed, dockers, compressed = self.alternating(ours, theirs, alone)
+        self.report("508 MB in 15,000 files: seal and push", [run[0] for run in pushed], dockers, "s", 1 / 3, "docker")
+        self.report("  CPU of it", [run[1] for run in pushed], compressed, "s", 1.3, "tar | pigz -1")
+        self.limit("  peak memory", [run[2] for run in pushed], "MiB", 100)
+
+    def push(self):
+        big = self.directory / "big"
+        with big.open("wb") as file:
+            for _ in range(1024):
+                file.write(os.urandom(MIB))
+        layout = self.directory / "layout"
+        source = {"from": '"scratch"', "compression": '"none"'}
+        step = [f'provisioner "file" {{\n    source = "{big}"\n    destination = "/big"\n  }}']
+        self.build(self.template("push.pkr.hcl", source | {"oci_layout": f'"{layout}"'}, step))
+        number = iter(range(1000))
+
+        def fresh(run):
+            # skopeo remembers which blobs a registry has.
+            registry = Registry(self.directory / f"push-{next(number)}")
+            try:
+                return run(f"{registry.host}/push/big:1")
+            finally:
+                registry.stop()
+                shutil.rmtree(registry.directory)
+
+        def ours(name):
+            run = self.build(self.template("push.pkr.hcl", source | {"push": f'["{name}"]'}, step))
+            return run.wall, run.memory
+
+        def theirs(name):
+            return self.command("skopeo", "copy", "--dest-tls-verify=false", f"oci:{layout}", f"docker://{name}").wall
+
+        mine, skopeos = self.alternating(lambda: fresh(ours), lambda: fresh(theirs))
+        self.report("1 GiB blob: push", [run[0] for run in mine], skopeos, "s", 0.8, "skopeo copy")
+        self.limit("  peak memory", [run[1] for run in mine], "MiB", 64)
+
+    def pull(self):
+        name = f"{self.registry.host}/pull/base:1"
+        container = self.docker("create", BASE, f"kiln-bench-{time.time()}")
+        archive = self.directory / "base.tar"
+        self.docker("export", "--output", str(archive), container)
+        self.docker("rm", container)
+        # Another layer than that of the base image, so that the engine has to bring it.
+        (self.directory / "unique").write_text(str(time.time()))
+        subprocess.run(["tar", "-rf", str(archive), "-C", str(self.directory), "unique"], check=True)
+        self.docker("import", str(archive), name)
+        self.docker("push", name)
+        self.docker("rmi", name)
+        template = self.template("pull.pkr.hcl", {"from": f'"{name}"', "discard": "true"}, [])
+        number = iter(range(1000))
+
+        def ours():
+            # A store of its own each time; what tidies it up afterwards may still be at work.
+            return self.build(template, cache=self.directory / f"pull-cache-{next(number)}").wall
+
+        def theirs():
+            start = time.monotonic()
+            self.docker("pull", "--quiet", name)
+            taken = time.monotonic() - start
+            self.docker("rmi", name)
+            return taken
+
+        mine, dockers = self.alternating(ours, theirs)
+        self.report("170 MB base: pull and unpack", mine, dockers, "s", 0.8, "docker pull")
+
+    def apt(self):
+        debs = self.directory / "debs"
+        (debs / "partial").mkdir(parents=True)
+        fetch = "apt-get -q update && apt-get -qy --no-install-recommends --download-only install supervisor python3-yaml vim-tiny less"
+        volumes = ["-v", f"{debs}:/var/cache/apt/archives"]
+        fetched = subprocess.run(["docker", "run", "--rm", "--network", "host", *volumes, BASE, "sh", "-c", fetch], **QUIET)
+        packages = len(list(debs.glob("*.deb")))
+        if fetched.returncode != 0 or packages < 20:
+            print(f"apt-get install: skipped, {packages} packages could be fetched: {fetched.stderr.decode()[-300:]}")
+            self.missed += 1
+            return
+        install = "DEBIAN_FRONTEND=noninteractive apt-get install -qy --no-install-recommends /debs/*.deb"
+        source = {"from": self.base(), "discard": "true", "volumes": f'{{ "{debs}" = "/debs:ro" }}'}
+        template = self.template("apt.pkr.hcl", source, [f'provisioner "shell" {{ inline = ["{install}"] }}'])
+        shell = ["-v", f"{debs}:/debs:ro", BASE, "sh", "-c", install]
+        mine, dockers = self.alternating(
+            lambda: self.build(template, "--no-cache").wall,
+            lambda: self.command("docker", "run", "--rm", *shell).wall,
+        )
+        self.report(f"apt-get install of {packages} packages", mine, dockers, "s", 1.0, "docker run")
+
+    def dangling(self):
+        return self.docker("images", "--quiet", "--no-trunc", "--filter", "dangling=true").split()
+
+
+PIGZ = "pigz -1 -p2"
+FIGURES = ("steps", "start", "rebuild", "seal", "push", "pull", "apt")
+
+
+def main():
+    if len(sys.argv) < 2:
+        sys.exit(__doc__)
+    runs = int(sys.argv[2]) if len(sys.argv) > 2 else 5
+    chosen = sys.argv[3:] or FIGURES
+    bench = Bench(sys.argv[1], runs)
+    print(f"medians of {runs} runs; ratio = kiln / peer, smaller is better")
+    try:
+        for figure in chosen:
+            getattr(bench, figure)()
+    finally:
+        bench.close()
+    sys.exit(1 if bench.missed else 0)
+
+
+if __name__ == "__main__":
+    main()
