@@ -344,6 +344,45 @@ fn packers_machine_readable_lines() {
     );
 }
 
+#[test]
+fn secrets_of_a_step_lie_in_memory_and_go_with_it() {
+    if !docker::is_there() {
+        return;
+    }
+    let world = World::new();
+    world.write(
+        "worker.pkr.hcl",
+        r#"
+source "docker" "worker" {
+  image  = "debian:bookworm"
+  pull   = false
+  commit = true
+}
+build {
+  sources = ["source.docker.worker"]
+  provisioner "shell" {
+    inline = [
+      "stat -f -c %T $KILN_SECRETS; stat -c %a $KILN_SECRETS/token; wc -c < $KILN_SECRETS/token",
+      "echo $KILN_SECRETS > /directory",
+    ]
+    secrets = { token = "hush-hush-hush", other = "x" }
+  }
+  provisioner "shell" {
+    inline = ["echo now ${KILN_SECRETS:-nowhere}; ls -d $(cat /directory) || true"]
+  }
+}
+"#
+        .replace("${KILN", "$${KILN")
+        .as_str(),
+    );
+    let (events, _image) = build(&world, &["worker.pkr.hcl"]);
+    let lines: Vec<&str> = events.iter().filter_map(|event| event["line"].as_str()).collect();
+    for line in ["tmpfs", "400", "14", "now nowhere"] {
+        assert!(lines.contains(&line), "{line}: {lines:?}");
+    }
+    assert!(lines.iter().any(|line| line.contains("No such file or directory")), "{lines:?}");
+}
+
 /// What became of each step, as far as the build came.
 fn steps(events: &str) -> Vec<&'static str> {
     let events = events.lines().filter_map(|line| serde_json::from_str::<Json>(line).ok());

@@ -34,6 +34,10 @@ const EXPORTED: &str = "packer.docker";
 /// Bound on the removal of a container.
 const REMOVAL: Duration = Duration::from_secs(60);
 
+/// Where secrets of a step lie: in the memory that every container has. A mount of their own would need a directory to be
+/// mounted on, which stays in the image.
+const SECRETS: &str = "/dev/shm/kiln-secrets";
+
 /// The engine's clock and this host's may differ by this much, in seconds.
 const CLOCK_SKEW: i64 = 300;
 
@@ -310,6 +314,10 @@ impl Machine for DockerMachine {
 
     fn leave_states(&self) {
         self.progress().leave();
+    }
+
+    fn secrets_directory(&self) -> Option<&str> {
+        Some(SECRETS)
     }
 
     fn enter_hint(&self) -> Option<String> {

@@ -60,6 +60,8 @@ pub struct BuildContext {
     pub facts: Arc<Facts>,
     /// What Go template texts that a component renders itself may use.
     pub text_scope: Arc<TextScope>,
+    /// The machine's directory with the secrets of the step that runs (`KILN_SECRETS`), where it has any.
+    pub secrets: Option<Arc<str>>,
 }
 
 impl std::fmt::Debug for BuildContext {

@@ -107,7 +107,8 @@ pub trait Machine: Send + Sync {
     /// nothing of it is kept, and what sealing gives is not remembered as the result of the state before.
     fn leave_states(&self) {}
 
-    /// A directory of the machine that is held in memory and is never part of its state, for secrets of a step.
+    /// A directory of the machine that is held in memory and is never part of its state, for secrets of a step. Where it is
+    /// missing, it is made for the step and removed after it.
     fn secrets_directory(&self) -> Option<&str> {
         None
     }

@@ -91,6 +91,7 @@ impl BuildRun {
             prompt: Arc::clone(&shared.prompt),
             facts: Arc::new(Facts::default()),
             text_scope: Arc::clone(&shared.text_scope),
+            secrets: None,
         };
         BuildRun {
             key,

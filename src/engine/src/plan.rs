@@ -197,6 +197,7 @@ impl Planning<'_> {
             prompt: Arc::clone(&around.prompt),
             facts: Arc::default(),
             text_scope: Arc::clone(&self.prepared.text_scope),
+            secrets: None,
         }
     }
 

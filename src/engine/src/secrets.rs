@@ -10,8 +10,10 @@ use crate::build::BuildRun;
 use crate::error::EngineError;
 use crate::prepare::PreparedStep;
 
-/// Writes its input to `$1`. Not an upload: an engine may put that into the machine's own files, below the directory.
-const WRITE: &str = "umask 377 && cat > \"$1\"";
+/// Writes its input to `$1`, whose directory is made where it is missing; tells so then. Not an upload: an engine may put
+/// that into the machine's own files, below the directory.
+const WRITE: &str =
+    "umask 377 && { [ -d \"${1%/*}\" ] || { mkdir -m 700 \"${1%/*}\" && echo made; }; } && cat > \"$1\"";
 
 impl BuildRun {
     /// Runs a step to its end with its secrets at hand.
@@ -32,16 +34,24 @@ impl BuildRun {
         })?;
         let paths: Vec<String> = secrets.iter().map(|(name, _)| format!("{directory}/{name}")).collect();
         let mut result = Ok(());
+        let mut is_made = false;
         for ((name, secret), path) in secrets.iter().zip(&paths) {
-            result = write(machine.communicator(), name, secret, path).await;
-            if result.is_err() {
-                break;
+            match write(machine.communicator(), name, secret, path).await {
+                Ok(made) => is_made |= made,
+                Err(failure) => {
+                    result = Err(failure);
+                    break;
+                }
             }
         }
         if result.is_ok() {
             result = self.tries(step, provisioner, facts, machine).await;
         }
-        let command = Command::new(["rm", "-f"].into_iter().map(str::to_owned).chain(paths));
+        let command = if is_made {
+            Command::new(["rm", "-rf", directory])
+        } else {
+            Command::new(["rm", "-f"].into_iter().map(str::to_owned).chain(paths))
+        };
         let removed = run(machine.communicator(), &command).await;
         // Where the step failed, the machine goes, and with it its memory.
         if let (Err(why), Ok(())) = (removed, &result) {
@@ -52,18 +62,22 @@ impl BuildRun {
     }
 }
 
-async fn write(communicator: &dyn Communicator, name: &str, secret: &Secret, path: &str) -> Result<(), Failure> {
+/// Writes one of them; tells whether its directory had to be made.
+async fn write(communicator: &dyn Communicator, name: &str, secret: &Secret, path: &str) -> Result<bool, Failure> {
     let argv = ["/bin/sh", "-c", WRITE, "sh", path];
     let stdin = Stdin::Bytes(Bytes::copy_from_slice(secret.expose().as_bytes()));
     let command = Command { stdin, ..Command::new(argv) };
-    run(communicator, &command).await.map_err(|why| Failure::build(EngineError::Secret { name: name.to_owned(), why }))
+    match run(communicator, &command).await {
+        Ok(told) => Ok(told == b"made\n"),
+        Err(why) => Err(Failure::build(EngineError::Secret { name: name.to_owned(), why })),
+    }
 }
 
-/// What went wrong, in a few words.
-async fn run(communicator: &dyn Communicator, command: &Command) -> Result<(), String> {
+/// What it says, or what went wrong, in a few words.
+async fn run(communicator: &dyn Communicator, command: &Command) -> Result<Vec<u8>, String> {
     let mut sink = CaptureSink::default();
     match communicator.exec(command, &mut sink).await {
-        Ok(status) if status.is_success() => Ok(()),
+        Ok(status) if status.is_success() => Ok(sink.stdout),
         Ok(status) => {
             let told = String::from_utf8_lossy(&sink.stderr).trim().to_owned();
             Err(if told.is_empty() { format!("status {}", status.code()) } else { told })

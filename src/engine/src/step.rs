@@ -69,7 +69,10 @@ impl BuildRun {
         let mut retry = 0;
         loop {
             self.shared.stop.check()?;
-            let context = self.stage_context(self.stepping.clone(), Arc::clone(&facts));
+            let mut context = self.stage_context(self.stepping.clone(), Arc::clone(&facts));
+            if !step.spec.secrets.is_empty() {
+                context.secrets = machine.secrets_directory().map(Into::into);
+            }
             let work = provisioner.provision(machine, &context);
             let failure = match supervise(&self.shared.stop, &context.cancel, step.spec.timeout, work).await {
                 // Done just as the user stopped the run: done all the same, and the build ends before its next stage.

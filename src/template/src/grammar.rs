@@ -211,8 +211,8 @@ pub const PROVISIONER: Schema = Schema {
         .default("false"),
         Field::map(
             "secrets",
-            "Files that the step finds in `/run/kiln/secrets`, by name: they are held in memory while it runs, and are \
-             never part of the image. What they hold is no part of the step's key. Beyond Packer.",
+            "Files that the step finds in the directory `$KILN_SECRETS`, by name: they are held in memory while it runs, and \
+             are never part of the image. What they hold is no part of the step's key. Beyond Packer.",
         ),
         FOR_EACH,
         ENABLED,

@@ -147,6 +147,7 @@ impl ContextBuilder {
             prompt: prompt.clone(),
             facts: Arc::new(Facts { build: Some(self.facts), ..Facts::default() }),
             text_scope: Arc::new(self.text_scope),
+            secrets: None,
         };
         TestContext { context, reporter, journal, prompt, _scratch: scratch }
     }

@@ -226,13 +226,17 @@ impl Environment {
     }
 
     /// With what every script is told of its build, as far as the template does not say otherwise: `PACKER_BUILD_NAME`,
-    /// `PACKER_BUILDER_TYPE`, the same with `KILN_`, `PACKER_HTTP_*` where there is a server, and `more`.
+    /// `PACKER_BUILDER_TYPE`, the same with `KILN_`, `KILN_SECRETS` where the step has secrets,
+    /// `PACKER_HTTP_*` where there is a server, and `more`.
     #[must_use]
     pub fn complete(&self, context: &BuildContext, more: &BTreeMap<String, String>) -> Environment {
         let mut complete = Environment::default();
         for prefix in ["PACKER", "KILN"] {
             complete.insert(&format!("{prefix}_BUILD_NAME"), &context.build_name, false);
             complete.insert(&format!("{prefix}_BUILDER_TYPE"), &context.builder_kind, false);
+        }
+        if let Some(directory) = &context.secrets {
+            complete.insert("KILN_SECRETS", directory, false);
         }
         let http = [("Addr", "ADDR"), ("IP", "IP"), ("Port", "PORT")];
         for (fact, name) in http {

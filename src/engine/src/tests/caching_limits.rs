@@ -204,6 +204,16 @@ async fn secrets_of_a_step_are_files_while_it_runs() {
 }
 
 #[tokio::test]
+async fn a_directory_that_was_made_for_secrets_goes_with_them() {
+    let mut cached = Cached::new(vec![deed("a", vec![])]);
+    cached.harness.world.keeper.has_no_directory.store(true, std::sync::atomic::Ordering::Relaxed);
+    cached.steps()[0].secrets = vec![("token".into(), Secret::new("hush-hush")), ("other".into(), Secret::new("x"))];
+    cached.run().await;
+    let (left, ever) = cached.harness.world.keeper.secrets.lock().unwrap().clone();
+    assert_eq!((left.len(), ever.len()), (0, 2));
+}
+
+#[tokio::test]
 async fn secrets_go_also_where_the_step_fails() {
     let mut cached = Cached::new(vec![deed("a", vec![])]);
     cached.steps()[0].secrets = vec![("token".into(), Secret::new("hush-hush"))];

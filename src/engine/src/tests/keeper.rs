@@ -37,6 +37,8 @@ pub(super) struct Keeper {
     pub(super) is_thrifty: AtomicBool,
     /// Files of secrets that are on a machine, and all that ever were.
     pub(super) secrets: Mutex<(BTreeMap<String, String>, Vec<String>)>,
+    /// Machines have no directory for secrets before a step wants it.
+    pub(super) has_no_directory: AtomicBool,
 }
 
 impl Keeper {
@@ -167,7 +169,7 @@ struct Doer {
 
 #[async_trait]
 impl Communicator for Doer {
-    async fn exec(&self, command: &Command, _sink: &mut dyn OutputSink) -> Result<ExitStatus, CommunicatorError> {
+    async fn exec(&self, command: &Command, sink: &mut dyn OutputSink) -> Result<ExitStatus, CommunicatorError> {
         let argv: Vec<&str> = command.argv.iter().map(String::as_str).collect();
         match argv.as_slice() {
             ["do", result] => self.deeds.lock().unwrap().push((*result).to_owned()),
@@ -176,10 +178,18 @@ impl Communicator for Doer {
                 let Stdin::Bytes(content) = &command.stdin else { panic!("no content") };
                 let content = String::from_utf8(content.to_vec()).unwrap();
                 let mut secrets = self.world.keeper.secrets.lock().unwrap();
+                if secrets.0.is_empty() && self.world.keeper.has_no_directory.load(Ordering::Relaxed) {
+                    sink.write(kiln_core::Stream::Stdout, b"made\n");
+                }
                 secrets.1.push(format!("{path}={content}"));
                 secrets.0.insert((*path).to_owned(), content);
             }
+            ["rm", "-rf", "/run/kiln/secrets"] => {
+                assert!(self.world.keeper.has_no_directory.load(Ordering::Relaxed), "it was there before the step");
+                self.world.keeper.secrets.lock().unwrap().0.clear();
+            }
             ["rm", "-f", paths @ ..] => {
+                assert!(!self.world.keeper.has_no_directory.load(Ordering::Relaxed), "the directory stays");
                 let mut secrets = self.world.keeper.secrets.lock().unwrap();
                 paths.iter().for_each(|path| assert!(secrets.0.remove(*path).is_some()));
             }

@@ -120,6 +120,14 @@ fn env_wins_over_environment_vars_and_both_over_the_builds_own() {
 }
 
 #[test]
+fn a_step_with_secrets_is_told_where_they_are() {
+    let mut context = context().build();
+    context.context.secrets = Some("/dev/shm/kiln-secrets".into());
+    let pairs = Environment::default().complete(&context, &BTreeMap::new()).pairs();
+    assert!(pairs.contains(&("KILN_SECRETS".to_owned(), "/dev/shm/kiln-secrets".to_owned())), "{pairs:?}");
+}
+
+#[test]
 fn a_wrong_entry_is_told_without_its_text() {
     let (_, diagnostics) = environment(&Arguments::new(json!({ "environment_vars": ["A=1", "hunter22"] })));
     assert_eq!(titles(&diagnostics), ["`environment_vars[1]` is not `NAME=value`"]);
