@@ -82,6 +82,11 @@ impl Layout {
         self.blob_path(digest).is_file()
     }
 
+    /// The size of a blob's file; `None` where there is none.
+    pub fn size(&self, digest: &Digest) -> Option<u64> {
+        std::fs::metadata(self.blob_path(digest)).ok().filter(std::fs::Metadata::is_file).map(|metadata| metadata.len())
+    }
+
     /// A document's bytes, checked against its digest.
     ///
     /// # Errors

@@ -4,15 +4,15 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
 use std::net::{TcpListener, TcpStream};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use kiln_core::Secret;
 use kiln_image::{Digest, Layout};
 use kiln_registry::{
-    Client, ClientOptions, Credentials, Moves, Platform, PullOptions, PushOptions, Reference, RegistryError,
-    no_progress,
+    Client, ClientOptions, CredentialSources, Credentials, Mirror, Moves, Platform, PullOptions, PushOptions,
+    Reference, RegistryError, no_progress,
 };
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -90,6 +90,18 @@ impl Place {
         let mut manifest: Value = serde_json::from_slice(&self.layout.document(image).unwrap()).unwrap();
         manifest.as_object_mut().unwrap().remove("mediaType");
         digest(&self.put(MANIFEST, manifest.to_string().as_bytes()))
+    }
+
+    /// The same image as docker's push writes it.
+    fn as_docker(&self, image: &Digest) -> Digest {
+        let mut manifest: Value = serde_json::from_slice(&self.layout.document(image).unwrap()).unwrap();
+        let types = "application/vnd.docker";
+        manifest["mediaType"] = format!("{types}.distribution.manifest.v2+json").into();
+        manifest["config"]["mediaType"] = format!("{types}.container.image.v1+json").into();
+        for layer in manifest["layers"].as_array_mut().unwrap() {
+            layer["mediaType"] = format!("{types}.image.rootfs.diff.tar.gzip").into();
+        }
+        digest(&self.put("", manifest.to_string().as_bytes()))
     }
 
     fn index(&self, children: &[Value]) -> Digest {
@@ -243,6 +255,129 @@ async fn zuul_registry_that_wants_readers_to_log_in() {
     let anonymous = Client::new(ClientOptions::default()).unwrap();
     let refused = anonymous.pull(&reader.name("zuul:1"), &place().layout, &PullOptions::default(), no_progress()).await;
     assert!(matches!(refused, Err(RegistryError::Denied { .. })), "{refused:?}");
+}
+
+/// A login as docker, podman or GitLab keep it.
+fn client_with(files: Vec<PathBuf>, environment: &[(&str, &str)]) -> Client {
+    let environment = environment.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+    let credentials = CredentialSources { files, environment };
+    Client::new(ClientOptions { credentials, budget: Duration::from_secs(20), ..ClientOptions::default() }).unwrap()
+}
+
+async fn push_with(client: &Client, name: &Reference) -> Result<(), RegistryError> {
+    let from = place();
+    let image = digest(&from.image("amd64", &[b"login"]));
+    let to = std::slice::from_ref(name);
+    client.push(&from.layout, &image, to, &PushOptions::default(), no_progress()).await.map(drop)
+}
+
+#[tokio::test]
+async fn logins_from_where_they_are_kept() {
+    let Some(peer) = Peer::find("KILN_TEST_REGISTRY", "gitlab-ci-token", "job-token") else { return };
+    let (host, directory) = (&peer.address, tempfile::tempdir().unwrap());
+    let name = peer.name("logins:1");
+
+    // podman's narrower keys: the login for the registry would be wrong.
+    let auth = directory.path().join("auth.json");
+    let entry = |user: &str, password: &str| json!({"username": user, "password": password});
+    let auths = json!({"auths": {
+        host: entry("gitlab-ci-token", "wrong"),
+        format!("{host}/group/project"): entry("gitlab-ci-token", "job-token"),
+    }});
+    std::fs::write(&auth, auths.to_string()).unwrap();
+    let podman = client_with(vec![auth], &[]);
+    push_with(&podman, &name).await.unwrap();
+    let other = Reference::parse(&format!("{host}/group/other/image")).unwrap();
+    let error = push_with(&podman, &other).await.unwrap_err();
+    assert!(matches!(error, RegistryError::Denied { .. }), "{error:?}");
+
+    // GitLab's variables.
+    let job = [("CI_REGISTRY", host.as_str()), ("CI_JOB_TOKEN", "job-token")];
+    push_with(&client_with(Vec::new(), &job), &name).await.unwrap();
+
+    // A credential helper.
+    let helper = directory.path().join("docker-credential-kilntest");
+    let script = "printf '#!/bin/sh\ncat >/dev/null\necho {\\\"Username\\\":\\\"gitlab-ci-token\\\",\\\"Secret\\\":\\\"job-token\\\"}\n' > \"$1\" && chmod 755 \"$1\"";
+    // Written by another process: a file that this one has open for writing cannot be run meanwhile.
+    let made = Command::new("/bin/sh").args(["-c", script, "sh"]).arg(&helper).status().unwrap();
+    assert!(made.success());
+    let config = directory.path().join("config.json");
+    std::fs::write(&config, json!({"credHelpers": {host: "kilntest"}}).to_string()).unwrap();
+    let path = format!("{}:/usr/bin:/bin", directory.path().display());
+    push_with(&client_with(vec![config], &[("PATH", &path)]), &name).await.unwrap();
+}
+
+/// As a deploy token: it may push, and not delete.
+#[tokio::test]
+async fn a_right_that_is_missing_is_named() {
+    let Some(peer) = Peer::find("KILN_TEST_REGISTRY", "deployer", "deploy-token") else { return };
+    let name = peer.name("deployed:1");
+    push_with(&peer.client(), &name).await.unwrap();
+    let error = peer.client().untag(&name).await.unwrap_err();
+    assert!(error.to_string().contains("its token does not give `delete` on group/project/"), "{error}");
+    peer.client().resolve(&name).await.unwrap();
+}
+
+/// Docker's own names have no registry in a mirror, those of others have.
+#[tokio::test]
+async fn zuul_registry_as_a_mirror() {
+    let Some(peer) = Peer::find("KILN_TEST_ZUUL_REGISTRY", "writer", "write-password") else { return };
+    let run = std::process::id();
+    for (path, wanted) in [
+        (format!("library/kiln-{run}"), format!("kiln-{run}")),
+        (format!("group/kiln-{run}"), format!("docker.io/group/kiln-{run}")),
+        (format!("quay.io/group/kiln-{run}"), format!("quay.io/group/kiln-{run}")),
+    ] {
+        let stored = Reference::parse(&format!("{}/{path}:1", peer.address)).unwrap();
+        push_with(&peer.client(), &stored).await.unwrap();
+        let mirrors = vec![Mirror { registry: "*".into(), location: peer.address.clone(), fallback: false }];
+        let client = Client::new(ClientOptions { mirrors, ..ClientOptions::default() }).unwrap();
+        let wanted = Reference::parse(&format!("{wanted}:1")).unwrap();
+        let pulled = client.pull(&wanted, &place().layout, &PullOptions::default(), no_progress()).await.unwrap();
+        assert_eq!(pulled.from, format!("{}/{path}", peer.address));
+        // Itself it does not mirror.
+        let own = client.resolve(&stored).await.unwrap();
+        assert_eq!(own.from, format!("{}/{path}", peer.address));
+    }
+}
+
+/// Whatever the type of an image: a tag that goes takes no other along, and one that cannot go means what it meant.
+async fn untag_keeps_others(peer: &Peer, what: &str) {
+    let (client, from) = (peer.client(), place());
+    let oci = digest(&from.image("amd64", &[b"untag"]));
+    let docker = from.as_docker(&oci);
+    let index = from.index(&[from.image("amd64", &[b"untag"]), from.image("arm64", &[b"untag"])]);
+    for (kind, image) in [("oci", oci), ("docker", docker), ("index", index)] {
+        let name = peer.name(&format!("{what}-untag-{kind}:a"));
+        push(&client, &from, &image, &[&name]).await;
+        client.retag(&name, &["b".to_owned(), "c".to_owned()]).await.unwrap();
+        let outcome = client.untag(&name.with_tag("b").unwrap()).await;
+        assert_eq!(outcome.is_err(), peer.is_zuul, "{kind}: {outcome:?}");
+        let b = client.resolve(&name.with_tag("b").unwrap()).await;
+        match peer.is_zuul {
+            true => assert_eq!(b.unwrap().digest, image, "{kind}"),
+            false => assert!(b.unwrap_err().is_not_found(), "{kind}"),
+        }
+        for tag in ["a", "c"] {
+            assert_eq!(client.resolve(&name.with_tag(tag).unwrap()).await.unwrap().digest, image, "{kind}");
+            let options = PullOptions { platform: Platform::parse("linux/amd64"), ..PullOptions::default() };
+            let tagged = name.with_tag(tag).unwrap();
+            client.pull(&tagged, &place().layout, &options, no_progress()).await.unwrap();
+        }
+    }
+}
+
+#[tokio::test]
+async fn untagging_changes_no_other_tag() {
+    let peers = [
+        ("KILN_TEST_REGISTRY", "gitlab-ci-token", "job-token"),
+        ("KILN_TEST_PASSWORD_REGISTRY", "kiln", "htpasswd-password"),
+        ("KILN_TEST_ZUUL_REGISTRY", "writer", "write-password"),
+    ];
+    for (variable, username, password) in peers {
+        let Some(peer) = Peer::find(variable, username, password) else { return };
+        untag_keeps_others(&peer, &variable.to_lowercase()).await;
+    }
 }
 
 /// A docker-registry of this test's own that speaks TLS, stopped with it.

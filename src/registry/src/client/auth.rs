@@ -79,6 +79,10 @@ impl Repository {
                 let token = match self.fetch(&request, login.as_deref()).await {
                     Err(Fault::Final(error @ RegistryError::Denied { .. })) => {
                         let Some(login) = login else { return Err(error.into()) };
+                        // Some realms give nothing at all where one of the repositories is out of bounds.
+                        if scopes.len() > 1 {
+                            return Err(error.into());
+                        }
                         self.endpoint.refuse(&login);
                         if !is_pull {
                             return Err(error.into());

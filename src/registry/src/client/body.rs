@@ -30,6 +30,10 @@ pub(crate) struct Meter {
     /// Milliseconds from the start to when something last moved.
     last: AtomicU64,
     is_complete: AtomicBool,
+    /// The connection would take more, and whoever makes the bytes has none.
+    is_starving: AtomicBool,
+    /// Where its bytes wait; tells whether there are any.
+    queue: Mutex<Option<mpsc::WeakSender<io::Result<Bytes>>>>,
     tell: Box<dyn Fn(u64) + Send + Sync>,
 }
 
@@ -40,6 +44,8 @@ impl Meter {
             moved: AtomicU64::new(0),
             last: AtomicU64::new(0),
             is_complete: AtomicBool::new(false),
+            is_starving: AtomicBool::new(false),
+            queue: Mutex::default(),
             tell: Box::new(tell),
         })
     }
@@ -53,6 +59,7 @@ impl Meter {
         let moved = self.moved.fetch_add(bytes as u64, Ordering::Relaxed) + bytes as u64;
         let elapsed = u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX);
         self.last.store(elapsed, Ordering::Relaxed);
+        self.is_starving.store(false, Ordering::Relaxed);
         (self.tell)(moved);
     }
 
@@ -62,6 +69,14 @@ impl Meter {
 
     pub(crate) fn is_complete(&self) -> bool {
         self.is_complete.load(Ordering::Relaxed)
+    }
+
+    /// The connection would take more than there is.
+    fn is_starving(&self) -> bool {
+        let queue = self.queue.lock().unwrap_or_else(PoisonError::into_inner);
+        let sender = queue.as_ref().and_then(mpsc::WeakSender::upgrade);
+        let has_more = sender.is_some_and(|sender| sender.capacity() < sender.max_capacity());
+        self.is_starving.load(Ordering::Relaxed) && !has_more
     }
 
     /// How long nothing has moved.
@@ -90,6 +105,7 @@ impl Feed {
         if length == Some(0) {
             meter.complete();
         }
+        *meter.queue.lock().unwrap_or_else(PoisonError::into_inner) = Some(sender.downgrade());
         (sender, Feed { receiver, left: length, meter })
     }
 }
@@ -103,7 +119,10 @@ impl http_body::Body for Feed {
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, io::Error>>> {
         match self.receiver.poll_recv(context) {
-            Poll::Pending => Poll::Pending,
+            Poll::Pending => {
+                self.meter.is_starving.store(true, Ordering::Relaxed);
+                Poll::Pending
+            }
             Poll::Ready(None) if self.left.is_some_and(|left| left > 0) => {
                 Poll::Ready(Some(Err(io::Error::other("the source ended too early"))))
             }
@@ -262,24 +281,41 @@ impl Payload {
     }
 }
 
+/// How long nothing may move.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Patience {
+    /// While bytes are on their way.
+    pub(crate) stall: Duration,
+    /// After the last of them.
+    pub(crate) settling: Duration,
+    /// Whoever makes the bytes may take any time for it.
+    pub(crate) is_patient: bool,
+}
+
+impl Patience {
+    fn limit(&self, meter: &Meter) -> Option<Duration> {
+        match (meter.is_complete(), self.is_patient && meter.is_starving()) {
+            (true, _) => Some(self.settling),
+            (false, true) => None,
+            (false, false) => Some(self.stall),
+        }
+    }
+}
+
 /// Waits for an answer as long as something moves.
-pub(crate) async fn watch<T>(
-    answer: impl Future<Output = T>,
-    meter: &Meter,
-    stall: Duration,
-    settling: Duration,
-) -> Result<T, Again> {
+pub(crate) async fn watch<T>(answer: impl Future<Output = T>, meter: &Meter, patience: Patience) -> Result<T, Again> {
     tokio::pin!(answer);
+    // When whoever makes the bytes was last waited for.
+    let mut waited = Instant::now();
     loop {
-        let limit = if meter.is_complete() { settling } else { stall };
-        let left = limit.saturating_sub(meter.idle());
+        let idle = || meter.idle().min(waited.elapsed());
+        let left = patience.limit(meter).map_or(patience.stall, |limit| limit.saturating_sub(idle()));
         tokio::select! {
             answer = &mut answer => return Ok(answer),
-            () = tokio::time::sleep(left.max(Duration::from_millis(20))) => {
-                let limit = if meter.is_complete() { settling } else { stall };
-                if meter.idle() >= limit {
-                    return Err(super::shared::silence(limit));
-                }
+            () = tokio::time::sleep(left.max(Duration::from_millis(20))) => match patience.limit(meter) {
+                Some(limit) if idle() >= limit => return Err(super::shared::silence(limit)),
+                Some(_) => {}
+                None => waited = Instant::now(),
             }
         }
     }

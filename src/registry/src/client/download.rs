@@ -1,6 +1,7 @@
 //! Blobs on their way from a registry.
 
 use std::io::Write;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use kiln_image::{BlobWriter, Digest, ImageError, Layout};
@@ -22,6 +23,8 @@ use crate::options::{Progress, ProgressSink, Stage};
 const AHEAD: usize = 8;
 /// Whoever gets this much further than before has a connection that works at times; the budget starts anew.
 const PROGRESS: u64 = 1024 * 1024;
+/// Less than this within the time in which a registry may settle is nothing.
+const LEAST: u64 = 64 * 1024;
 
 /// A blob that is written and hashed on a thread of its own, so that it keeps pace with the network.
 struct Sink {
@@ -54,6 +57,32 @@ impl Sink {
         drop(self.pieces);
         let joined = self.writer.await.map_err(|error| RegistryError::Setup(error.into()))?;
         Ok(joined?)
+    }
+}
+
+/// Who sends a blob byte by byte keeps it for ever.
+struct Pace {
+    since: Instant,
+    bytes: u64,
+}
+
+impl Default for Pace {
+    fn default() -> Pace {
+        Pace { since: Instant::now(), bytes: 0 }
+    }
+}
+
+impl Pace {
+    fn check(&mut self, bytes: u64, window: Duration) -> Result<(), Again> {
+        self.bytes += bytes;
+        let elapsed = self.since.elapsed();
+        if self.bytes >= LEAST {
+            *self = Pace::default();
+        } else if elapsed >= window {
+            let problem = format!("only {} bytes in {} s", self.bytes, elapsed.as_secs());
+            return Err(Again { idle: elapsed, ..Again::new(problem) });
+        }
+        Ok(())
     }
 }
 
@@ -147,12 +176,14 @@ impl Repository {
             }
         }
         let stall = self.shared.stall();
+        let mut pace = Pace::default();
         loop {
             let piece = match tokio::time::timeout(stall, answer.response.chunk()).await {
                 Ok(piece) => piece.map_err(Again::from)?,
                 Err(_) => return Err(silence(stall).into()),
             };
             let Some(piece) = piece else { break };
+            pace.check(piece.len() as u64, self.shared.settling())?;
             if sink.received + piece.len() as u64 > part.size {
                 let (wanted, found) = (part.size, sink.received + piece.len() as u64);
                 let error = ImageError::Size { digest: part.digest.clone(), wanted, found };

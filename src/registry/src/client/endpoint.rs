@@ -42,6 +42,8 @@ pub(crate) struct Endpoint {
     pub(crate) is_known: AtomicBool,
     /// It does not know how to take layers over from another repository.
     pub(crate) cannot_mount: AtomicBool,
+    /// To which repository we may not take layers over, and from which.
+    pub(crate) may_not_mount: Mutex<HashSet<(String, String)>>,
     /// How it takes blobs, as far as is known.
     pub(crate) manner: AtomicU8,
 }
@@ -90,6 +92,7 @@ impl Endpoint {
             tokens: Tokens::default(),
             is_known: AtomicBool::new(false),
             cannot_mount: AtomicBool::new(false),
+            may_not_mount: Mutex::default(),
             manner: AtomicU8::new(0),
         }
     }

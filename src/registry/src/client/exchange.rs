@@ -11,10 +11,11 @@ use serde_json::Value;
 use url::Url;
 
 use super::auth::Grant;
-use super::body::{Payload, watch};
+use super::body::{Patience, Payload, watch};
 use super::endpoint::is_same_origin;
 use super::repository::Repository;
 use super::retry::{Again, Attempts, Fault, Subject, retry_after};
+use super::shared::{Shared, silence};
 use super::token::{Scope, missing};
 use crate::error::RegistryError;
 
@@ -223,9 +224,10 @@ impl Repository {
         if let Some(login) = grant.header.as_ref().filter(|_| is_home) {
             request = request.header(AUTHORIZATION, login.clone());
         }
-        let settling = if call.payload.is_large() { self.shared.settling() } else { self.shared.stall() };
-        let stall = if call.payload.is_patient() { Duration::MAX } else { self.shared.stall() };
-        match watch(request.send(), &meter, stall, settling).await? {
+        let stall = self.shared.stall();
+        let settling = if call.payload.is_large() { self.shared.settling() } else { stall };
+        let patience = Patience { stall, settling, is_patient: call.payload.is_patient() };
+        match watch(request.send(), &meter, patience).await? {
             Ok(response) => Ok(response),
             Err(error) => {
                 let idle = if call.payload.is_large() { meter.idle() } else { started.elapsed() };
@@ -285,7 +287,7 @@ impl Repository {
 }
 
 /// Where an answer sends on to: never from TLS to plain HTTP.
-fn next_address(at: &Url, value: &str, may_be_plain: impl Fn(&Url) -> bool) -> Result<Url, &'static str> {
+pub(crate) fn next_address(at: &Url, value: &str, may_be_plain: impl Fn(&Url) -> bool) -> Result<Url, &'static str> {
     let mut url = at.join(value).map_err(|_| "the Location of its answer is malformed")?;
     if !matches!(url.scheme(), "http" | "https") {
         return Err("the Location of its answer is no address of HTTP");
@@ -377,14 +379,17 @@ fn scrub(text: &str, secrets: &[Secret]) -> String {
 }
 
 /// A document's bytes, as far as they may go.
-pub(crate) async fn read_document(mut response: Response, limit: u64, stall: Duration) -> Result<Option<Bytes>, Again> {
+pub(crate) async fn read_document(mut response: Response, limit: u64, shared: &Shared) -> Result<Option<Bytes>, Again> {
+    let (started, longest) = (Instant::now(), shared.settling());
     let mut bytes = Vec::new();
     loop {
+        // Drop by drop, a document would take a day.
+        let stall = shared.stall().min(longest.saturating_sub(started.elapsed()));
         match tokio::time::timeout(stall, response.chunk()).await {
             Ok(Ok(Some(piece))) => bytes.extend_from_slice(&piece),
             Ok(Ok(None)) => return Ok(Some(bytes.into())),
             Ok(Err(error)) => return Err(error.into()),
-            Err(_) => return Err(super::shared::silence(stall)),
+            Err(_) => return Err(silence(started.elapsed())),
         }
         if bytes.len() as u64 > limit {
             return Ok(None);

@@ -19,8 +19,8 @@ use crate::options::Platform;
 
 const OCI_INDEX: &str = "application/vnd.oci.image.index.v1+json";
 const DOCKER_LIST: &str = "application/vnd.docker.distribution.manifest.list.v2+json";
-pub(crate) const OCI_MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
-const DOCKER_MANIFEST: &str = "application/vnd.docker.distribution.manifest.v2+json";
+const OCI_MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
+pub(crate) const DOCKER_MANIFEST: &str = "application/vnd.docker.distribution.manifest.v2+json";
 
 /// All of them, always: registries that are asked for less rewrite what they have, or say that it is not there.
 const KNOWN: [&str; 4] = [OCI_INDEX, DOCKER_LIST, OCI_MANIFEST, DOCKER_MANIFEST];
@@ -211,6 +211,9 @@ impl Repository {
         if let (true, Some(digest), Some(media_type), Some(size)) =
             (answer.is_success(), digest_header(&answer), media_type_header(&answer), size)
         {
+            if let Some(wanted) = Digest::parse(name).ok().filter(|wanted| *wanted != digest) {
+                return Err(self.other(wanted, &digest));
+            }
             return Ok(Some(Head { digest, media_type, size }));
         }
         // Not all of it is told, or the registry does not know how to.
@@ -249,17 +252,20 @@ impl Repository {
             what: format!("the manifest of {}", self.name_of(name)),
             problem,
         };
-        let stall = self.shared.stall();
-        let Some(bytes) = read_document(answer.response, DOCUMENT_LIMIT, stall).await? else {
+        let Some(bytes) = read_document(answer.response, DOCUMENT_LIMIT, &self.shared).await? else {
             return Err(malformed(format!("it is larger than {} MiB", DOCUMENT_LIMIT >> 20)).into());
         };
         let found = Digest::of(&bytes);
         let wanted = if name.contains(':') { Some(Digest::parse(name).map_err(RegistryError::from)?) } else { said };
         if let Some(wanted) = wanted.filter(|wanted| *wanted != found) {
-            let source = format!("its digest is {found}").into();
-            return Err(RegistryError::Damaged { registry: self.endpoint.registry.clone(), wanted, source }.into());
+            return Err(self.other(wanted, &found).into());
         }
         Manifest::read(bytes, media_type.as_deref()).map(Some).map_err(|problem| malformed(problem).into())
+    }
+
+    fn other(&self, wanted: Digest, found: &Digest) -> RegistryError {
+        let source = format!("its digest is {found}").into();
+        RegistryError::Damaged { registry: self.endpoint.registry.clone(), wanted, source }
     }
 
     /// Puts a manifest under a tag or its digest, byte for byte.
@@ -279,11 +285,12 @@ impl Repository {
             }
             // It may have arrived, and only the answer was lost.
             let head = self.manifest_call(Method::HEAD, name, scope.clone());
-            if let Ok(answer) = self.once(&head).await
-                && answer.is_success()
-                && digest_header(&answer).as_ref() == Some(&manifest.digest)
-            {
-                return Ok(());
+            match self.once(&head).await {
+                Ok(answer) if answer.is_success() && digest_header(&answer).as_ref() == Some(&manifest.digest) => {
+                    return Ok(());
+                }
+                Err(Fault::Again(again)) => attempts.idled(&again),
+                _ => {}
             }
         }
     }

@@ -18,8 +18,11 @@ pub(crate) struct Candidate {
 
 /// The mirrors of a reference's registry, in order, and the registry itself.
 pub(crate) fn candidates(shared: &Arc<Shared>, reference: &Reference) -> Vec<Candidate> {
-    let of_registry =
-        |mirror: &&Mirror| mirror.registry == "*" || normalize_registry(&mirror.registry) == reference.registry;
+    let of_registry = |mirror: &&Mirror| match mirror.registry.as_str() {
+        // It mirrors all others, not itself.
+        "*" => place(mirror, reference).0 != reference.registry,
+        registry => normalize_registry(registry) == reference.registry,
+    };
     let mut candidates: Vec<Candidate> = shared
         .options
         .mirrors

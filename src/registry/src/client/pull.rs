@@ -252,7 +252,7 @@ impl Pull<'_> {
             if !seen.insert(part.digest.clone()) {
                 continue;
             }
-            if self.layout.has(&part.digest) {
+            if self.layout.size(&part.digest) == Some(part.size) {
                 let (digest, total) = (part.digest, part.size);
                 (self.progress)(Progress { digest, done: total, total, stage: Stage::Present });
             } else {

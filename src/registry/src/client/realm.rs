@@ -109,7 +109,7 @@ impl Repository {
             }
             _ => return Ok(Reply::Unknown(status)),
         }
-        let Some(document) = read_document(response, ANSWER_LIMIT, self.shared.stall()).await? else {
+        let Some(document) = read_document(response, ANSWER_LIMIT, &self.shared).await? else {
             return Err(self.refused(ACTION, "its realm's answer is too long").into());
         };
         match Token::read(&document, asked, SystemTime::now(), login.map(Login::username)) {

@@ -15,7 +15,7 @@ use url::Url;
 use super::body::{Feed, Meter, Payload};
 use super::exchange::{Call, Target};
 use super::repository::Repository;
-use super::retry::Attempts;
+use super::retry::{Attempts, Fault};
 use super::shared::silence;
 use super::token::Scope;
 use super::upload::OCTETS;
@@ -41,14 +41,29 @@ impl Upload {
             }
         };
         let meter = Meter::silent();
-        let (pieces, feed) = Feed::new(None, meter.clone());
+        let (body, feed) = Feed::new(None, meter.clone());
+        let (pieces, mut made) = mpsc::channel(1);
         let action = format!("PATCH {}", repository.path);
         let call = Call::new(Method::PATCH, Target::Url(location.clone()), Scope::push(&repository.path), action)
             .header(CONTENT_TYPE, OCTETS)
             .payload(Payload::Once(Arc::new(Mutex::new(Some((feed, meter))))));
         let sender = repository.clone();
         let transfer = tokio::spawn(async move {
-            let answer = match sender.once(&call).await {
+            // Ends with the request, which whoever waits to write more must notice; the connection may keep the body for long.
+            let relay = async move {
+                while let Some(piece) = made.recv().await {
+                    if body.send(piece).await.is_err() {
+                        break;
+                    }
+                }
+                drop(body);
+                std::future::pending::<std::convert::Infallible>().await
+            };
+            let answer = tokio::select! {
+                answer = sender.once(&call) => answer,
+                never = relay => match never {},
+            };
+            let answer = match answer {
                 Ok(answer) => answer,
                 // One try is all there is: the error is what the pause would end with.
                 Err(fault) => return Err(sender.give_up(&call.action, fault)),
@@ -111,14 +126,14 @@ impl Upload {
         loop {
             match self.repository.once(&call).await {
                 Ok(answer) if answer.is_success() => return Ok(()),
-                Ok(answer) => {
-                    let is_there = self.repository.has_blob(digest).await.unwrap_or(false);
-                    if attempts.failures() > 0 && is_there {
-                        return Ok(());
-                    }
-                    return Err(self.repository.unexpected(&call, answer).await);
-                }
+                Ok(answer) => return Err(self.repository.unexpected(&call, answer).await),
                 Err(fault) => self.repository.pause(&mut attempts, &call.action, fault).await?,
+            }
+            // It may have arrived, and only the answer was lost: the upload is over then, and cannot be ended again.
+            match self.repository.has_blob(digest, None).await {
+                Ok(true) => return Ok(()),
+                Err(Fault::Again(again)) => attempts.idled(&again),
+                _ => {}
             }
         }
     }

@@ -7,12 +7,12 @@ use kiln_image::Digest;
 use kiln_image::layout::DOCUMENT_LIMIT;
 use reqwest::Method;
 use reqwest::header::LINK;
-use serde_json::Value;
+use serde_json::{Value, json};
 use url::Url;
 
 use super::body::{Feed, Meter, Source};
-use super::exchange::{Answer, Call, Target, read_document};
-use super::manifest::{Content, Manifest, OCI_MANIFEST};
+use super::exchange::{Answer, Call, Target, next_address, read_document, words};
+use super::manifest::{Content, DOCKER_MANIFEST, Manifest};
 use super::pull::wanted;
 use super::repository::Repository;
 use super::retry::{Attempts, Fault};
@@ -26,7 +26,7 @@ use crate::reference::Reference;
 /// Some registries give no more at once.
 const PAGE: usize = 1000;
 /// A list that does not end is a mistake of the registry.
-const MOST_PAGES: usize = 10_000;
+const MOST_TAGS: usize = 1_000_000;
 
 impl Repository {
     /// All tags, page by page.
@@ -34,7 +34,7 @@ impl Repository {
         let mut tags = Vec::new();
         let mut target = Target::Path(format!("tags/list?n={PAGE}"));
         let mut is_first = true;
-        for _ in 0..MOST_PAGES {
+        while tags.len() < MOST_TAGS {
             let call = Call::new(Method::GET, target, Scope::pull(&self.path), format!("GET {}/tags", self.path));
             let (page, next) = match self.page(&call).await {
                 // Some registries do not know `n`.
@@ -45,12 +45,16 @@ impl Repository {
                 page => page?,
             };
             is_first = false;
-            let is_empty = page.is_empty();
-            tags.extend(page);
-            match next {
-                Some(next) if !is_empty => target = Target::Url(next),
-                _ => return Ok(tags),
+            let Some(next) = next.filter(|_| !page.is_empty()) else {
+                tags.extend(page);
+                return Ok(tags);
+            };
+            // It gives the same page again.
+            if page.last() == tags.last() {
+                break;
             }
+            tags.extend(page);
+            target = Target::Url(next);
         }
         Err(self.refused(&format!("GET {}/tags", self.path), "its list of tags does not end"))
     }
@@ -70,8 +74,8 @@ impl Repository {
         if !answer.is_success() {
             return Err(self.unexpected(call, answer).await.into());
         }
-        let next = next_page(&answer);
-        let document = read_document(answer.response, DOCUMENT_LIMIT, self.shared.stall()).await?;
+        let next = next_page(&answer, |url| self.shared.may_be_plain(url));
+        let document = read_document(answer.response, DOCUMENT_LIMIT, &self.shared).await?;
         let malformed = |problem: &str| RegistryError::Malformed {
             registry: self.endpoint.registry.clone(),
             what: format!("the list of tags of {}", self.path),
@@ -106,6 +110,7 @@ impl Repository {
     async fn untag_by_stand_in(&self, tag: &str) -> Result<(), RegistryError> {
         let scope = Scope::pull(&self.path);
         let Some(original) = self.get_manifest(tag, scope).await? else { return Ok(()) };
+        self.check_deletion(tag).await?;
         let config = Bytes::from_static(b"{}");
         let job = Job {
             digest: Digest::of(&config),
@@ -115,13 +120,8 @@ impl Repository {
             progress: no_progress(),
         };
         self.push_blob(&job).await?;
-        let document = format!(
-            r#"{{"schemaVersion":2,"mediaType":"{OCI_MANIFEST}","config":{{"mediaType":"application/vnd.oci.empty.v1+json","digest":"{}","size":{}}},"layers":[],"annotations":{{"kiln.stand-in":"{}"}}}}"#,
-            job.digest,
-            job.size,
-            uuid::Uuid::new_v4()
-        );
         let action = format!("DELETE {}", self.name_of(tag));
+        let document = stand_in(&original, &job).to_string();
         let stand_in = Manifest::read(document.into(), None).map_err(|problem| self.refused(&action, problem))?;
         self.put_manifest(&stand_in, tag).await?;
         let call = self.deletion(stand_in.digest.as_str());
@@ -139,6 +139,19 @@ impl Repository {
                     .err()
                     .unwrap_or_else(|| self.refused(&action, "the tag is still there after it was removed")))
             }
+        }
+    }
+
+    /// Asks to delete what nobody has: where that is not known at all, the tag is better left alone.
+    async fn check_deletion(&self, tag: &str) -> Result<(), RegistryError> {
+        let nothing = Digest::of(uuid::Uuid::new_v4().as_bytes());
+        let answer = self.send(&self.deletion(nothing.as_str())).await?;
+        match answer.status() {
+            405 | 501 => Err(self.unexpected(&self.deletion(tag), answer).await),
+            400 if words(answer.response, &[]).await.contains("UNSUPPORTED") => {
+                Err(self.refused(&self.deletion(tag).action, "it does not delete anything (UNSUPPORTED)"))
+            }
+            _ => Ok(()),
         }
     }
 
@@ -184,10 +197,29 @@ impl Shared {
     }
 }
 
+/// What can take a tag's place for a moment. Of the same type: zuul-registry keeps what a tag means once for each type.
+fn stand_in(original: &Manifest, config: &Job) -> Value {
+    let own = uuid::Uuid::new_v4().to_string();
+    let common = json!({"schemaVersion": 2, "mediaType": original.media_type, "annotations": {"kiln.stand-in": own}});
+    let mut document = common;
+    match original.content {
+        Content::Index(_) => document["manifests"] = json!([]),
+        Content::Image(_) => {
+            let media_type = match original.media_type.as_str() {
+                DOCKER_MANIFEST => "application/vnd.docker.container.image.v1+json",
+                _ => "application/vnd.oci.empty.v1+json",
+            };
+            document["config"] = json!({"mediaType": media_type, "digest": config.digest, "size": config.size});
+            document["layers"] = json!([]);
+        }
+    }
+    document
+}
+
 /// Where the list goes on: `Link: </v2/NAME/tags/list?last=b&n=2>; rel="next"`.
-fn next_page(answer: &Answer) -> Option<Url> {
+fn next_page(answer: &Answer, may_be_plain: impl Fn(&Url) -> bool) -> Option<Url> {
     let links = answer.response.headers().get_all(LINK).iter().filter_map(|value| value.to_str().ok());
-    links.filter_map(next_link).find_map(|link| answer.url.join(link).ok())
+    links.filter_map(next_link).find_map(|link| next_address(&answer.url, link, &may_be_plain).ok())
 }
 
 fn next_link(header: &str) -> Option<&str> {

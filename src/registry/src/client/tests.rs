@@ -2,8 +2,10 @@
 
 mod auth;
 mod faults;
+mod hostile;
 mod images;
 mod server;
+mod table;
 mod tags;
 
 use std::sync::{Arc, Mutex};

@@ -1,11 +1,11 @@
 //! Blobs on their way to a registry.
 
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, PoisonError};
 
 use kiln_image::Digest;
 use reqwest::Method;
-use reqwest::header::{CONTENT_RANGE, CONTENT_TYPE, HeaderValue};
+use reqwest::header::{CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, HeaderValue};
 use url::Url;
 
 use super::body::{Meter, Payload, Source, moving};
@@ -115,7 +115,7 @@ impl Repository {
     }
 
     async fn push_blob_once(&self, job: &Job, manner: Manner, is_again: bool) -> Result<Tried, Fault> {
-        if self.has_blob(&job.digest).await? {
+        if self.has_blob(&job.digest, Some(job.size)).await? {
             // After a failure it is there because it had arrived, and only the answer was lost.
             return Ok(Tried::Done(if is_again { Stage::Moved } else { Stage::Present }));
         }
@@ -134,11 +134,15 @@ impl Repository {
         }
     }
 
-    /// Whether the repository has a blob. A registry that does not answer that question is taken not to have it.
-    pub(crate) async fn has_blob(&self, digest: &Digest) -> Result<bool, Fault> {
+    /// Whether the repository has a blob. A registry that does not answer that question, or has something of another size,
+    /// is taken not to have it.
+    pub(crate) async fn has_blob(&self, digest: &Digest, size: Option<u64>) -> Result<bool, Fault> {
         let action = format!("HEAD {}@{digest}", self.path);
         let call = Call::new(Method::HEAD, Target::Path(format!("blobs/{digest}")), Scope::push(&self.path), action);
-        Ok(self.once(&call).await?.is_success())
+        let answer = self.once(&call).await?;
+        let said = answer.header(CONTENT_LENGTH).and_then(|text| text.parse::<u64>().ok()).filter(|length| *length > 0);
+        let is_other = said.is_some_and(|length| size.is_some_and(|size| size != length));
+        Ok(answer.is_success() && !is_other)
     }
 
     /// Asks the registry to take the blob over from another of its repositories.
@@ -147,13 +151,20 @@ impl Repository {
             if self.endpoint.cannot_mount.load(Ordering::Relaxed) {
                 break;
             }
+            let pair = (self.path.clone(), from.clone());
+            if self.endpoint.may_not_mount.lock().unwrap_or_else(PoisonError::into_inner).contains(&pair) {
+                continue;
+            }
             let target = Target::Path(format!("blobs/uploads/?mount={}&from={from}", job.digest));
             let action = format!("POST {}@{} from {from}", self.path, job.digest);
             let mut call = Call::new(Method::POST, target, Scope::push(&self.path), action).payload(Payload::empty());
             call.scopes.push(Scope::pull(from));
             let answer = match self.once(&call).await {
                 // Nobody may know what is in the other repository; then it is uploaded.
-                Err(Fault::Final(RegistryError::Denied { .. })) => continue,
+                Err(Fault::Final(RegistryError::Denied { .. })) => {
+                    self.endpoint.may_not_mount.lock().unwrap_or_else(PoisonError::into_inner).insert(pair);
+                    continue;
+                }
                 answered => answered?,
             };
             match answer.status() {

@@ -75,6 +75,8 @@ pub(super) enum Rule {
     CutAnswer(usize),
     /// Say nothing.
     Hang,
+    /// This answer, with a body that never ends: so many bytes at a time, with such pauses.
+    Flood(Answer, usize, Duration),
 }
 
 type Rules = Box<dyn FnMut(&Request) -> Rule + Send>;
@@ -97,6 +99,8 @@ pub(super) struct State {
     pub(super) manifests: BTreeMap<(String, String), (String, Vec<u8>)>,
     uploads: BTreeMap<String, Vec<u8>>,
     pub(super) log: Vec<Request>,
+    /// What was written, by its digest or name, in this order.
+    pub(super) stored: Vec<String>,
     rules: Option<Rules>,
     pub(super) auth: Auth,
     /// Tokens that are valid, with what they allow.
@@ -139,6 +143,15 @@ impl Server {
         server
     }
 
+    /// Has what another has.
+    pub(super) fn fill(&self, other: &Server) {
+        let blobs = other.state().blobs.clone();
+        let manifests = other.state().manifests.clone();
+        let mut state = self.state();
+        state.blobs = blobs;
+        state.manifests = manifests;
+    }
+
     pub(super) fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap()
     }
@@ -173,6 +186,7 @@ impl Server {
 
     pub(super) fn forget(&self) {
         self.state().log.clear();
+        self.state().stored.clear();
     }
 
     fn serve(&self, stream: &TcpStream) -> Option<()> {
@@ -194,6 +208,10 @@ impl Server {
             };
             match rule {
                 Rule::Hang => std::thread::sleep(Duration::from_secs(3600)),
+                Rule::Flood(answer, size, pause) => {
+                    flood(stream, &answer, size, pause);
+                    return None;
+                }
                 Rule::CutRequest(length) => {
                     let _ = reader.by_ref().take(length as u64).read_to_end(&mut Vec::new());
                     return None;
@@ -285,6 +303,19 @@ fn send(mut stream: &TcpStream, request: &Request, answer: &Answer, cut: Option<
         stream.write_all(&answer.body[..cut.unwrap_or(answer.body.len()).min(answer.body.len())]).ok()?;
     }
     stream.flush().ok()
+}
+
+fn flood(mut stream: &TcpStream, answer: &Answer, size: usize, pause: Duration) -> Option<()> {
+    write!(stream, "HTTP/1.1 {} X\r\ntransfer-encoding: chunked\r\n", answer.status).ok()?;
+    for (name, value) in &answer.headers {
+        write!(stream, "{name}: {value}\r\n").ok()?;
+    }
+    stream.write_all(b"\r\n").ok()?;
+    let chunk = format!("{size:x}\r\n{}\r\n", " ".repeat(size));
+    loop {
+        stream.write_all(chunk.as_bytes()).ok()?;
+        std::thread::sleep(pause);
+    }
 }
 
 impl State {
@@ -413,6 +444,7 @@ impl State {
                         return answer(400)
                             .body(r#"{"errors":[{"code":"DIGEST_INVALID","message":"digest mismatch"}]}"#);
                     }
+                    self.stored.push(format!("{name}@{digest}"));
                     self.blobs.insert((name.to_owned(), digest.clone()), upload);
                     answer(201).with("docker-content-digest", digest)
                 }
@@ -449,6 +481,7 @@ impl State {
                 let digest = Digest::of(&request.body).to_string();
                 let media_type = request.header("content-type").unwrap_or_default().to_owned();
                 let value = (media_type, request.body.clone());
+                self.stored.push(format!("{name}:{reference} {digest}"));
                 self.manifests.insert(key, value.clone());
                 self.manifests.insert((name.to_owned(), digest.clone()), value);
                 answer(201).with("docker-content-digest", digest)
