@@ -36,7 +36,8 @@ pub(crate) struct Arguments {
 /// The arguments but those of `skip`. `None`: the result depends on more than can be said before it runs.
 pub(crate) fn read(body: &Body, schema: &Schema, skip: &[&str], around: &Surroundings<'_>) -> Option<Arguments> {
     let mut read = Arguments::default();
-    for (name, attribute) in &body.attributes {
+    // In which order they are written does not matter.
+    for (name, attribute) in body.attributes.iter().collect::<BTreeMap<_, _>>() {
         if skip.contains(&name.as_str()) || matches!(attribute.node.value, Value::Null) {
             continue;
         }

@@ -54,6 +54,12 @@ fn what_is_null_or_skipped_is_not_there() {
 }
 
 #[test]
+fn the_order_of_arguments_does_not_matter() {
+    let (one, two) = (("a", Value::Bool(true)), ("b", list(&["x"])));
+    assert_eq!(digests(vec![one.clone(), two.clone()]), digests(vec![two, one]));
+}
+
+#[test]
 fn the_order_of_a_map_does_not_matter() {
     assert_eq!(
         digests(vec![("env", map(&[("a", "1"), ("b", "2")]))]),
