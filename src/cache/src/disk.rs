@@ -63,7 +63,7 @@ impl Durability {
     }
 
     /// Removes what an earlier boot left unsynced where nobody else would notice: blobs, whose content is only checked when
-    /// they are read, and an index that was cut off. The store's lock must be held exclusively.
+    /// they are read, and an index or a layout's version that was cut off. The store's lock must be held exclusively.
     pub(crate) fn forget_unsynced(&self, root: &Path) -> Result<(), CacheError> {
         // Somebody else may have been faster.
         let Some(boot) = self.boot.as_ref().filter(|_| self.is_first_look(root)) else { return Ok(()) };
@@ -76,9 +76,10 @@ impl Durability {
                     let _ = std::fs::remove_file(blob);
                 }
             }
-            let index = root.join("index.json");
-            if index.exists() && files::read_record::<serde_json::Value>(&index).is_none() {
-                std::fs::remove_file(&index).map_err(CacheError::io("remove", &index))?;
+            for path in ["index.json", "oci-layout"].map(|name| root.join(name)) {
+                if path.exists() && files::read_record::<serde_json::Value>(&path).is_none() {
+                    std::fs::remove_file(&path).map_err(CacheError::io("remove", &path))?;
+                }
             }
         }
         files::write_whole(&root.join("tmp"), &note, boot.as_bytes(), false)

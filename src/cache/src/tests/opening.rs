@@ -115,7 +115,9 @@ fn what_was_not_synced_before_a_restart_is_not_used() {
     let [manifest, ..] = image(&store, b"late");
     assert!(place.open().find_state(&key(2)).unwrap().is_some(), "the same boot");
     drop(store);
-    std::fs::write(place.root().join("index.json"), "").unwrap();
+    for name in ["index.json", "oci-layout"] {
+        std::fs::write(place.root().join(name), "").unwrap();
+    }
 
     let store = place.open_in("next boot");
     assert!(store.find_state(&key(1)).unwrap().is_some());
