@@ -16,6 +16,7 @@ use tokio::sync::{Mutex, OnceCell};
 use crate::OciSettings;
 use crate::base::{Base, Bases, Resolved};
 use crate::communicator::{Habits, OciCommunicator};
+use crate::config::SecretScan;
 use crate::digest::{Parts, hidden_input, input};
 use crate::error::{self, OciError};
 use crate::guest::Guest;
@@ -78,11 +79,14 @@ impl OciBuilder {
         }
         let place = self.place().await?;
         place.tell(context);
-        let resolved = self.resolve(&place, context).await?;
         let runtime = self.runtime(context)?;
+        // Before anything is downloaded in vain.
+        place.chosen.isolation.check(&runtime.mounts, runtime.network).map_err(error::sandbox)?;
+        let resolved = self.resolve(&place, context).await?;
         let client = self.client(context)?;
         let bases = self.bases(&place, &client, context);
         let base = or_cancelled(context, bases.load(&resolved)).await?;
+        check_environment(&base)?;
         if states.iter().any(|state| state.base != base.chain) {
             let text = "a kept state belongs to another base than the one that `from` means now";
             return Err(Failure::build(OciError::Base(text.to_owned())).hint("run again with --no-cache"));
@@ -95,7 +99,8 @@ impl OciBuilder {
             Ok(machine) => Ok(machine.recorded(entry, client)),
             Err(failure) => {
                 // Nothing stays of what was begun; the journal keeps the entry if even that fails.
-                if undo.remove(&self.settings.helper).is_ok() {
+                let helper = self.settings.helper.clone();
+                if error::blocking(move || undo.remove(&helper)).await.is_ok() {
                     context.journal.strike(entry)?;
                 }
                 Err(failure)
@@ -313,8 +318,21 @@ impl OciBuilder {
             [&runtime.user, &runtime.directory, &runtime.hostname].map(|text| text.clone().unwrap_or_default());
         let parts = Parts::new("run_command").list(variables).list(labels).list(others);
         inputs.push(hidden_input("run_command", parts.with(flag(runtime.is_unfiltered))));
+        if config.secret_scan == SecretScan::Off {
+            // Who looks for secrets takes no state that nobody has looked through.
+            inputs.push(input("secret_scan", "off"));
+        }
         inputs
     }
+}
+
+/// No process can be given a text with a NUL byte: every command would fail, none of them saying why.
+fn check_environment(base: &Base) -> Result<(), Failure> {
+    let mut lines = base.image.iter().flat_map(|image| image.config.config.env.iter().flatten());
+    let Some(line) = lines.find(|line| line.contains('\0')) else { return Ok(()) };
+    let name = line.split(['=', '\0']).next().unwrap_or_default();
+    let text = format!("the base's configuration has a NUL byte in its environment variable `{name}`");
+    Err(Failure::build(OciError::Base(text)).hint("no program can be given such a variable: have the base made anew"))
 }
 
 /// The same for the same build on the same base: what is made of it must not differ from run to run.

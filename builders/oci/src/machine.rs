@@ -9,6 +9,7 @@ use kiln_cache::{StateEntry, StateMeta};
 use kiln_core::{Artifact, BuildContext, Communicator, Content, EntryId, Failure, Kept, Key, Machine, StateInfo};
 use kiln_image::pack::{PackSettings, Packed};
 use kiln_registry::Client;
+use kiln_sandbox::Isolation;
 
 use crate::OciSettings;
 use crate::base::{Base, Resolved};
@@ -101,18 +102,24 @@ impl OciMachine {
     async fn keep_state(&self, key: &Key, info: &StateInfo, context: &BuildContext) -> Result<Kept, Failure> {
         self.making.guest.stop().await?;
         let directory = self.making.guest.upper().await;
-        let packed = self.examine(info, Size::of(&directory), context).await?;
+        let before = Size::measured(&directory).await?;
+        let packed = self.examine(info, before, context).await?;
         if !packed.found.is_empty() {
             seal::tell_secrets(&packed.found, self.making.recipe.config.secret_scan, context)?;
             return Ok(Kept::NotWorth("a secret is in it"));
         }
         let content = packed.content.map(|digest| digest.to_string());
+        // Without an overlay the changes are packed there only now.
+        let size = match self.making.place.chosen.isolation {
+            Isolation::Chroot => Size::measured(&directory).await?,
+            Isolation::Ns | Isolation::Userns => before,
+        };
         let meta = StateMeta {
             info: info.clone(),
             parent: self.progress().states.first().map(|state| state.key.clone()),
             content: content.clone(),
             base: self.making.base.chain.clone(),
-            size: Size::of(&directory).on_disk,
+            size: size.on_disk,
             details: BTreeMap::new(),
         };
         self.making.guest.turn(|filled| self.move_to_store(key, filled, meta)).await?;
@@ -120,10 +127,13 @@ impl OciMachine {
     }
 
     async fn move_to_store(&self, key: &Key, filled: PathBuf, meta: StateMeta) -> Result<Vec<PathBuf>, Failure> {
-        let store = &self.making.place.store;
-        // Somebody may have been first: then theirs is the state that the machine goes on from.
-        store.commit_state(key, &filled, &meta).map_err(error::cache)?;
-        let states = store.chain(key).map_err(error::cache)?;
+        let (store, key) = (Arc::clone(&self.making.place.store), key.clone());
+        let states = error::blocking(move || {
+            // Somebody may have been first: then theirs is the state that the machine goes on from, and ours is removed.
+            store.commit_state(&key, &filled, &meta).map_err(error::cache)?;
+            store.chain(&key).map_err(error::cache)
+        });
+        let states = states.await?;
         if states.is_empty() {
             return Err(Failure::build(OciError::Base("a state that was just kept is gone".to_owned())));
         }
@@ -156,7 +166,7 @@ impl OciMachine {
         let sealed = sealing.run(&ground, &making.base).await?;
         let id = sealed.config.to_string();
         self.progress().image = Some(id);
-        if let Some(key) = key.filter(|_| sealed.is_clean) {
+        if let Some(key) = key.filter(|_| sealed.is_clean && seal::is_repeatable(&making.recipe)) {
             let entry = seal::entry(context, &sealed, self.facts());
             let seal_key = seal::seal_key(&key, &making.recipe, &making.settings);
             making.place.store.put_sealed(&seal_key, &entry).map_err(error::cache)?;
@@ -295,6 +305,12 @@ struct Size {
 }
 
 impl Size {
+    /// [`Size::of`] on a thread for that: a tree may be large.
+    async fn measured(root: &std::path::Path) -> Result<Size, Failure> {
+        let root = root.to_path_buf();
+        error::blocking(move || Ok(Size::of(&root))).await
+    }
+
     /// Of a tree. What cannot be looked at by this user is not counted.
     fn of(root: &std::path::Path) -> Size {
         use std::os::unix::fs::MetadataExt;

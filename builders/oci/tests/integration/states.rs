@@ -83,6 +83,36 @@ async fn what_was_sealed_is_taken_again_and_brought_where_it_is_wanted() {
 }
 
 #[tokio::test]
+async fn an_image_with_the_runs_labels_is_not_taken_again() {
+    if !can_run() {
+        return;
+    }
+    let world = World::new();
+    let labelled = world.launch(busybox(json!({ "kiln_labels": true }))).await;
+    output(&*labelled, "echo one > /one").await;
+    keep(&*labelled, 1, &world).await;
+    labelled.seal(&world.context).await.unwrap();
+    labelled.destroy(&world.context).await.unwrap();
+    let plain = world.builder(busybox(json!({})));
+    assert!(!plain.snapshots().unwrap().is_sealed(&key(1)).await.unwrap(), "its labels were not asked for");
+}
+
+#[tokio::test]
+async fn states_that_nobody_looked_through_for_secrets_are_others() {
+    if !can_run() {
+        return;
+    }
+    let world = World::new();
+    let base = async |arguments| {
+        let builder = world.builder(busybox(arguments));
+        builder.snapshots().unwrap().base(&world.context).await.unwrap()
+    };
+    let looked_through = base(json!({})).await;
+    assert_ne!(base(json!({ "secret_scan": "off" })).await, looked_through);
+    assert_eq!(base(json!({ "secret_scan": "warn" })).await, looked_through, "neither keeps a secret");
+}
+
+#[tokio::test]
 async fn each_step_can_be_a_layer() {
     if !can_run() {
         return;
