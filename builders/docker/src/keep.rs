@@ -78,10 +78,16 @@ impl DockerMachine {
         let state = KeptImage { id: String::new(), key: key.clone(), info: info.clone(), base, size, has_had_secrets };
         let id = self.commit_state(&state, context).await?;
         self.plan.states.add(KeptImage { id, ..state }).await;
-        if let Some(limit) = self.plan.states_size {
-            self.plan.states.trim(limit).await?;
-        }
+        self.trim_states(context).await;
         Ok(Kept::Kept { content: None })
+    }
+
+    /// Removes states beyond the size that is allowed. That of the present one is kept whatever comes of this.
+    async fn trim_states(&self, context: &BuildContext) {
+        let Some(limit) = self.plan.states_size else { return };
+        if let Err(failure) = self.plan.states.trim(limit).await {
+            context.events.warn(format!("cannot remove old states: {}", failure.chain()));
+        }
     }
 
     /// Why an image would not be the machine's state.

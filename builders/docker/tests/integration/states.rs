@@ -8,7 +8,7 @@ use kiln_builder_docker::{DockerBuilderKind, DockerSettings, states};
 use kiln_cache::{Store, StoreOptions};
 use kiln_core::{Builder, BuilderKind, Command, Kept, Key, Launched, Machine, RunOptions, StateInfo, Terminal};
 use kiln_docker::fake::FakeEngine;
-use kiln_docker::{Engine, ImageInfo};
+use kiln_docker::{Engine, EngineError, ImageInfo};
 use kiln_testkit::{Arguments, TestContext, context, prepare_context};
 use serde_json::json;
 
@@ -109,6 +109,14 @@ async fn an_image_of_many_layers_gets_no_more() {
     fake.engine.add_image_with("deep", ImageInfo { layers, ..ImageInfo::default() });
     let reason = fake.kept(json!({ "image": "deep" }), &info(60, false)).await;
     assert_eq!(reason, Err("its image would have too many layers"));
+}
+
+#[tokio::test]
+async fn a_state_is_kept_though_old_ones_cannot_be_removed() {
+    let fake = Fake::new();
+    let error = EngineError::Refused { action: "list images".into(), message: "no".into(), status: Some(500) };
+    fake.engine.fail_next("find_labelled", error);
+    assert_eq!(fake.kept(json!({}), &info(60, false)).await, Ok(()));
 }
 
 #[tokio::test]
