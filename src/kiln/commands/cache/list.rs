@@ -92,7 +92,8 @@ fn table(found: &[(StorePlace, Usage)], engine: Option<&Engines>, now: SystemTim
 fn row(item: &Item, now: SystemTime) -> [String; 5] {
     let used = SystemTime::UNIX_EPOCH + Duration::from_millis(item.used);
     let age = amount::shown_age(now.duration_since(used).unwrap_or(Duration::ZERO));
-    let is_digest = item.name.len() == 64 && item.kind != ItemKind::Image;
+    // What is broken may be called anything.
+    let is_digest = item.name.len() == 64 && item.name.is_ascii() && item.kind != ItemKind::Image;
     let name = match item.kind {
         ItemKind::Image => familiar(&item.name),
         _ if is_digest => item.name[..12].to_owned(),
@@ -180,5 +181,7 @@ mod tests {
           3.0 MiB in all, 1.0 MiB of it images and their layers
         ");
         assert_eq!(table(&[], None, now), "nothing is kept\n");
+        let broken = item(ItemKind::Broken, &format!("{}{}", "a".repeat(11), "ä".repeat(27))[..64], None, 0, 0);
+        assert!(row(&broken, now)[1].contains('ä'), "told whole");
     }
 }
