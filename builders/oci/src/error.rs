@@ -1,5 +1,6 @@
 //! What can go wrong in this builder itself.
 
+use std::io::ErrorKind;
 use std::path::PathBuf;
 
 use kiln_cache::CacheError;
@@ -43,12 +44,26 @@ pub(crate) fn local(action: &'static str, path: impl Into<PathBuf>) -> impl FnOn
     move |source| {
         let is_full = source.kind() == std::io::ErrorKind::StorageFull;
         let failure = Failure::build(OciError::Local { action, path, source });
-        if is_full { failure.hint("make room, or run `kiln cache prune`") } else { failure }
+        if is_full { failure.hint(ROOM) } else { failure }
     }
 }
 
+/// For a store that is full.
+const ROOM: &str = "make room (`kiln cache prune`), or have KILN_CACHE_DIR name a directory with more";
+
 pub(crate) fn cache(error: CacheError) -> Failure {
-    Failure::environment(error)
+    let hint = match &error {
+        CacheError::Untrusted { .. } => Some("have KILN_CACHE_DIR name a directory of your own"),
+        CacheError::Io { source, .. } => match source.kind() {
+            ErrorKind::ReadOnlyFilesystem | ErrorKind::PermissionDenied => {
+                Some("have KILN_CACHE_DIR name a directory that can be written to")
+            }
+            ErrorKind::StorageFull => Some(ROOM),
+            _ => None,
+        },
+        CacheError::OtherVersion(_) | CacheError::Image(_) => None,
+    };
+    hint.into_iter().fold(Failure::environment(error), Failure::hint)
 }
 
 pub(crate) fn image(error: ImageError) -> Failure {
@@ -62,8 +77,11 @@ pub(crate) fn registry(error: RegistryError) -> Failure {
 }
 
 pub(crate) fn sandbox(error: SandboxError) -> Failure {
-    let is_environment = matches!(error, SandboxError::Unavailable(_));
-    if is_environment { Failure::environment(error) } else { Failure::build(error) }
+    match error {
+        SandboxError::Unavailable(_) => Failure::environment(error),
+        SandboxError::NoRoom(_) => Failure::environment(error).hint(ROOM),
+        _ => Failure::build(error),
+    }
 }
 
 /// Runs blocking work on a thread for that.
@@ -77,5 +95,28 @@ pub(crate) async fn blocking<T: Send + 'static>(
             Ok(panic) => std::panic::resume_unwind(panic),
             Err(_) => Err(Failure::build(OciError::Thread)),
         },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_store_that_cannot_be_used_is_told_with_a_way_out() {
+        let io = |kind: ErrorKind| CacheError::Io { action: "create", path: "/c".into(), source: kind.into() };
+        let untrusted = CacheError::Untrusted { path: "/c".into(), problem: "belongs to another user" };
+        let full = SandboxError::NoRoom("the entry `a` is refused".to_owned());
+        let failures = [
+            cache(io(ErrorKind::ReadOnlyFilesystem)),
+            cache(io(ErrorKind::PermissionDenied)),
+            cache(io(ErrorKind::StorageFull)),
+            cache(untrusted),
+            sandbox(full),
+        ];
+        for failure in failures {
+            assert!(failure.hints[0].contains("KILN_CACHE_DIR"), "{failure}: {:?}", failure.hints);
+            assert_eq!(failure.class, FailureClass::Environment);
+        }
     }
 }

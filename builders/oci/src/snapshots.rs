@@ -16,8 +16,9 @@ use crate::seal;
 impl Snapshots for OciBuilder {
     async fn base(&self, context: &BuildContext) -> Result<Vec<Input>, Failure> {
         let place = self.place().await?;
-        let resolved = self.resolve(&place, context).await?;
         let runtime = self.runtime(context)?;
+        place.chosen.isolation.check(&runtime.mounts, runtime.network).map_err(error::sandbox)?;
+        let resolved = self.resolve(&place, context).await?;
         let mut inputs = resolved.inputs;
         inputs.extend(self.inputs(&place, &runtime));
         Ok(inputs)

@@ -54,6 +54,28 @@ pub enum ImageError {
         /// The rule.
         problem: String,
     },
+    /// The file system has no room for an entry of an archive.
+    #[error("the entry `{entry}` has no room: it has {size} bytes, and {free} are free here, of which {stays} stay so")]
+    NoRoom {
+        /// Its path in the archive.
+        entry: String,
+        /// Its size in bytes.
+        size: u64,
+        /// Bytes that are free.
+        free: u64,
+        /// Bytes that must stay free.
+        stays: u64,
+    },
+    /// A layout has another image than was asked for, or none.
+    #[error("{} has no image{}", path.display(), wanted_of(wanted.as_deref(), known))]
+    NoImage {
+        /// The layout.
+        path: PathBuf,
+        /// What was asked for.
+        wanted: Option<String>,
+        /// What it has: names, or digests of images without one.
+        known: Vec<String>,
+    },
     /// A document is not what it should be.
     #[error("{what} is malformed: {problem}")]
     Malformed {
@@ -62,6 +84,17 @@ pub enum ImageError {
         /// What is wrong with it.
         problem: String,
     },
+}
+
+/// Names that are told at most.
+const NAMES: usize = 8;
+
+fn wanted_of(wanted: Option<&str>, known: &[String]) -> String {
+    let wanted = wanted.map(|wanted| format!(" `{wanted}`")).unwrap_or_default();
+    match known {
+        [] => wanted,
+        known => format!("{wanted}; it has {}", known[..known.len().min(NAMES)].join(", ")),
+    }
 }
 
 impl ImageError {

@@ -18,7 +18,7 @@ use crate::capabilities::Capabilities;
 use crate::error::{SandboxError, Trying};
 use crate::init::{Guest, processes, serve};
 use crate::protocol::{Channel, Reply};
-use crate::spec::{Network, RootFs, SandboxSpec};
+use crate::spec::{Isolation, RootFs, SandboxSpec};
 use crate::sys;
 use cover::Covers;
 
@@ -55,16 +55,10 @@ pub(crate) fn session(spec: &SandboxSpec, channel: &Channel) -> Result<(), Sandb
 
 /// What cannot be is refused, rather than left out.
 fn check(spec: &SandboxSpec) -> Result<&Path, SandboxError> {
-    let refuse = |what: &str| Err(SandboxError::Unavailable(format!("isolation `chroot` cannot {what}")));
-    if !spec.mounts.is_empty() {
-        return refuse("mount volumes");
-    }
-    if spec.network == Network::None {
-        return refuse("take the network away");
-    }
+    Isolation::Chroot.check(&spec.mounts, spec.network)?;
     match &spec.root {
         RootFs::Directory(root) => Ok(root),
-        RootFs::Overlay { .. } => refuse("stack layers"),
+        RootFs::Overlay { .. } => Err(SandboxError::Unavailable("isolation `chroot` cannot stack layers".to_owned())),
     }
 }
 

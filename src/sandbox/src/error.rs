@@ -57,6 +57,9 @@ pub enum SandboxError {
     /// A failure of file work in the helper; its causes are in the text.
     #[error("{0}")]
     Work(String),
+    /// Such a failure, for want of space on the file system.
+    #[error("{0}")]
+    NoRoom(String),
     /// Helper and program do not understand each other.
     #[error("the helper's answer makes no sense: {0}")]
     Protocol(String),
@@ -113,6 +116,7 @@ enum Kind {
     Unavailable,
     Invalid,
     Work,
+    NoRoom,
     Protocol,
 }
 
@@ -136,6 +140,7 @@ impl From<&SandboxError> for Report {
             SandboxError::Unavailable(text) => plain(Kind::Unavailable, text),
             SandboxError::Invalid(text) => plain(Kind::Invalid, text),
             SandboxError::Work(text) => plain(Kind::Work, text),
+            SandboxError::NoRoom(text) => plain(Kind::NoRoom, text),
             SandboxError::Protocol(text) => plain(Kind::Protocol, text),
         }
     }
@@ -158,6 +163,7 @@ impl From<Report> for SandboxError {
             Kind::Unavailable => SandboxError::Unavailable(report.text),
             Kind::Invalid => SandboxError::Invalid(report.text),
             Kind::Work => SandboxError::Work(report.text),
+            Kind::NoRoom => SandboxError::NoRoom(report.text),
             Kind::Protocol => SandboxError::Protocol(report.text),
         }
     }

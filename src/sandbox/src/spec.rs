@@ -4,6 +4,8 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+use crate::error::SandboxError;
+
 /// How a guest is kept apart from its host.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -23,6 +25,20 @@ impl Isolation {
             Isolation::Ns => "ns",
             Isolation::Userns => "userns",
             Isolation::Chroot => "chroot",
+        }
+    }
+
+    /// Whether guests can have these mounts and this network; what cannot be is refused, rather than left out.
+    ///
+    /// # Errors
+    /// [`SandboxError::Unavailable`] says what cannot be.
+    pub fn check(self, mounts: &[BindMount], network: Network) -> Result<(), SandboxError> {
+        let refuse = |what: &str| Err(SandboxError::Unavailable(format!("isolation `chroot` cannot {what}")));
+        match self {
+            Isolation::Ns | Isolation::Userns => Ok(()),
+            Isolation::Chroot if !mounts.is_empty() => refuse("mount volumes"),
+            Isolation::Chroot if network == Network::None => refuse("take the network away"),
+            Isolation::Chroot => Ok(()),
         }
     }
 }

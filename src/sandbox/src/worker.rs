@@ -280,5 +280,11 @@ fn work_failed(error: kiln_image::ImageError) -> SandboxError {
         text.push_str(&error.to_string());
         cause = error.source();
     }
-    SandboxError::Work(text)
+    match error {
+        kiln_image::ImageError::NoRoom { .. } => SandboxError::NoRoom(text),
+        kiln_image::ImageError::Io { source, .. } if source.kind() == std::io::ErrorKind::StorageFull => {
+            SandboxError::NoRoom(text)
+        }
+        _ => SandboxError::Work(text),
+    }
 }

@@ -1,6 +1,7 @@
 //! What machines start from.
 
-use serde_json::json;
+use kiln_image::{Digest, Layout};
+use serde_json::{Value, json};
 
 use crate::support::{World, busybox, can_run, output};
 
@@ -92,4 +93,56 @@ async fn what_is_not_there_is_told_with_a_way_out() {
         assert!(failure.chain().contains(words), "{}", failure.chain());
     }
     assert!(world.context.journal.open().is_empty());
+}
+
+#[tokio::test]
+async fn what_the_isolation_cannot_do_is_told_before_the_base_is_fetched() {
+    if !can_run() {
+        return;
+    }
+    let world = World::new();
+    for (arguments, words) in [
+        (json!({ "network": "none" }), "isolation `chroot` cannot take the network away"),
+        (json!({ "volumes": { "/tmp": "/mnt" } }), "isolation `chroot` cannot mount volumes"),
+    ] {
+        let mut source = json!({ "from": "nobody:1", "pull": false, "isolation": "chroot" });
+        source.as_object_mut().unwrap().extend(arguments.as_object().unwrap().clone());
+        let builder = world.builder(source);
+        for failure in [
+            builder.launch(&world.context).await.err().unwrap(),
+            builder.snapshots().unwrap().base(&world.context).await.unwrap_err(),
+        ] {
+            assert_eq!(failure.chain(), words);
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_base_whose_variables_no_program_can_be_given_is_refused() {
+    if !can_run() {
+        return;
+    }
+    let world = World::new();
+    let machine =
+        world.launch(busybox(json!({ "changes": ["ENV BAD=before"], "oci_layout": world.path("layout") }))).await;
+    machine.seal(&world.context).await.unwrap();
+    machine.destroy(&world.context).await.unwrap();
+    // Templates cannot say so: every document is written anew, with the names of those that it names.
+    let layout = Layout::open(world.path("layout")).unwrap();
+    let mut index: Value = serde_json::from_slice(&std::fs::read(world.path("layout/index.json")).unwrap()).unwrap();
+    let read = |value: &Value| layout.document(&Digest::parse(value["digest"].as_str().unwrap()).unwrap()).unwrap();
+    let renamed = |value: &mut Value, bytes: &[u8]| {
+        value["digest"] = layout.put_document(bytes).unwrap().to_string().into();
+        value["size"] = bytes.len().into();
+    };
+    let mut manifest: Value = serde_json::from_slice(&read(&index["manifests"][0])).unwrap();
+    let config = String::from_utf8(read(&manifest["config"])).unwrap().replace("BAD=before", "BAD=x\\u0000y");
+    renamed(&mut manifest["config"], config.as_bytes());
+    renamed(&mut index["manifests"][0], manifest.to_string().as_bytes());
+    std::fs::write(world.path("layout/index.json"), index.to_string()).unwrap();
+    let source = json!({ "from": { "oci_layout": world.path("layout") } });
+    let failure = world.builder(source).launch(&world.context).await.err().unwrap();
+    let told = "the base's configuration has a NUL byte in its environment variable `BAD`";
+    assert_eq!(failure.chain(), told);
+    assert_eq!(world.workspaces(), 0);
 }

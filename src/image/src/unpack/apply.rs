@@ -356,9 +356,8 @@ impl<'a> Applier<'a> {
             let found = fs::fstatvfs(self.tree.root()).map_err(self.tree.error("ask for the free space of", b""))?;
             let free = found.f_bavail.saturating_mul(found.f_frsize);
             if free < size.saturating_add(limits.keep_free) {
-                let problem =
-                    format!("it has {size} bytes, and {free} are free here, of which {} stay so", limits.keep_free);
-                return Err(self.refused(path, problem));
+                let entry = String::from_utf8_lossy(path).into_owned();
+                return Err(ImageError::NoRoom { entry, size, free, stays: limits.keep_free });
             }
         }
         Ok(())
