@@ -541,6 +541,7 @@ fn failed(action: impl Into<String>, error: SandboxError) -> CommunicatorError {
     match error {
         SandboxError::Ended => CommunicatorError::Disconnected(Box::new(error)),
         SandboxError::NotFound(path) => CommunicatorError::NotFound(path),
+        SandboxError::User(_) => CommunicatorError::Impossible { action: action.into(), source: Box::new(error) },
         _ => CommunicatorError::Transport { action: action.into(), source: Box::new(error) },
     }
 }

@@ -45,7 +45,10 @@ impl Retries {
                 self.refusals += 1;
                 self.refusals <= REFUSALS
             }
-            CommunicatorError::Ended(_) | CommunicatorError::NotFound(_) | CommunicatorError::Local { .. } => false,
+            CommunicatorError::Impossible { .. }
+            | CommunicatorError::Ended(_)
+            | CommunicatorError::NotFound(_)
+            | CommunicatorError::Local { .. } => false,
         };
         let left = self.deadline.saturating_duration_since(Instant::now());
         if !may_help || left.is_zero() {

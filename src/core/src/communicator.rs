@@ -208,6 +208,14 @@ pub enum CommunicatorError {
     /// The machine had ended before what was asked began, and does not come back by itself; the text says how.
     #[error("the machine has ended: {0}")]
     Ended(String),
+    /// The machine refused, and will refuse it again: there is no such user, for example.
+    #[error("cannot {action} on the machine")]
+    Impossible {
+        /// What was tried, as a verb: `run a command`.
+        action: String,
+        /// Why.
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
     /// The transport refused.
     #[error("cannot {action} on the machine")]
     Transport {

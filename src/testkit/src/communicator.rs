@@ -84,6 +84,7 @@ enum End {
     Disconnected,
     Ended,
     Refused,
+    Impossible,
     Never,
 }
 
@@ -128,6 +129,11 @@ impl Reply {
     /// The transport refuses.
     pub fn refused() -> Reply {
         Reply::new(End::Refused)
+    }
+
+    /// The machine refuses, and always will.
+    pub fn impossible() -> Reply {
+        Reply::new(End::Impossible)
     }
 
     /// There is no such file on the machine.
@@ -178,6 +184,10 @@ impl Reply {
             End::Refused => {
                 Err(CommunicatorError::Transport { action: action.to_owned(), source: "scripted: refused".into() })
             }
+            End::Impossible => Err(CommunicatorError::Impossible {
+                action: action.to_owned(),
+                source: "scripted: no such user".into(),
+            }),
             End::Never => std::future::pending().await,
         }
     }

@@ -1,6 +1,6 @@
 //! Machines that run: commands and files, sealing, what is left of them.
 
-use kiln_core::communicator::CaptureSink;
+use kiln_core::communicator::{CaptureSink, CommunicatorError};
 use kiln_core::{Command, Content, Undoer};
 use kiln_transport::conformance;
 use serde_json::json;
@@ -32,6 +32,18 @@ async fn a_program_that_is_missing_ends_as_in_a_shell() {
     let status = machine.communicator().exec(&Command::new(["/not/there"]), &mut sink).await.unwrap();
     assert_eq!(status.code(), 127);
     assert!(String::from_utf8(sink.stderr).unwrap().contains("/not/there"));
+    machine.destroy(&world.context).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_user_that_the_guest_does_not_have_stays_away() {
+    if !can_run() {
+        return;
+    }
+    let world = World::new();
+    let machine = world.launch(busybox(json!({ "exec_user": "ghost" }))).await;
+    let ended = machine.communicator().exec(&Command::new(["true"]), &mut CaptureSink::default()).await;
+    assert!(matches!(ended, Err(CommunicatorError::Impossible { .. })), "{ended:?}");
     machine.destroy(&world.context).await.unwrap();
 }
 

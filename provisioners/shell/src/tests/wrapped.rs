@@ -248,6 +248,21 @@ async fn a_machine_that_has_ended_is_not_waited_for() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_a_machine_always_refuses_is_not_tried_again() {
+    for arguments in [json!({ "inline": ["true"] }), json!({ "inline": ["true"], "execute_command": "sh {{.Path}}" })] {
+        let context = context().build();
+        let machine = FakeMachine::new();
+        machine.communicator.on_exec(Reply::impossible());
+        let begin = tokio::time::Instant::now();
+        let failure = shell(arguments).provision(&machine, &context).await.unwrap_err();
+        assert_eq!(begin.elapsed(), Duration::ZERO);
+        let told = failure.chain();
+        assert!(told.starts_with("cannot start the inline commands: cannot run a command"), "{told}");
+        assert!(told.ends_with("no such user"), "{told}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_machine_that_ends_under_a_script_may_be_expected_to() {
     let context = context().build();
     let machine = FakeMachine::new();
