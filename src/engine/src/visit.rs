@@ -146,5 +146,12 @@ async fn find(run: &BuildRun, choice: &StateChoice) -> Result<Key, Failure> {
     };
     let why = record.steps.get(wanted.start).filter(|_| choice.step.is_some()).and_then(|step| step.not_kept.clone());
     let failure = no_state(which + &why.map(|why| format!(": {why}")).unwrap_or_default());
-    Err(failure.hint("`checkpoint = true` on the step keeps it whatever that costs; then build again"))
+    let last = record.steps.iter().rev().find_map(|step| step.state.as_ref());
+    let is_sealed = match last {
+        Some(state) => snapshots.is_sealed(state).await.unwrap_or(false),
+        None => false,
+    };
+    // With the image of the last time at hand, a build runs nothing.
+    let again = if is_sealed { "then build again with `--no-cache`" } else { "then build again" };
+    Err(failure.hint(format!("`checkpoint = true` on the step keeps it whatever that costs; {again}")))
 }

@@ -59,6 +59,16 @@ async fn what_is_not_there_is_told() {
 }
 
 #[tokio::test]
+async fn where_the_image_is_all_that_is_kept_a_build_must_be_told_to_run() {
+    let mut cached = Cached::new(deeds(&["a", "b"]));
+    cached.run().await;
+    cached.harness.world.keeper.states.lock().unwrap().clear();
+    let failure = cached.look("w", None).await.unwrap_err();
+    let hint = "`checkpoint = true` on the step keeps it whatever that costs; then build again with `--no-cache`";
+    assert_eq!((failure.chain().as_str(), failure.hints), ("no state of `w` is kept", vec![hint.to_owned()]));
+}
+
+#[tokio::test]
 async fn a_visitor_that_fails_leaves_no_machine() {
     let mut cached = Cached::new(deeds(&["a"]));
     cached.run().await;
