@@ -137,6 +137,8 @@ impl Reading {
         if metadata.is_file() {
             self.file(path, &metadata, &mut digest)?;
         } else if metadata.is_dir() {
+            // A directory that is made on the machine gets its mode.
+            digest.add(metadata.mode().to_le_bytes());
             walk(path, &mut |entry, relative, metadata| {
                 stamp.add(entry, metadata);
                 digest.add(relative.as_os_str().as_bytes());
@@ -242,10 +244,13 @@ mod tests {
     #[test]
     fn content_mode_target_and_names_count() {
         type Change = fn(&Tree);
-        let changes: [(&str, Change); 6] = [
+        let changes: [(&str, Change); 7] = [
             ("content", |tree| std::fs::write(tree.path("conf/inner/b"), "TWO").unwrap()),
             ("mode", |tree| {
                 std::fs::set_permissions(tree.path("conf/a"), std::fs::Permissions::from_mode(0o755)).unwrap();
+            }),
+            ("the top's mode", |tree| {
+                std::fs::set_permissions(tree.path("conf"), std::fs::Permissions::from_mode(0o700)).unwrap();
             }),
             ("target", |tree| {
                 std::fs::remove_file(tree.path("conf/link")).unwrap();
