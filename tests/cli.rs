@@ -161,6 +161,20 @@ fn checking_needs_no_engine() {
 }
 
 #[test]
+fn an_address_that_is_none_matters_only_to_those_who_need_an_engine() {
+    let mut world = World::new();
+    world.env("DOCKER_HOST", "gopher://nowhere");
+    let source = "source \"oci\" \"a\" {\n  from = \"scratch\"\n}\nbuild {\n  sources = [\"oci.a\"]\n}\n";
+    world.write("a.pkr.hcl", source);
+    world.succeed(&["plan", "a.pkr.hcl"]);
+    world.succeed(&["cleanup"]);
+    world.write("b.pkr.hcl", &source.replace("\"scratch\"", "{ docker_daemon = \"debian\" }"));
+    let outcome = world.run(&["build", "b.pkr.hcl"]);
+    assert_ne!(outcome.code, 0);
+    assert!(outcome.stderr.contains("gopher://"), "{}", outcome.stderr);
+}
+
+#[test]
 fn standard_input_may_hold_either_form() {
     let world = World::new();
     docker_source(&world, "true");

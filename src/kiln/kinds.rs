@@ -16,14 +16,25 @@ use kiln_sandbox::HelperProgram;
 use crate::commands::stores::USUAL_SIZE;
 use crate::settings::Settings;
 
-/// All kinds. Nothing is connected to yet; only a `DOCKER_HOST` that is no address at all is an error.
+/// All kinds. Nothing is connected to yet; a `DOCKER_HOST` that is no address at all is told by what needs an engine.
 pub(crate) fn all(settings: &Settings) -> Result<Kinds, Failure> {
-    with_engine(None, settings)
+    with_engine(BollardEngine::when_needed(&settings.environment), settings)
+}
+
+/// Whether an engine can be where builds of these kinds look for it, as far as that is known without asking there.
+pub(crate) fn check_engine<'a>(
+    mut builders: impl Iterator<Item = &'a str>,
+    settings: &Settings,
+) -> Result<(), Failure> {
+    if builders.any(|kind| kind == "docker") && settings.docker_as.as_deref() != Some("oci") {
+        BollardEngine::connect(None, &settings.environment)?;
+    }
+    Ok(())
 }
 
 /// All kinds, to check templates with: `DOCKER_HOST` is not looked at, no engine is ever spoken to.
 pub(crate) fn offline(settings: &Settings) -> Result<Kinds, Failure> {
-    with_engine(Some(DEFAULT_HOST), settings)
+    with_engine(BollardEngine::connect(Some(DEFAULT_HOST), &settings.environment)?, settings)
 }
 
 /// The kinds of data sources. Nothing is connected to.
@@ -33,8 +44,8 @@ pub(crate) fn data_sources(settings: &Settings) -> Kinds {
     kinds
 }
 
-fn with_engine(host: Option<&str>, settings: &Settings) -> Result<Kinds, Failure> {
-    let engine: Arc<dyn Engine> = Arc::new(BollardEngine::connect(host, &settings.environment)?);
+fn with_engine(engine: BollardEngine, settings: &Settings) -> Result<Kinds, Failure> {
+    let engine: Arc<dyn Engine> = Arc::new(engine);
     let credentials = CredentialSources::usual(settings.environment.clone(), settings.home.as_deref());
     let mut kinds = Kinds::new();
     let docker: Arc<dyn BuilderKind> = Arc::new(DockerBuilderKind::new(DockerSettings {

@@ -27,6 +27,8 @@ pub struct BollardEngine {
     certificates: Option<PathBuf>,
     /// Where an `ssh://` address leads.
     destination: Option<Destination>,
+    /// What is wrong with the address, where that is told only when an engine is needed.
+    problem: Option<String>,
     connection: OnceCell<Connection>,
 }
 
@@ -70,7 +72,18 @@ impl BollardEngine {
             Some("ssh") => Some(Destination::parse(&address).map_err(wrong)?),
             _ => None,
         };
-        Ok(BollardEngine { address, certificates, destination, connection: OnceCell::new() })
+        Ok(BollardEngine { address, certificates, destination, problem: None, connection: OnceCell::new() })
+    }
+
+    /// The engine that `environment` names, as [`BollardEngine::connect`]; where that is no address, every call says so.
+    pub fn when_needed(environment: &BTreeMap<String, String>) -> BollardEngine {
+        let (address, problem) = match BollardEngine::connect(None, environment) {
+            Ok(engine) => return engine,
+            Err(EngineError::Address { address, message }) => (address, message),
+            Err(other) => (DEFAULT_HOST.to_owned(), other.to_string()),
+        };
+        let problem = Some(problem);
+        BollardEngine { address, certificates: None, destination: None, problem, connection: OnceCell::new() }
     }
 
     pub(crate) fn address_text(&self) -> &str {
@@ -92,6 +105,9 @@ impl BollardEngine {
     }
 
     async fn open(&self) -> Result<Connection, EngineError> {
+        if let Some(message) = self.problem.clone() {
+            return Err(EngineError::Address { address: self.address.clone(), message });
+        }
         let docker = self.client().map_err(|error| self.unreachable(error))?;
         let docker = docker.with_request_modifier(with_url_safe_credentials).with_timeout(SHORT);
         let docker = docker.negotiate_version().await.map_err(|error| self.unreachable(error))?;
@@ -270,6 +286,18 @@ mod tests {
         assert!(BollardEngine::connect(Some("/run/docker.sock"), &tls).is_err());
         let error = BollardEngine::connect(Some("ssh://me:hunter22@far"), &tls).unwrap_err().to_string();
         assert!(error.contains("ssh://me:***@far") && !error.contains("hunter22"), "{error}");
+    }
+
+    #[tokio::test]
+    async fn an_address_that_is_none_is_told_by_the_first_call() {
+        let engine = BollardEngine::when_needed(&environment(&[("DOCKER_HOST", "gopher://me:hunter22@x")]));
+        for _ in 0..2 {
+            let failure = Failure::from(engine.inspect_image("x").await.unwrap_err());
+            assert_eq!(failure.class, FailureClass::Environment);
+            let told = failure.chain();
+            assert!(told.contains("`gopher://` is not supported") && !told.contains("hunter22"), "{told}");
+            assert!(failure.hints[0].contains("DOCKER_HOST"), "{:?}", failure.hints);
+        }
     }
 
     #[tokio::test]

@@ -36,11 +36,7 @@ pub(crate) async fn ready(
 ) -> Result<Ready, CliError> {
     let mut loaded = load::load_with_data(template, wanted, settings, format).await?;
     let redactor = Arc::new(load::redactor(&loaded));
-    // Mistakes in the template come before those in the surroundings.
-    let (kinds, no_engine) = match kinds::all(settings) {
-        Ok(kinds) => (Arc::new(kinds), None),
-        Err(failure) => (Arc::new(kinds::offline(settings)?), Some(failure)),
-    };
+    let kinds = Arc::new(kinds::all(settings)?);
     let sources: Arc<SourceMap> = Arc::new(std::mem::take(&mut loaded.sources));
     let mut findings = std::mem::take(&mut loaded.diagnostics);
     let mut prepared = None;
@@ -57,9 +53,8 @@ pub(crate) async fn ready(
     let Some(run) = prepared.filter(|_| !findings.has_errors()) else {
         return Err(CliError::Reported(load::class_of(&findings)));
     };
-    if let Some(failure) = no_engine {
-        return Err(failure.into());
-    }
+    // Mistakes in the template come before those in the surroundings.
+    kinds::check_engine(run.builds.iter().map(|build| &*build.builder_kind), settings)?;
     settings.check_state_dir()?;
     Ok(Ready { run, kinds, redactor })
 }
