@@ -12,7 +12,7 @@ use rustix::mount::OpenTreeFlags;
 
 use crate::error::{Report, SandboxError, Trying};
 use crate::protocol::{Channel, Order, Reply};
-use crate::spec::{HelperProgram, IdMap};
+use crate::spec::{HelperProgram, IdKind, IdMap, RootFs, SandboxSpec};
 
 /// The first argument of a helper.
 pub const HELPER_ARGUMENT: &str = "__kiln-sandbox";
@@ -68,41 +68,88 @@ fn start(helper: &HelperProgram, started: Started) -> Result<Channel, SandboxErr
 /// A helper that waits, started before anybody wants it: starting a program costs as much as all that a session does.
 struct Spare {
     program: HelperProgram,
-    id_map: IdMap,
+    work: Beforehand,
     helper: Helper,
 }
 
-/// One for each program and map at most. They end with this process, as all helpers do.
+/// What a helper does before it is wanted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Beforehand {
+    /// It enters the user name space of this map.
+    Map(IdMap),
+    /// It makes all of this guest but its root.
+    Guest(Box<SandboxSpec>),
+}
+
+impl Beforehand {
+    /// As much as can be done for a session like this one.
+    pub(crate) fn of(spec: &SandboxSpec) -> Beforehand {
+        let is_single = spec.chosen.id_map.kind == IdKind::Single;
+        // What is mounted from the host is taken when the session starts, not before. Where mount points are the session's own, they
+        // are made and removed by the helper.
+        if is_single || spec.stubs.is_none() || !spec.mounts.is_empty() || !knows_layers_by_name() {
+            return Beforehand::Map(spec.chosen.id_map.clone());
+        }
+        let nowhere = RootFs::Overlay { lowers: Vec::new(), upper: PathBuf::new(), work: PathBuf::new() };
+        Beforehand::Guest(Box::new(SandboxSpec { root: nowhere, ..spec.clone() }))
+    }
+
+    fn order(&self) -> Order {
+        match self {
+            Beforehand::Map(map) => Order::Prepare(map.clone()),
+            Beforehand::Guest(spec) => Order::Ground(spec.clone()),
+        }
+    }
+}
+
+/// Whether an overlay's layers can be named one by one; else it needs the host's `/proc`, which a guest made beforehand lost.
+fn knows_layers_by_name() -> bool {
+    static KNOWS: OnceLock<bool> = OnceLock::new();
+    *KNOWS.get_or_init(|| {
+        let name = rustix::system::uname();
+        let release = name.release().to_string_lossy();
+        let mut numbers = release.split(|c: char| !c.is_ascii_digit()).map_while(|number| number.parse::<u32>().ok());
+        (numbers.next(), numbers.next()) >= (Some(6), Some(5))
+    })
+}
+
+/// One for each program and work. They end with this process, as all helpers do.
 static SPARES: Mutex<Vec<Spare>> = Mutex::new(Vec::new());
+
+/// More than that many different guests are not expected again.
+const MOST_SPARES: usize = 8;
 
 fn spares() -> MutexGuard<'static, Vec<Spare>> {
     SPARES.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Helper {
-    /// One that was started before and has entered the user name space of this map, if there is one.
-    pub(crate) fn take_spare(program: &HelperProgram, id_map: &IdMap) -> Option<Helper> {
+    /// One that was started before and has done this.
+    pub(crate) fn take_spare(program: &HelperProgram, work: &Beforehand) -> Option<Helper> {
         let mut spares = spares();
-        let index = spares.iter().position(|spare| spare.program == *program && spare.id_map == *id_map)?;
+        let index = spares.iter().position(|spare| spare.program == *program && spare.work == *work)?;
         let mut helper = spares.swap_remove(index).helper;
         // One that has ended is collected by this look.
         matches!(helper.child.try_wait(), Ok(None)).then_some(helper)
     }
 
     /// Starts one for later; the caller does not wait for it.
-    pub(crate) fn keep_spare(program: &HelperProgram, id_map: &IdMap) {
-        if spares().iter().any(|spare| spare.program == *program && spare.id_map == *id_map) {
+    pub(crate) fn keep_spare(program: &HelperProgram, work: Beforehand) {
+        let is_enough = |spares: &[Spare]| {
+            spares.len() >= MOST_SPARES || spares.iter().any(|spare| spare.program == *program && spare.work == work)
+        };
+        if is_enough(&spares()) {
             return;
         }
-        let (wanted, map) = (program.clone(), id_map.clone());
+        let wanted = program.clone();
         let (give, take) = mpsc::sync_channel::<Channel>(1);
         let started = start(
             program,
             Box::new(move |child| {
                 let (Ok(child), Ok(channel)) = (child, take.recv()) else { return };
                 // Where it fails, it says so when the session is wanted.
-                _ = channel.send(&Order::Prepare(map.clone()), &[]);
-                spares().push(Spare { program: wanted, id_map: map, helper: Helper { child, channel } });
+                _ = channel.send(&work.order(), &[]);
+                spares().push(Spare { program: wanted, work, helper: Helper { child, channel } });
             }),
         );
         // Without it, the next session starts its own.
@@ -212,6 +259,10 @@ fn take_order(channel: &Channel) -> Result<(), SandboxError> {
             Order::Prepare(map) => {
                 crate::init::enter(&map)?;
                 prepared = true;
+            }
+            Order::Ground(spec) => return crate::init::prepare_session(&spec, channel),
+            Order::Root(_) => {
+                return Err(SandboxError::Protocol("a root without a guest".to_owned()));
             }
             Order::Session(spec) => return crate::init::session(&spec, channel, prepared),
             Order::Probe(trial) => return crate::probe::serve(&trial, channel),

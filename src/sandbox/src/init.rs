@@ -14,7 +14,7 @@ use rustix::thread::UnshareFlags;
 use crate::capabilities::Capabilities;
 use crate::error::{Report, SandboxError, Trying};
 use crate::mounts;
-use crate::protocol::{Channel, FromKeeper, Reply, Request};
+use crate::protocol::{Channel, FromKeeper, Order, Reply, Request};
 use crate::seccomp::{Filter, Rules};
 use crate::spec::{IdKind, IdMap, Isolation, Network, RootFs, SandboxSpec};
 use crate::sys::{self, Fork};
@@ -71,7 +71,7 @@ pub(crate) fn session(spec: &SandboxSpec, channel: &Channel, prepared: bool) -> 
     let stubs = mounts::Stubs::make(spec)?;
     sys::unshare(UnshareFlags::NEWPID).trying("make a process name space")?;
     match sys::fork().trying("start process 1")? {
-        Fork::Child => sys::exit(i32::from(first_process(spec, channel, &stubs).is_err())),
+        Fork::Child => sys::exit(i32::from(first_process(spec, channel, Some(&stubs)).is_err())),
         Fork::Parent(pid) => {
             // The other side sees the end of it when process 1 ends. Nothing more is said from here.
             _ = sys::forget(channel);
@@ -79,6 +79,24 @@ pub(crate) fn session(spec: &SandboxSpec, channel: &Channel, prepared: bool) -> 
         }
     }
     stubs.remove();
+    Ok(())
+}
+
+/// The helper of a guest whose root is not known yet. Its mount points outlive it.
+pub(crate) fn prepare_session(spec: &SandboxSpec, channel: &Channel) -> Result<(), SandboxError> {
+    enter(&spec.chosen.id_map)?;
+    sys::unshare(UnshareFlags::NEWPID).trying("make a process name space")?;
+    match sys::fork().trying("start process 1")? {
+        Fork::Child => {
+            // It may wait for long.
+            let result = die_with_parent().and_then(|()| first_process(spec, channel, None));
+            sys::exit(i32::from(result.is_err()))
+        }
+        Fork::Parent(pid) => {
+            _ = sys::forget(channel);
+            _ = wait_for(pid);
+        }
+    }
     Ok(())
 }
 
@@ -100,7 +118,7 @@ fn wait_for(pid: Pid) -> Result<(), SandboxError> {
 }
 
 /// Process 1. Its errors are told here: the helper only sees that it ended.
-fn first_process(spec: &SandboxSpec, channel: &Channel, stubs: &mounts::Stubs) -> Result<(), SandboxError> {
+fn first_process(spec: &SandboxSpec, channel: &Channel, stubs: Option<&mounts::Stubs>) -> Result<(), SandboxError> {
     let result = make_and_serve(spec, channel, stubs);
     if let Err(error) = &result {
         _ = channel.send(&Reply::Failed(Report::from(error)), &[]);
@@ -108,7 +126,7 @@ fn first_process(spec: &SandboxSpec, channel: &Channel, stubs: &mounts::Stubs) -
     result
 }
 
-fn make_and_serve(spec: &SandboxSpec, channel: &Channel, stubs: &mounts::Stubs) -> Result<(), SandboxError> {
+fn make_and_serve(spec: &SandboxSpec, channel: &Channel, stubs: Option<&mounts::Stubs>) -> Result<(), SandboxError> {
     _ = rustix::thread::set_name(c"kiln-init");
     let mut flags = UnshareFlags::NEWNS | UnshareFlags::NEWUTS | UnshareFlags::NEWIPC;
     if spec.network == Network::None {
@@ -122,7 +140,11 @@ fn make_and_serve(spec: &SandboxSpec, channel: &Channel, stubs: &mounts::Stubs) 
     }
     // From here on files of ours in a procfs belong to nobody in the guest.
     rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable).trying("hide from the guest")?;
-    let mut root = mounts::build(spec, stubs)?;
+    let root = match stubs {
+        Some(stubs) => Some(mounts::build(spec, stubs)?),
+        None => build_later(spec, channel)?,
+    };
+    let Some(mut root) = root else { return Ok(()) };
     guest.proc = Some(root.take_proc()?);
     guest.terminals = root.take_terminals();
     die_with_parent()?;
@@ -133,6 +155,15 @@ fn make_and_serve(spec: &SandboxSpec, channel: &Channel, stubs: &mounts::Stubs) 
         channel.send(&Reply::Stopped, &[]).trying("answer")?;
     }
     Ok(())
+}
+
+/// Makes all but the root and waits for that; `None` where nobody wants a guest any more.
+fn build_later(spec: &SandboxSpec, channel: &Channel) -> Result<Option<mounts::Root>, SandboxError> {
+    let ground = mounts::Ground::prepare(spec)?;
+    let Some((Order::Root(root), _)) = channel.receive::<Order>().trying("wait for the root")? else { return Ok(None) };
+    let spec = SandboxSpec { root, ..spec.clone() };
+    let stubs = mounts::Stubs::make(&spec)?;
+    ground.build(&spec, &stubs).map(Some)
 }
 
 /// Kills and collects every process of this process name space but this one.

@@ -65,14 +65,45 @@ impl Root {
     }
 }
 
+/// What is mounted in a guest, attached nowhere yet.
+pub(crate) struct Ground {
+    proc: OwnedFd,
+    hidden: Vec<(String, OwnedFd)>,
+    wanted: Vec<Wanted>,
+}
+
+impl Ground {
+    /// All but the root, before that is known. Kernels before 6.5 need the host's `/proc` for an overlay, and that is out of
+    /// reach after it.
+    pub(crate) fn prepare(spec: &SandboxSpec) -> Result<Ground, SandboxError> {
+        keep_private()?;
+        Ground::take(spec)
+    }
+
+    fn take(spec: &SandboxSpec) -> Result<Ground, SandboxError> {
+        let proc = sources::proc()?;
+        let hidden = sources::covers(spec, HIDDEN, &proc)?;
+        // Last, because the host's /proc is out of reach after it.
+        let wanted = sources::wanted(spec)?;
+        Ok(Ground { proc, hidden, wanted })
+    }
+
+    /// Takes the root and changes into it.
+    pub(crate) fn build(self, spec: &SandboxSpec, stubs: &Stubs) -> Result<Root, SandboxError> {
+        let root = take_root(spec, stubs)?;
+        settle(root, self, spec)
+    }
+}
+
 /// Builds the root that the specification asks for and changes into it.
 pub(crate) fn build(spec: &SandboxSpec, stubs: &Stubs) -> Result<Root, SandboxError> {
     keep_private()?;
     let root = take_root(spec, stubs)?;
-    let proc = sources::proc()?;
-    let hidden = sources::covers(spec, HIDDEN, &proc)?;
-    // Last, because the host's /proc is out of reach after it.
-    let wanted = sources::wanted(spec)?;
+    settle(root, Ground::take(spec)?, spec)
+}
+
+fn settle(root: OwnedFd, ground: Ground, spec: &SandboxSpec) -> Result<Root, SandboxError> {
+    let Ground { proc, hidden, wanted } = ground;
     let own_proc = open_directory(&proc)?;
     change_root(&root, spec)?;
     let mut targets = Targets::new(root)?;

@@ -15,13 +15,17 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::error::Report;
-use crate::spec::{IdMap, SandboxSpec};
+use crate::spec::{IdMap, RootFs, SandboxSpec};
 
 /// What a helper is for; the first packet that it gets.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) enum Order {
     /// Enter this user name space now and wait for another order.
     Prepare(IdMap),
+    /// All of a guest but its root, which follows with [`Order::Root`] when it is known.
+    Ground(Box<SandboxSpec>),
+    /// The root of a guest that is ready but for that. Answered as [`Order::Session`] is.
+    Root(RootFs),
     /// A guest. Answered with a [`Reply`] by process 1, which then takes [`Request`]s.
     Session(Box<SandboxSpec>),
     /// File work as the guest's root. Files: its input and its output, where it has them. Answered with a [`Reply`].

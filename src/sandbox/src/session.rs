@@ -14,7 +14,7 @@ use tokio::io::unix::AsyncFd;
 
 use crate::error::{SandboxError, Trying};
 use crate::files::FileInfo;
-use crate::helper::Helper;
+use crate::helper::{Beforehand, Helper};
 use crate::protocol::{
     self, Channel, Encoded, ExecFiles, ExecRequest, FilesRequest, FromKeeper, Order, Reply, Request, ScriptFile,
     ToKeeper,
@@ -105,20 +105,23 @@ pub struct Running {
 impl Session {
     /// Starts a guest; it is ready when this returns.
     pub async fn start(spec: SandboxSpec, helper: &HelperProgram) -> Result<Session, SandboxError> {
-        let id_map = spec.chosen.id_map.clone();
-        let keeps_spare = spec.chosen.isolation != Isolation::Chroot;
+        if spec.chosen.isolation == Isolation::Chroot {
+            return Session::begin(Helper::start(helper).await?, &Order::Session(Box::new(spec))).await;
+        }
+        let work = Beforehand::of(&spec);
+        let root = matches!(work, Beforehand::Guest(_)).then(|| Order::Root(spec.root.clone()));
         let order = Order::Session(Box::new(spec));
-        let session = match Helper::take_spare(helper, &id_map) {
-            Some(spare) => match Session::begin(spare, &order).await {
-                // It ended while it waited.
-                Err(SandboxError::Ended) => Session::begin(Helper::start(helper).await?, &order).await,
+        let session = match Helper::take_spare(helper, &work) {
+            Some(spare) => match Session::begin(spare, root.as_ref().unwrap_or(&order)).await {
+                // It ended while it waited, or what it had made is of no use.
+                Err(error) if root.is_some() || matches!(error, SandboxError::Ended) => {
+                    Session::begin(Helper::start(helper).await?, &order).await
+                }
                 result => result,
             },
             None => Session::begin(Helper::start(helper).await?, &order).await,
         }?;
-        if keeps_spare {
-            Helper::keep_spare(helper, &id_map);
-        }
+        Helper::keep_spare(helper, work);
         Ok(session)
     }
 

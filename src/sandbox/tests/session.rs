@@ -10,7 +10,7 @@ use std::os::fd::OwnedFd;
 use std::os::unix::fs::symlink;
 use std::time::{Duration, Instant};
 
-use kiln_sandbox::{BindMount, Device, Exec, ExitStatus, Network, SandboxError, ScriptFile, Session, Tmpfs};
+use kiln_sandbox::{BindMount, Device, Exec, ExitStatus, Network, RootFs, SandboxError, ScriptFile, Session, Tmpfs};
 use support::{Root, can_run, helper, output, shell};
 
 async fn start(root: &Root) -> Session {
@@ -51,6 +51,56 @@ async fn a_second_session_goes_on_where_the_first_ended() {
         assert_eq!(shell(&session, "wc -l < /root/log").await, format!("{count}\n"));
         session.stop().await.unwrap();
     }
+}
+
+/// Sessions with mount points of their own place are made beforehand but for their root.
+#[tokio::test]
+async fn a_guest_that_was_made_beforehand_is_like_any_other() {
+    if !can_run() {
+        return;
+    }
+    let root = Root::new();
+    let mut spec = root.spec();
+    spec.stubs = Some(root.directory.path().join("stubs"));
+    spec.secrets_directory = Some("/run/secrets".to_owned());
+    for hostname in ["one", "one", "two", "two", "one"] {
+        spec.hostname = hostname.to_owned();
+        let session = Session::start(spec.clone(), &helper()).await.unwrap();
+        let told =
+            shell(&session, "hostname; cat /etc/hostname; ls -A /dev/shm /run/secrets; ps -o pid= | wc -l").await;
+        assert_eq!(told.split_whitespace().collect::<Vec<_>>()[..2], [hostname; 2]);
+        assert_eq!(
+            shell(&session, "echo x | tee /dev/shm/left /run/secrets/left; cat /proc/1/comm").await,
+            "x\nkiln-init\n"
+        );
+        assert_eq!(shell(&session, "mount | grep -c ' on /dev/shm '").await, "1\n");
+        shell(&session, "echo line >> /root/log; sleep 1000 >/dev/null 2>&1 &").await;
+        assert!(!told.contains("left"), "{told}");
+        session.stop().await.unwrap();
+        // The next one is on its way now; it has to be there for this to test anything.
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
+    assert_eq!(fs::read_to_string(root.upper("root/log")).unwrap(), "line\n".repeat(5));
+    assert_eq!(root.changes(), ["root", "root/log"]);
+    assert_eq!(root.leftovers(), ["stubs"]);
+    // What is mounted from the host is as it is when the session starts.
+    let volume = root.directory.path().join("volume");
+    for content in ["old", "new"] {
+        _ = fs::remove_dir_all(&volume);
+        fs::create_dir(&volume).unwrap();
+        fs::write(volume.join("file"), content).unwrap();
+        let mut spec = spec.clone();
+        spec.stubs = Some(root.directory.path().join("other-stubs"));
+        spec.mounts = vec![BindMount { source: volume.clone(), target: "/volume".to_owned(), read_only: true }];
+        let session = Session::start(spec, &helper()).await.unwrap();
+        assert_eq!(shell(&session, "cat /volume/file").await, content);
+        session.stop().await.unwrap();
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
+    // A root that cannot be mounted is told as ever.
+    spec.root = RootFs::Overlay { lowers: vec!["/not/there".into()], upper: root.upper(""), work: root.base("x") };
+    let error = Session::start(spec, &helper()).await.unwrap_err();
+    assert!(matches!(error, SandboxError::System { .. }), "{error:?}");
 }
 
 #[tokio::test]
