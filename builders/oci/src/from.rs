@@ -206,7 +206,8 @@ fn unknown_name(name: &str, known: &[&str], path: &str) -> FromError {
         Some(nearest) => format!("did you mean `{nearest}`?"),
         None => format!("known: {}", suggest::enumerate(known.iter().copied())),
     };
-    FromError { path: format!("{path}.{name}"), message: format!("there is no `{name}` here"), help: Some(help) }
+    let of = path.strip_prefix('.').unwrap_or("from");
+    FromError { path: format!("{path}.{name}"), message: format!("`{of}` has no `{name}`"), help: Some(help) }
 }
 
 #[cfg(test)]

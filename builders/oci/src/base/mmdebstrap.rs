@@ -18,8 +18,8 @@ use crate::error::{self, OciError};
 use crate::from::Mmdebstrap;
 use crate::undo::BootstrapUndo;
 
-/// Lines of a failed bootstrap that are told again with the failure.
-const LAST_LINES: usize = 5;
+/// Lines of a failed bootstrap that its cause is looked for in.
+const LAST_LINES: usize = 20;
 
 /// Where memory serves as a disk, and the room that a bootstrap there should have, in bytes.
 const MEMORY: (&str, u64) = ("/dev/shm", 2 << 30);
@@ -90,7 +90,8 @@ impl Bases<'_> {
 
     /// The program, with a directory for all that it makes.
     fn program(&self, arguments: &Mmdebstrap, directory: &Path) -> Result<ProgramSpec, Failure> {
-        let fixed = ["mmdebstrap", "--format=tar", "--quiet", "--skip=output/dev", "--skip=output/mknod"];
+        // Not `--quiet`: apt's own words, which tell why a bootstrap failed, would be left out.
+        let fixed = ["mmdebstrap", "--format=tar", "--skip=output/dev", "--skip=output/mknod"];
         let mut argv: Vec<String> = fixed.map(str::to_owned).to_vec();
         argv.push(format!("--variant={}", arguments.variant));
         if !arguments.packages.is_empty() {
@@ -179,16 +180,27 @@ fn run(
         ExitStatus::Signalled(signal) => Some(format!("signal {signal}")),
     };
     if let Some(how) = how {
-        let text = format!("mmdebstrap failed ({how}): {}", lines.join("; "));
+        let text = format!("mmdebstrap failed ({how}): {}", cause(&lines));
         return Err(Failure::build(OciError::Base(text)));
     }
     rootfs.finish(writer, layout, None).map_err(error::image)
 }
 
-/// Passes lines on and gives the last ones.
+/// Why a bootstrap failed: the first mistake that the program or apt tells, since those after it follow from it.
+fn cause(lines: &[String]) -> String {
+    match lines.iter().find_map(|line| line.strip_prefix("E: ")) {
+        Some(mistake) => mistake.to_owned(),
+        None => lines.join("; "),
+    }
+}
+
+/// Passes lines on, but for what tells of progress, and gives the last ones.
 fn follow(stream: impl BufRead, events: &Events) -> Vec<String> {
     let mut last: Vec<String> = Vec::new();
     for line in stream.lines().map_while(Result::ok) {
+        if line.starts_with("I: ") {
+            continue;
+        }
         events.output(Stream::Stderr, line.clone());
         last.push(line);
         if last.len() > LAST_LINES {
@@ -218,5 +230,23 @@ impl std::io::Read for Stoppable<'_> {
                 Err(error) => return Err(error.into()),
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::cause;
+
+    #[test]
+    fn a_failed_bootstrap_has_the_first_mistake_as_its_cause() {
+        let told = |lines: &[&str]| cause(&lines.iter().map(|line| (*line).to_owned()).collect::<Vec<_>>());
+        let missing = [
+            "Reading package lists...",
+            "E: Unable to locate package nosuch",
+            "E: setup failed: E: apt-get install nosuch failed",
+            "E: mmdebstrap failed to run",
+        ];
+        assert_eq!(told(&missing), "Unable to locate package nosuch");
+        assert_eq!(told(&["no perl", "here"]), "no perl; here");
     }
 }

@@ -49,9 +49,9 @@ impl Bases<'_> {
     }
 
     fn explain(&self, error: kiln_registry::RegistryError) -> Failure {
-        let is_there = error.is_environment();
+        let is_unasked = error.is_environment() && self.recipe.config.pull == Pull::Always;
         let failure = error::registry(error);
-        if is_there {
+        if is_unasked {
             failure.hint("`pull = \"missing\"` does without asking if the image is there already")
         } else {
             failure

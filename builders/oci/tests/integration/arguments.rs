@@ -37,7 +37,7 @@ fn one_base_in_one_of_its_forms() {
     assert!(only(json!({ "from": "a", "image": "b" })).0.contains("both set"));
     assert_eq!(only(json!({ "from": "Debian" })).1, "\"Debian\"");
     let (title, place) = only(json!({ "from": { "mmdebstrap": { "suit": "sid" } } }));
-    assert_eq!((title.as_str(), place.as_str()), ("there is no `suit` here", "\"sid\""));
+    assert_eq!((title.as_str(), place.as_str()), ("`mmdebstrap` has no `suit`", "\"sid\""));
     for whole in [
         json!({ "from": "scratch" }),
         json!({ "image": "debian:12" }),
