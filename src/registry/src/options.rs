@@ -252,7 +252,7 @@ pub enum Note {
     },
     /// Something failed and is tried again.
     Retry {
-        /// What was done: `PUT registry.example.org/group/image:1`.
+        /// What was done: `PUT group/image:1 at registry.example.org`.
         action: String,
         /// What happened.
         problem: String,

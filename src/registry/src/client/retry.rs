@@ -91,7 +91,8 @@ impl Attempts {
     ) -> Result<(), RegistryError> {
         let wait = self.next_wait(options.budget, subject, &again, jitter())?;
         let problem = describe(again.problem.as_ref());
-        (options.notes)(Note::Retry { action: subject.action.to_owned(), problem, wait });
+        let action = format!("{} at {}", subject.action, subject.registry);
+        (options.notes)(Note::Retry { action, problem, wait });
         tokio::time::sleep(wait).await;
         Ok(())
     }
@@ -136,16 +137,20 @@ fn copy(error: &(dyn std::error::Error + 'static)) -> Cause {
     describe(error).into()
 }
 
-/// An error's chain in one line; a cause that its parent's text repeats is left out.
+/// Links of a connection's chain of errors that only name a layer of the client.
+const LAYERS: [&str; 4] = ["client error (Connect)", "client error (SendRequest)", "tcp connect error", "dns error"];
+
+/// An error's chain in one line; a cause that its parent's text repeats is left out, and so is what only leads to the next.
 pub(crate) fn describe(error: &(dyn std::error::Error + 'static)) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
     while let Some(error) = cause {
         let part = error.to_string();
-        if !text.contains(&part) {
+        cause = error.source();
+        let is_layer = cause.is_some() && LAYERS.contains(&part.as_str());
+        if !is_layer && !text.contains(&part) {
             text = format!("{text}: {part}");
         }
-        cause = error.source();
     }
     text
 }
@@ -209,6 +214,17 @@ mod tests {
         for wrong in wrong {
             assert_eq!(retry_after(wrong, now), None, "{wrong}");
         }
+    }
+
+    #[test]
+    fn an_error_is_told_without_the_layers_of_the_client() {
+        #[derive(Debug, thiserror::Error)]
+        #[error("{0}")]
+        struct Link(&'static str, #[source] Option<Box<Link>>);
+        let chain = ["refused (os error 111)", "tcp connect error", "client error (Connect)", "error sending request"];
+        let whole = chain.into_iter().fold(None, |below, text| Some(Box::new(Link(text, below)))).unwrap();
+        assert_eq!(describe(&whole), "error sending request: refused (os error 111)");
+        assert_eq!(describe(&Link("failed", Some(Box::new(Link("dns error", None))))), "failed: dns error");
     }
 
     #[test]

@@ -147,7 +147,8 @@ async fn retries_are_told() {
     let client = Client::new(options(&notes)).unwrap();
     push(&client, &from, &digest, &reference(&server, "image:1")).await.unwrap();
     let text = notes.text();
-    assert!(text.starts_with("PUT image:1: try later (UNAVAILABLE) (503); trying again in 0."), "{text}");
+    let expected = format!("PUT image:1 at {}: try later (UNAVAILABLE) (503); trying again in 0.", server.address);
+    assert!(text.starts_with(&expected), "{text}");
 }
 
 #[tokio::test]
