@@ -55,11 +55,12 @@ pub fn import_layout(from: &Path, wanted: Option<&str>, layout: &Layout) -> Resu
         }
     }
     if imported.is_empty() {
-        let problem = match wanted {
-            Some(wanted) => format!("it has no image `{wanted}`"),
-            None => "it has no image".to_owned(),
-        };
-        return Err(ImageError::Malformed { what: format!("the layout {}", from.root().display()), problem });
+        let known = from.names()?.into_iter().map(|entry| entry.name.unwrap_or_else(|| entry.digest.to_string()));
+        return Err(ImageError::NoImage {
+            path: from.root().to_owned(),
+            wanted: wanted.map(str::to_owned),
+            known: known.collect(),
+        });
     }
     Ok(imported)
 }

@@ -130,7 +130,7 @@ fn a_layout_as_a_tar_and_as_a_directory() {
         assert_eq!((imported.len(), &imported[0].digest), (1, &digest));
     }
     let error = import_layout(&path, Some("app:3"), &other).unwrap_err();
-    assert!(error.to_string().ends_with("it has no image `app:3`"), "{error}");
+    assert!(error.to_string().ends_with("image has no image `app:3`; it has app:1, app:2"), "{error}");
     assert_whole(&other, &digest);
 }
 
