@@ -8,6 +8,7 @@ use kiln_core::{Command, Communicator, Facts, Failure, Machine, Provisioner, Sec
 
 use crate::build::BuildRun;
 use crate::error::EngineError;
+use crate::guard::{bounded, supervise};
 use crate::prepare::PreparedStep;
 
 /// Writes its input to `$1`, whose directory is made where it is missing; tells so then. Not an upload: an engine may put
@@ -33,17 +34,16 @@ impl BuildRun {
                 .hint("hand the secret over by the environment, e.g. `env` of `shell`")
         })?;
         let paths: Vec<String> = secrets.iter().map(|(name, _)| format!("{directory}/{name}")).collect();
-        let mut result = Ok(());
         let mut is_made = false;
-        for ((name, secret), path) in secrets.iter().zip(&paths) {
-            match write(machine.communicator(), name, secret, path).await {
-                Ok(made) => is_made |= made,
-                Err(failure) => {
-                    result = Err(failure);
-                    break;
-                }
+        let writing = async {
+            for ((name, secret), path) in secrets.iter().zip(&paths) {
+                is_made |= write(machine.communicator(), name, secret, path).await?;
             }
-        }
+            Ok(())
+        };
+        // A machine that does not answer holds up neither the step's time bound nor the end of the run.
+        let token = self.shared.stop.cancel.child_token();
+        let mut result = supervise(&self.shared.stop, &token, step.spec.timeout, writing).await;
         if result.is_ok() {
             result = self.tries(step, provisioner, facts, machine).await;
         }
@@ -52,10 +52,12 @@ impl BuildRun {
         } else {
             Command::new(["rm", "-f"].into_iter().map(str::to_owned).chain(paths))
         };
-        let removed = run(machine.communicator(), &command).await;
+        let removing = async { run(machine.communicator(), &command).await.map_err(Failure::build) };
+        let what = "removing the step's secrets";
+        let removed = bounded(&self.shared.stop.hurry, &self.events, what, removing).await;
         // Where the step failed, the machine goes, and with it its memory.
-        if let (Err(why), Ok(())) = (removed, &result) {
-            let error = EngineError::SecretStays { why };
+        if let (Err(failure), Ok(())) = (removed, &result) {
+            let error = EngineError::SecretStays { why: failure.chain() };
             result = Err(Failure::build(error));
         }
         result

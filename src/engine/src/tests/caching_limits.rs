@@ -213,6 +213,17 @@ async fn a_directory_that_was_made_for_secrets_goes_with_them() {
     assert_eq!((left.len(), ever.len()), (0, 2));
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_machine_that_takes_no_secrets_is_not_waited_for_beyond_the_steps_time() {
+    let mut cached = Cached::new(vec![deed("a", vec![])]);
+    cached.harness.world.keeper.is_stuck.store(true, Ordering::SeqCst);
+    cached.steps()[0].secrets = vec![("token".into(), Secret::new("hush-hush"))];
+    cached.steps()[0].timeout = Some(std::time::Duration::from_secs(7));
+    let (report, _) = cached.report().await;
+    let told = report.builds[0].failures[0].chain();
+    assert!(told.ends_with("it took longer than its `timeout` of 7.0s"), "{told}");
+}
+
 #[tokio::test]
 async fn secrets_go_also_where_the_step_fails() {
     let mut cached = Cached::new(vec![deed("a", vec![])]);
