@@ -126,7 +126,11 @@ impl OciBuilder {
         let guest = Arc::new(guest);
         if states.is_empty() {
             // What does not work here is told now, and not by the first step.
-            or_cancelled(context, async { guest.session().await.map(drop).map_err(error::sandbox) }).await?;
+            let started = async {
+                let session = guest.session().await.inspect_err(|_| self.places.distrust());
+                session.map(drop).map_err(error::sandbox)
+            };
+            or_cancelled(context, started).await?;
         }
         let communicator = OciCommunicator::new(Arc::clone(&guest), habits.clone(), context.events.clone());
         Ok(Making {

@@ -55,6 +55,11 @@ impl Places {
         open.insert(wanted, Arc::clone(&place));
         Ok(place)
     }
+
+    /// What was found out about isolation may hold no more: the next run tries anew.
+    pub(crate) fn distrust(&self) {
+        probe(&self.helper, &self.cache).forget();
+    }
 }
 
 impl Place {

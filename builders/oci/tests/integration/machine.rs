@@ -48,6 +48,23 @@ async fn a_user_that_the_guest_does_not_have_stays_away() {
 }
 
 #[tokio::test]
+async fn where_no_machine_starts_isolation_is_tried_out_anew() {
+    if !can_run() {
+        return;
+    }
+    let world = World::new();
+    let memory =
+        || std::fs::read_dir(world.path("cache")).unwrap().any(|entry| entry.unwrap().file_name() == ".probe-0.json");
+    let machine = world.launch(busybox(json!({}))).await;
+    machine.destroy(&world.context).await.unwrap();
+    assert!(memory(), "what was found out is remembered");
+    // Not a place for a mount: a file is in the way.
+    let builder = world.builder(busybox(json!({ "tmpfs": ["/bin/busybox/x"] })));
+    assert!(builder.launch(&world.context).await.is_err());
+    assert!(!memory());
+}
+
+#[tokio::test]
 async fn a_dropped_command_is_gone() {
     if !can_run() {
         return;
