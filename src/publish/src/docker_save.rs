@@ -99,11 +99,8 @@ impl DockerSave {
         context.events.message(format!("saving to {}", self.path.display()));
         let pending = PendingFile::reserve(context, &self.path).await?;
         let path = pending.path().to_path_buf();
-        let saving = tokio::task::spawn_blocking(move || layout.save(&names, &path));
-        prepare::unless_cancelled(context, saving).await?.unwrap_or_else(|error| {
-            // The engine tells a panic as the bug it is.
-            error.try_into_panic().map_or(Ok(()), |panic| std::panic::resume_unwind(panic))
-        })?;
+        let saving = prepare::blocking(context, self.path.clone(), move |_| layout.save(&names, &path));
+        prepare::unless_cancelled(context, saving).await??;
         pending.finish().await?;
         Ok(Processed { artifact: artifact.clone(), keep_input: true, force_keep: false })
     }
