@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use super::endpoint::{Endpoint, Login, is_loopback_url};
 use super::repository::Repository;
 use super::retry::{Again, Fault};
-use super::transport::{Transport, tls_error};
+use super::transport::{Transport, is_head_too_large, tls_error};
 use crate::credentials::CredentialError;
 use crate::error::RegistryError;
 use crate::options::{ClientOptions, Note};
@@ -76,6 +76,12 @@ impl Shared {
 
     /// What a failed request means.
     pub(crate) fn fault(&self, registry: &str, error: reqwest::Error, idle: Duration) -> Fault {
+        if is_head_too_large(&error) {
+            // It would be as large the next time.
+            let problem = "its head is too large".to_owned();
+            let registry = registry.to_owned();
+            return Fault::Final(RegistryError::Malformed { registry, what: "an answer".to_owned(), problem });
+        }
         match tls_error(&error) {
             // Whoever hangs up amid the handshake may be restarting.
             Some(tls) => Fault::Final(RegistryError::Untrusted { registry: registry.to_owned(), source: tls.into() }),

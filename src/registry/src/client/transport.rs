@@ -140,6 +140,11 @@ impl ServerCertVerifier for Unverified {
     }
 }
 
+/// Whether an answer's head is longer than the client takes. Its words are all that clients are given of that.
+pub(crate) fn is_head_too_large(error: &(dyn std::error::Error + 'static)) -> bool {
+    error.to_string() == "message head is too large" || error.source().is_some_and(is_head_too_large)
+}
+
 /// The TLS error behind a failed connection, if that is what it is.
 pub(crate) fn tls_error(error: &(dyn std::error::Error + 'static)) -> Option<rustls::Error> {
     if let Some(tls) = error.downcast_ref::<rustls::Error>() {

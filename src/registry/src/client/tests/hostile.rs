@@ -238,3 +238,20 @@ async fn a_realm_that_refuses_post_is_asked_by_get() {
         assert_eq!((server.count("POST", "/token"), server.count("GET", "/token")), (1, 1), "{status}");
     }
 }
+
+#[tokio::test]
+async fn an_answer_whose_head_is_too_large_is_not_asked_for_again() {
+    let server = Server::start();
+    let (_, digest) = pushed(&server, b"layer").await;
+    let pinned = Reference { digest: Some(digest.to_string()), ..reference(&server, "image") };
+    server.rule(|request| match request.path.contains("/manifests/") {
+        true => Rule::Say(answer(200).with("x-filler", "x".repeat(2 << 20))),
+        false => Rule::Pass,
+    });
+    let started = Instant::now();
+    let error = client().resolve(&pinned).await.unwrap_err();
+    assert!(matches!(&error, RegistryError::Malformed { .. }), "{error:?}");
+    assert!(error.to_string().contains("its head is too large"), "{error}");
+    assert!(server.count("HEAD", "/manifests/") + server.count("GET", "/manifests/") <= 2, "{:?}", server.asked());
+    assert!(started.elapsed() < Duration::from_secs(5));
+}
