@@ -142,6 +142,7 @@ fn steps_run_where_that_is_asked_for() {
     assert_eq!(build(&world, &["-no-cache"]).0, ["ran"; 3]);
     assert_eq!(build(&world, &["-post-only"]).2, 0);
     assert_eq!(build(&world, &["-from-step=none"]).2, 2);
+    assert_eq!(world.run(&["plan", "-from-step=none", "a.pkr.hcl"]).code, 2);
     let text = plan(&world, &["-from-step=second"]);
     assert!(text.contains("`--from-step`"), "{text}");
     world.write("motd", "changed\n");
@@ -365,6 +366,7 @@ build {
 "#;
     world.write("a.pkr.hcl", template);
     world.env("DOCKER_HOST", "unix:///nowhere/docker.sock");
+    world.succeed(&["validate", "-docker-as=oci", "a.pkr.hcl"]);
     assert_eq!(build(&world, &["-docker-as=oci"]).0, ["ran"]);
     assert_eq!(build(&world, &["-docker-as=docker"]).2, 4, "there is no engine");
     world.env("KILN_DOCKER_AS", "oci");

@@ -196,6 +196,9 @@ pub(crate) struct ValidateArgs {
     /// Read data sources, too; without it their values are unknown
     #[arg(long, value_parser = go_bool, num_args = 0..=1, require_equals = true, default_value_t = false, default_missing_value = "true", value_name = "BOOL", hide_default_value = true)]
     pub(crate) evaluate_datasources: bool,
+    /// Which builder runs `docker` sources; `KILN_DOCKER_AS` says it for all commands
+    #[arg(long, value_enum, value_name = "BUILDER")]
+    pub(crate) docker_as: Option<DockerAs>,
     #[command(flatten)]
     ignored: IgnoredArgs,
 }

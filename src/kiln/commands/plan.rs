@@ -20,6 +20,7 @@ pub(crate) async fn run(arguments: &PlanArgs, settings: &Settings) -> Result<u8,
     let ready = prepared::ready(&arguments.template, Wanted::default(), false, settings, format).await?;
     let stage = Stage::set(format, false, &ready.redactor, settings);
     let cache = prepared::cache_policy(&arguments.template, &arguments.steps, settings, format);
+    kiln_engine::check_choice(&ready.run, &cache)?;
     let run_settings = prepared::run_settings(&arguments.template, cache, settings).await;
     let surroundings = stage.surroundings(&ready.kinds, &ready.redactor);
     let report = kiln_engine::plan(&ready.run, &run_settings, &surroundings).await;

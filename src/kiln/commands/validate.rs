@@ -14,6 +14,7 @@ use crate::ui::{self, Format};
 
 /// Reports every mistake of the template, of all its stages that can be reached.
 pub(crate) fn run(arguments: &ValidateArgs, settings: &Settings) -> Result<u8, CliError> {
+    let settings = &settings.with_docker_as(arguments.docker_as);
     let wanted = Wanted {
         warn_undeclared: !arguments.no_warn_undeclared_var,
         allow_unset: false,

@@ -51,13 +51,14 @@ pub(super) const GROUPS: &[(&str, &[(&str, &str)])] = &[
         ],
     ),
     (
-        "Data sources",
+        "Connections",
         &[
             (
                 "HTTPS_PROXY",
-                "The proxy for `https://` addresses of `http` data sources. Also in lower case, which goes first.",
+                "The proxy for `https://` addresses of `http` data sources, and for registries that kiln itself speaks to. \
+                 Also in lower case, which goes first.",
             ),
-            ("HTTP_PROXY", "The same for `http://` addresses."),
+            ("HTTP_PROXY", "The same for `http://` addresses. Also for `mmdebstrap`."),
             ("NO_PROXY", "Hosts that are asked directly, separated by commas. Also in lower case."),
             ("SSL_CERT_FILE", "A file of certificates (PEM) to trust instead of the system's."),
         ],

@@ -1,6 +1,9 @@
 //! `kiln cache prune`.
 
+use std::collections::BTreeSet;
+
 use kiln_cache::{PrunePolicy, Pruned};
+use kiln_core::suggest;
 
 use super::super::stores::{self, StorePlace};
 use super::engine::{self, Removed};
@@ -19,9 +22,10 @@ pub(crate) fn run(arguments: &PruneArgs, settings: &Settings) -> Result<u8, CliE
     if places.is_empty() {
         ui::say(format, "nothing is kept");
     }
+    let builds = builds(arguments, &places, settings, format)?;
     for place in places {
         let store = stores::open_to_prune(&place, settings)?;
-        let policy = policy(arguments, &place, settings)?;
+        let policy = PrunePolicy { builds: builds.clone(), ..policy(arguments, &place, settings)? };
         if place.name == settings.host.uid.to_string()
             && let Some(removed) = engine::prune(&policy, settings)?
         {
@@ -35,6 +39,52 @@ pub(crate) fn run(arguments: &PruneArgs, settings: &Settings) -> Result<u8, CliE
         }
     }
     Ok(0)
+}
+
+/// The builds that are meant, by their whole names. One of which nothing is kept is told, and no failure: it may have been
+/// removed before.
+fn builds(
+    arguments: &PruneArgs,
+    places: &[StorePlace],
+    settings: &Settings,
+    format: Format,
+) -> Result<Vec<String>, CliError> {
+    if arguments.builds.is_empty() {
+        return Ok(Vec::new());
+    }
+    let mut known = BTreeSet::new();
+    for place in places {
+        let usage = stores::open(place)?.usage().map_err(stores::not_usable)?;
+        known.extend(usage.items.into_iter().filter_map(|item| item.build));
+    }
+    let images = engine::kept(settings)?.map(|engine| engine.states).unwrap_or_default();
+    known.extend(images.into_iter().map(|state| state.info.build));
+    let mut meant = Vec::new();
+    for asked in &arguments.builds {
+        let found = named(asked, &known);
+        if found.is_empty() {
+            ui::say(format, &ui::tame(&nothing_of(asked, &known)));
+        }
+        meant.extend(found);
+    }
+    Ok(meant)
+}
+
+/// The build of this name, or else all whose last part it is: `worker` is `oci.worker`.
+fn named(asked: &str, known: &BTreeSet<String>) -> Vec<String> {
+    if known.contains(asked) {
+        return vec![asked.to_owned()];
+    }
+    let is_short = |name: &&String| name.rsplit_once('.').is_some_and(|(_, short)| short == asked);
+    known.iter().filter(is_short).cloned().collect()
+}
+
+fn nothing_of(asked: &str, known: &BTreeSet<String>) -> String {
+    let text = format!("nothing is kept of a build `{asked}`");
+    match suggest::nearest(asked, known.iter().map(String::as_str)) {
+        Some(near) => format!("{text}; did you mean `{near}`?"),
+        None => text,
+    }
 }
 
 fn policy(arguments: &PruneArgs, place: &StorePlace, settings: &Settings) -> Result<PrunePolicy, CliError> {
@@ -102,6 +152,16 @@ mod tests {
     use kiln_cache::{Item, ItemKind};
 
     use super::*;
+
+    #[test]
+    fn builds_are_named_as_elsewhere() {
+        let known = ["docker.worker", "oci.base", "oci.worker"].map(str::to_owned).into();
+        assert_eq!(named("oci.worker", &known), ["oci.worker"]);
+        assert_eq!(named("worker", &known), ["docker.worker", "oci.worker"]);
+        assert!(named("work", &known).is_empty());
+        assert_eq!(nothing_of("oci.bse", &known), "nothing is kept of a build `oci.bse`; did you mean `oci.base`?");
+        assert_eq!(nothing_of("x", &known), "nothing is kept of a build `x`");
+    }
 
     #[test]
     fn a_dry_run_tells_of_everything() {
