@@ -360,8 +360,12 @@ impl<'a> Walk<'a> {
             }
             _ => return None,
         };
+        let template = match self.run.shared.settings.template.as_str() {
+            "" | "." => String::new(),
+            template => format!(" {template}"),
+        };
         let way = format!(
-            "`kiln shell {}:{number}` opens a shell in the machine as it was before this step",
+            "`kiln shell {}:{number}{template}` opens a shell in the machine as it was before this step",
             self.run.prepared.name
         );
         Some(if number == 0 { way } else { format!("the next build goes on from here; {way}") })
