@@ -379,6 +379,10 @@ def main():
     chosen = sys.argv[3:] or FIGURES
     bench = Bench(sys.argv[1], runs)
     print(f"medians of {runs} runs; ratio = kiln / peer, smaller is better")
+    busy = os.getloadavg()[0] / os.cpu_count()
+    if busy > 0.5:
+        # A step of kiln's is work alone, one of its peers mostly waits: other work makes these ratios worse.
+        print(f"this machine is busy ({busy:.1f} waiting for each processor): figures of a few milliseconds say little", flush=True)
     try:
         for figure in chosen:
             getattr(bench, figure)()
