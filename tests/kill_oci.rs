@@ -302,7 +302,7 @@ fn a_full_disk_ends_a_build_and_tells_why() {
     let memory = Memory::mount(place.world.path().join(DISK), 84_000_000);
     place.world.env("KILN_CACHE_DIR", memory.0.to_str().unwrap()).env("KILN_CACHE_MAX_SIZE", "unlimited");
     let outcome = place.world.run(&["build", "a.pkr.hcl"]);
-    assert_eq!(outcome.code, 1, "{}", outcome.stderr);
+    assert_eq!(outcome.code, 4, "{}", outcome.stderr);
     assert!(outcome.stderr.contains("No space left on device"), "{}", outcome.stderr);
     place.nothing_is_left(&outcome.stderr);
     memory.call(&["mount", "-o", "remount,size=200000000"]);
