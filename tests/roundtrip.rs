@@ -186,20 +186,28 @@ fn images_are_what_machines_showed() {
         let _removed = Removed(vec![tag.clone(), pushed.clone()]);
         world.succeed(&["build", "a.pkr.hcl"]);
         let view = machine_view(&world, "oci.x", "a.pkr.hcl");
-        program(&world, "docker", &["--config", "docker-config", "pull", "--quiet", &pushed]);
-        same(&view, &container_view(&pushed), &format!("{}: pulled", case.about()));
+        // Engines before 23 do not know zstd.
         if case.compression != "zstd" {
+            program(&world, "docker", &["--config", "docker-config", "pull", "--quiet", &pushed]);
+            same(&view, &container_view(&pushed), &format!("{}: pulled", case.about()));
             program(&world, "docker", &["load", "--quiet", "--input", "out.tar"]);
             same(&view, &container_view(&tag), &format!("{}: loaded", case.about()));
         }
-        // That program knows neither zstd nor Docker's media types, skopeo does.
-        program(&world, "skopeo", &["copy", "--quiet", &format!("oci:out:{tag}"), "dir:copied"]);
+        // umoci knows neither zstd nor Docker's media types, skopeo does; but in a layout it looks for OCI's only.
+        let from = match case.format {
+            "oci" => format!("oci:out:{tag}"),
+            _ => format!("docker://{pushed}"),
+        };
+        let login = ["--src-tls-verify=false", "--src-authfile", "docker-config/config.json"];
+        program(
+            &world,
+            "skopeo",
+            &[&["copy", "--quiet", "--dest-decompress"], &login[..], &[&from, "dir:copied"]].concat(),
+        );
         let convert =
             ["copy", "--quiet", "--dest-compress-format", "gzip", "--format", "oci", "dir:copied", "oci:again:x"];
-        if case.compression != "zstd" {
-            program(&world, "skopeo", &convert);
-            same(&view, &unpacked_view(&world, "again:x"), &format!("{}: unpacked", case.about()));
-        }
+        program(&world, "skopeo", &convert);
+        same(&view, &unpacked_view(&world, "again:x"), &format!("{}: unpacked", case.about()));
         program(&world, "rm", &["-rf", "out", "out.tar", "copied", "again"]);
     }
 }

@@ -168,8 +168,9 @@ async fn a_build_that_failed_resumes_at_the_step_that_failed() {
 
 #[tokio::test]
 async fn a_failed_step_tells_how_to_look_at_the_machine_before_it() {
-    let shell =
-        |number: usize| format!("`kiln shell w:{number}` opens a shell in the machine as it was before this step");
+    let shell = |number: usize| {
+        format!("`kiln shell w:{number} a.pkr.hcl` opens a shell in the machine as it was before this step")
+    };
     let on = |number: usize| format!("the next build goes on from here; {}", shell(number));
     for (fails, hints) in [("do a", vec![shell(0)]), ("do b", vec![on(1)]), ("do x", vec![on(2)])] {
         let mut cached = Cached::new([deeds(&["a", "b"]), vec![outside("x", vec![])]].concat());
