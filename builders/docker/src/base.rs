@@ -12,7 +12,7 @@ use kiln_docker::{BaseUndo, EngineError, ImageInfo, undo};
 use kiln_registry::{Credentials, Reference, normalize_registry};
 
 use crate::config::{BuildBlock, Pull};
-use crate::launch::{DockerBuilder, or_cancelled};
+use crate::launch::DockerBuilder;
 
 /// Steps of a transfer closer together than this are not all told.
 const PROGRESS_INTERVAL: Duration = Duration::from_millis(100);
@@ -33,7 +33,7 @@ impl DockerBuilder {
             return Ok(known.clone());
         }
         let entry = self.record_base(context)?;
-        match or_cancelled(context, self.base_image(context, entry)).await {
+        match context.unless_cancelled(self.base_image(context, entry)).await.flatten() {
             Ok(image) => Ok(resolved.insert(Resolved { image, entry }).clone()),
             Err(failure) => {
                 // What the Dockerfile made stays as the engine's build cache, as after a failed `docker build`.

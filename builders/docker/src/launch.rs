@@ -42,18 +42,6 @@ struct Start {
     state: Option<KeptImage>,
 }
 
-/// Runs until done or until the user stops the run.
-pub(crate) async fn or_cancelled<T>(
-    context: &BuildContext,
-    work: impl Future<Output = Result<T, Failure>>,
-) -> Result<T, Failure> {
-    tokio::select! {
-        biased;
-        () = context.cancel.cancelled() => Err(Failure::cancelled()),
-        done = work => done,
-    }
-}
-
 #[async_trait]
 impl Builder for DockerBuilder {
     async fn launch(&self, context: &BuildContext) -> Result<Launched, Failure> {
@@ -123,7 +111,7 @@ impl DockerBuilder {
             let created = created?;
             container.id = Some(created.id.clone());
             context.journal.amend(entry, container.entry())?;
-            or_cancelled(context, self.start(context, &spec, created)).await
+            context.unless_cancelled(self.start(context, &spec, created)).await.flatten()
         }
         .await;
         match started {

@@ -219,15 +219,17 @@ impl DockerMachine {
         let mut undo = FileUndo { path: absolute, finished: None };
         let entry = context.journal.record(&context.build, undo.entry())?;
         context.events.message(format!("exporting container {} to {}", self.plan.spec.name, to.display()));
-        let exported = crate::launch::or_cancelled(context, async {
-            self.engine.export(&self.plan.started.id, &temporary).await.map_err(|error| {
-                let is_full = matches!(&error, EngineError::Local { source, .. }
+        let exported = context
+            .unless_cancelled(async {
+                self.engine.export(&self.plan.started.id, &temporary).await.map_err(|error| {
+                    let is_full = matches!(&error, EngineError::Local { source, .. }
                     if source.kind() == std::io::ErrorKind::StorageFull);
-                let failure = Failure::from(error);
-                if is_full { failure.hint(format!("make room in {}", directory.display())) } else { failure }
+                    let failure = Failure::from(error);
+                    if is_full { failure.hint(format!("make room in {}", directory.display())) } else { failure }
+                })
             })
-        })
-        .await;
+            .await
+            .flatten();
         // The move is not stopped halfway, and both places are noted before it: the result belongs to the user once the
         // whole build is well.
         let placed = async {

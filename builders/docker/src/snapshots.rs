@@ -10,7 +10,7 @@ use kiln_registry::Reference;
 use sha2::{Digest as _, Sha256};
 
 use crate::config::{Config, Pull};
-use crate::launch::{DockerBuilder, or_cancelled};
+use crate::launch::DockerBuilder;
 use crate::machine;
 
 /// Version of what keys are made of here.
@@ -35,7 +35,7 @@ impl Snapshots for DockerBuilder {
         self.check(context)?;
         let _ = self.marks.set(Marks::of(context));
         let image = match context.options.looks_only {
-            true => or_cancelled(context, self.glimpse(context)).await?,
+            true => context.unless_cancelled(self.glimpse(context)).await??,
             false => self.resolve(context).await?.image.id,
         };
         let name = match &self.config.build {

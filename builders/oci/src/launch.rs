@@ -39,18 +39,6 @@ pub(crate) struct OciBuilder {
     resolved: Mutex<Option<Resolved>>,
 }
 
-/// Runs until done or until the user stops the run.
-pub(crate) async fn or_cancelled<T>(
-    context: &BuildContext,
-    work: impl Future<Output = Result<T, Failure>>,
-) -> Result<T, Failure> {
-    tokio::select! {
-        biased;
-        () = context.cancel.cancelled() => Err(Failure::cancelled()),
-        done = work => done,
-    }
-}
-
 #[async_trait]
 impl Builder for OciBuilder {
     async fn launch(&self, context: &BuildContext) -> Result<Launched, Failure> {
@@ -85,7 +73,7 @@ impl OciBuilder {
         let resolved = self.resolve(&place, context).await?;
         let client = self.client(context)?;
         let bases = self.bases(&place, &client, context);
-        let base = or_cancelled(context, bases.load(&resolved)).await?;
+        let base = context.unless_cancelled(bases.load(&resolved)).await??;
         check_environment(&base)?;
         if states.iter().any(|state| state.base != base.chain) {
             let text = "a kept state belongs to another base than the one that `from` means now";
@@ -130,7 +118,7 @@ impl OciBuilder {
                 let session = guest.session().await.inspect_err(|_| self.places.distrust());
                 session.map(drop).map_err(error::sandbox)
             };
-            or_cancelled(context, started).await?;
+            context.unless_cancelled(started).await??;
         }
         let communicator = OciCommunicator::new(Arc::clone(&guest), habits.clone(), context.events.clone());
         Ok(Making {
@@ -164,7 +152,7 @@ impl OciBuilder {
             return Ok(resolved.clone());
         }
         let client = self.client(context)?;
-        let found = or_cancelled(context, self.bases(place, &client, context).resolve()).await?;
+        let found = context.unless_cancelled(self.bases(place, &client, context).resolve()).await??;
         Ok(resolved.insert(found).clone())
     }
 

@@ -15,7 +15,6 @@ use kiln_registry::{Client, Progress, PushOptions, Reference, Stage};
 use crate::OciSettings;
 use crate::error::{self, OciError};
 use crate::guest::Ground;
-use crate::launch::or_cancelled;
 use crate::machine::{IMAGE, OTHER};
 use crate::place::Place;
 use crate::prepare::{Recipe, absolute};
@@ -109,11 +108,11 @@ impl Bringing<'_> {
             self.context.events.message(format!("pushing {}:{}", reference.familiar_name(), reference.tag_or_latest()));
         }
         let layout = self.place.store.layout();
-        let pushed = or_cancelled(self.context, async {
+        let pushed = self.context.unless_cancelled(async {
             let pushed = self.client.push(layout, manifest, &self.recipe.push, &options, progress).await;
             pushed.map_err(error::registry)
         });
-        let pushed = pushed.await?;
+        let pushed = pushed.await??;
         for reference in &self.recipe.push {
             self.context.events.message(format!("pushed {}@{}", reference.familiar_name(), pushed.digest));
         }
@@ -160,7 +159,8 @@ impl Bringing<'_> {
             file.flush().map_err(error::local("write", &to))
         })
         .await?;
-        let loaded = or_cancelled(self.context, async { Ok(self.settings.engine.load(&archive).await?) }).await;
+        let loaded =
+            self.context.unless_cancelled(async { Ok(self.settings.engine.load(&archive).await?) }).await.flatten();
         let _ = tokio::fs::remove_file(&archive).await;
         loaded
     }
@@ -202,7 +202,7 @@ impl Bringing<'_> {
             file.flush().map_err(error::local("write", &place))
         });
         let placed = async {
-            or_cancelled(self.context, written).await?;
+            self.context.unless_cancelled(written).await??;
             let whole = tokio::fs::metadata(&temporary).await.map_err(error::local("look at", &temporary))?;
             undo.finished = Some(FinishedFile::new(&whole, to.clone()));
             self.context.journal.amend(entry, undo.entry())?;

@@ -271,11 +271,7 @@ impl Provisioner for FileStep {
                 }
             }
         };
-        tokio::select! {
-            biased;
-            () = context.cancel.cancelled() => Err(Failure::cancelled()),
-            result = work => result,
-        }
+        context.unless_cancelled(work).await.flatten()
     }
 }
 

@@ -60,9 +60,6 @@ impl Retries {
         context
             .events
             .warn(format!("cannot {what}: {error}; trying again in {pause_text}, for at most {left_text} more"));
-        tokio::select! {
-            () = context.cancel.cancelled() => Err(Failure::cancelled()),
-            () = tokio::time::sleep(pause) => Ok(true),
-        }
+        context.unless_cancelled(tokio::time::sleep(pause)).await.map(|()| true)
     }
 }

@@ -125,7 +125,7 @@ impl Shell {
             return Ok(());
         }
         context.events.message(format!("pausing {} after the scripts", duration::display(self.pause_after)));
-        or_cancelled(context, tokio::time::sleep(self.pause_after)).await
+        context.unless_cancelled(tokio::time::sleep(self.pause_after)).await
     }
 
     async fn run(&self, task: &Task<'_>, script: &Script) -> Result<(), Failure> {
@@ -145,7 +145,7 @@ impl Shell {
         loop {
             let mut lines = LineSink::new(task.context.events.clone());
             let Ok(result) =
-                or_cancelled(task.context, task.communicator.run_script(&kept, &command, &mut lines)).await
+                task.context.unless_cancelled(task.communicator.run_script(&kept, &command, &mut lines)).await
             else {
                 task.remove_quietly(&[task.path]).await;
                 return Err(Failure::cancelled());
@@ -390,7 +390,7 @@ impl Task<'_> {
         command: &Command,
         sink: &mut dyn OutputSink,
     ) -> Result<Result<ExitStatus, CommunicatorError>, Failure> {
-        or_cancelled(self.context, self.communicator.exec(command, sink)).await
+        self.context.unless_cancelled(self.communicator.exec(command, sink)).await
     }
 
     /// Uploads script and environment; the outer error is a cancellation.
@@ -402,7 +402,7 @@ impl Task<'_> {
             }
             self.communicator.upload(&files.script.payload(0o755), self.path).await
         };
-        or_cancelled(self.context, upload).await
+        self.context.unless_cancelled(upload).await
     }
 
     /// Removes files from a machine that answers. That one with the environment stays is a failure, else a warning.
@@ -461,14 +461,6 @@ fn remove_command(paths: &[&str]) -> Command {
 fn is_in_single_quotes(text: &str, field: &str) -> bool {
     let before = text.find(field).map_or("", |at| &text[..at]);
     before.matches('\'').count() % 2 == 1
-}
-
-async fn or_cancelled<T>(context: &BuildContext, future: impl Future<Output = T>) -> Result<T, Failure> {
-    tokio::select! {
-        biased;
-        () = context.cancel.cancelled() => Err(Failure::cancelled()),
-        output = future => Ok(output),
-    }
 }
 
 /// A number that no other script of the machine has; the hasher's keys are random.

@@ -68,11 +68,7 @@ impl Provisioner for Sleep {
     }
 
     async fn provision(&self, _machine: &dyn Machine, context: &BuildContext) -> Result<(), Failure> {
-        tokio::select! {
-            biased;
-            () = context.cancel.cancelled() => Err(Failure::cancelled()),
-            () = tokio::time::sleep(self.duration.unwrap_or_default()) => Ok(()),
-        }
+        context.unless_cancelled(tokio::time::sleep(self.duration.unwrap_or_default())).await
     }
 }
 

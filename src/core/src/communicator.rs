@@ -236,6 +236,28 @@ pub struct Terminal {
     pub size: tokio::sync::watch::Receiver<(u16, u16)>,
 }
 
+/// How a program of this host reaches a machine by OpenSSH: what `ansible-playbook` or a person's `ssh` needs. Every file
+/// lies in scratch space or belongs to the user; none is written for the caller to keep.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SshAccess {
+    /// Name or address.
+    pub host: String,
+    /// Port.
+    pub port: u16,
+    /// Login.
+    pub user: String,
+    /// A private key, 0600; `None` where an agent or a password is used.
+    pub identity_file: Option<PathBuf>,
+    /// A certificate for the key.
+    pub certificate_file: Option<PathBuf>,
+    /// A password, where the login is by one.
+    pub password: Option<crate::Secret>,
+    /// A `known_hosts` file that holds the keys that kiln verified, and nothing else.
+    pub known_hosts: PathBuf,
+    /// An `ssh_config` file, where options beyond these are needed to get there: bastions, proxies, lists of ciphers.
+    pub config_file: Option<PathBuf>,
+}
+
 /// Runs commands on a machine and moves files; everything streams. Dropping a future ends the transfer, and the command
 /// as far as the transport can; what it cannot end that way, [`Communicator::end_dropped`] ends.
 #[async_trait]
@@ -285,6 +307,14 @@ pub trait Communicator: Send + Sync {
         let _ = (command, terminal);
         let source = "this machine has no interactive terminal".into();
         Err(CommunicatorError::Transport { action: "open a terminal".to_owned(), source })
+    }
+
+    /// How programs of this host reach the same machine by OpenSSH; `None` where they cannot.
+    ///
+    /// # Errors
+    /// Files that they need cannot be written.
+    async fn ssh_access(&self) -> Result<Option<SshAccess>, CommunicatorError> {
+        Ok(None)
     }
 
     /// Ends the commands that still run although the futures of their calls were dropped, and all that they started. For

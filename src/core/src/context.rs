@@ -7,6 +7,7 @@ use async_trait::async_trait;
 use tokio_util::sync::CancellationToken;
 
 use crate::event::Events;
+use crate::failure::Failure;
 use crate::journal::Journal;
 use crate::plan::{Facts, TextScope};
 use crate::redact::Redactor;
@@ -62,6 +63,20 @@ pub struct BuildContext {
     pub text_scope: Arc<TextScope>,
     /// The machine's directory with the secrets of the step that runs (`KILN_SECRETS`), where it has any.
     pub secrets: Option<Arc<str>>,
+}
+
+impl BuildContext {
+    /// Waits for a future, unless the user stops the build (or the step's time is up) first.
+    ///
+    /// # Errors
+    /// [`Failure::cancelled`]; the future is dropped then.
+    pub async fn unless_cancelled<T>(&self, future: impl Future<Output = T>) -> Result<T, Failure> {
+        tokio::select! {
+            biased;
+            () = self.cancel.cancelled() => Err(Failure::cancelled()),
+            output = future => Ok(output),
+        }
+    }
 }
 
 impl std::fmt::Debug for BuildContext {

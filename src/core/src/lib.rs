@@ -38,7 +38,7 @@ pub use cache::{
     StepRecord,
 };
 pub use communicator::{
-    Command, Communicator, ExitStatus, OutputSink, Payload, Script, ScriptRun, Stdin, Stream, Terminal,
+    Command, Communicator, ExitStatus, OutputSink, Payload, Script, ScriptRun, SshAccess, Stdin, Stream, Terminal,
 };
 pub use config::{Block, Body, Node, Value};
 pub use context::{BuildContext, Prompt, RunOptions};

@@ -168,7 +168,7 @@ async fn import(
     name: &str,
     context: &BuildContext,
 ) -> Result<(Image, Arc<dyn ArtifactOwner>), Failure> {
-    let engine = prepare::unless_cancelled(context, provider.engine()).await??;
+    let engine = context.unless_cancelled(provider.engine()).await??;
     context.events.message(format!("importing {} as {name}", file.display()));
     let importing = async {
         // Taking the name away removes the image with it. Until the image is known, its age must do.
@@ -181,7 +181,7 @@ async fn import(
         context.journal.amend(entry, undo.entry())?;
         Ok::<String, Failure>(id)
     };
-    let id = prepare::unless_cancelled(context, importing).await??;
+    let id = context.unless_cancelled(importing).await??;
     let names = vec![name.to_owned()];
     let image = Image { id, tags: names.clone(), digest: None, layout: None };
     Ok((image, Arc::new(NameOwner { engine: Arc::clone(provider), names })))

@@ -206,13 +206,13 @@ impl PostProcessor for DockerPush {
                 .events
                 .warn(format!("`{name}` has no effect: the Docker engine pushes this image, as it is set up"));
         }
-        let engine = prepare::unless_cancelled(context, self.engine.engine()).await??;
+        let engine = context.unless_cancelled(self.engine.engine()).await??;
         let mut logins = BTreeMap::new();
         let mut digest = image.digest.clone();
         for (name, reference) in &references {
             let repository = reference.name();
             if !logins.contains_key(&repository) {
-                let login = prepare::unless_cancelled(context, self.login(reference, &own_server, context)).await??;
+                let login = context.unless_cancelled(self.login(reference, &own_server, context)).await??;
                 logins.insert(repository.clone(), login);
             }
             let login = &logins[&repository];
@@ -252,7 +252,7 @@ impl DockerPush {
         let mut logins = Vec::new();
         for references in repositories.values() {
             let login = self.login(&references[0], own_server, context);
-            logins.push(prepare::unless_cancelled(context, login).await??);
+            logins.push(context.unless_cancelled(login).await??);
         }
         let explicit = repositories.keys().zip(&logins);
         let explicit = explicit.filter_map(|(name, login)| Some((name.clone(), login.credentials.clone()?)));

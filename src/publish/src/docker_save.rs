@@ -76,10 +76,10 @@ impl PostProcessor for DockerSave {
         if let Some(layout) = LayoutImage::of(image)? {
             return self.save_from_layout(layout, artifact, image.tags.clone(), context).await;
         }
-        let engine = prepare::unless_cancelled(context, self.engine.engine()).await??;
+        let engine = context.unless_cancelled(self.engine.engine()).await??;
         context.events.message(format!("saving {}", references.join(", ")));
         let pending = PendingFile::reserve(context, &self.path).await?;
-        let saved = prepare::unless_cancelled(context, engine.save(&references, pending.path())).await?;
+        let saved = context.unless_cancelled(engine.save(&references, pending.path())).await?;
         saved.map_err(PublishError::engine(format!("save the image to {}", self.path.display())))?;
         pending.finish().await?;
         context.events.message(format!("saved to {}", self.path.display()));
@@ -100,7 +100,7 @@ impl DockerSave {
         let pending = PendingFile::reserve(context, &self.path).await?;
         let path = pending.path().to_path_buf();
         let saving = prepare::blocking(context, self.path.clone(), move |_| layout.save(&names, &path));
-        prepare::unless_cancelled(context, saving).await??;
+        context.unless_cancelled(saving).await??;
         pending.finish().await?;
         Ok(Processed { artifact: artifact.clone(), keep_input: true, force_keep: false })
     }

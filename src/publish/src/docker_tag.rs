@@ -110,7 +110,7 @@ impl PostProcessor for DockerTag {
         if let Some(layout) = LayoutImage::of(image)? {
             return self.name_in_layout(&layout, image, &wanted, context);
         }
-        let engine = prepare::unless_cancelled(context, self.engine.engine()).await??;
+        let engine = context.unless_cancelled(self.engine.engine()).await??;
         for tag in &wanted {
             let name = format!("{repository}:{tag}");
             let tagging = async {
@@ -123,7 +123,7 @@ impl PostProcessor for DockerTag {
                 tagged.map_err(PublishError::engine(format!("name the image {name}")))?;
                 Ok::<(), Failure>(())
             };
-            prepare::unless_cancelled(context, tagging).await??;
+            context.unless_cancelled(tagging).await??;
             context.events.message(format!("named the image {name}"));
             names.push(name);
         }

@@ -1,7 +1,6 @@
 //! What the kinds share when they check arguments and when they start to work.
 
 use std::collections::BTreeMap;
-use std::future::Future;
 use std::path::PathBuf;
 
 use async_trait::async_trait;
@@ -64,15 +63,6 @@ pub(crate) fn warn_unused(config: &Decoded, name: &str, reason: &str, diagnostic
 /// Why `docker_path` does nothing.
 pub(crate) const DOCKER_PATH_UNUSED: &str =
     "kiln talks to the engine directly; choose another engine with `DOCKER_HOST`";
-
-/// Waits for a future, unless the user stops the build first.
-pub(crate) async fn unless_cancelled<T>(context: &BuildContext, future: impl Future<Output = T>) -> Result<T, Failure> {
-    tokio::select! {
-        biased;
-        () = context.cancel.cancelled() => Err(Failure::cancelled()),
-        value = future => Ok(value),
-    }
-}
 
 /// Runs blocking work on a thread for it; the work sees the token cancelled when the build is, or when this future is
 /// dropped.

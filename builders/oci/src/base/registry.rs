@@ -35,10 +35,10 @@ impl Bases<'_> {
         let digest = match &reference.digest {
             Some(digest) => digest.clone(),
             None => {
-                let resolved = super::super::launch::or_cancelled(self.context, async {
+                let resolved = self.context.unless_cancelled(async {
                     self.client.resolve(&reference).await.map_err(|error| self.explain(error))
                 });
-                resolved.await?.digest.to_string()
+                resolved.await??.digest.to_string()
             }
         };
         let source = match self.known(&self.by_digest(&reference, &digest))? {
@@ -105,10 +105,10 @@ impl Bases<'_> {
         let options = PullOptions { platform: Some(self.recipe.platform.clone()), ..PullOptions::default() };
         self.store().hold().map_err(error::cache)?;
         let layout = self.store().layout();
-        let pulled = super::super::launch::or_cancelled(self.context, async {
+        let pulled = self.context.unless_cancelled(async {
             self.client.pull(reference, layout, &options, progress).await.map_err(error::registry)
         });
-        let manifest = pulled.await?.manifest;
+        let manifest = pulled.await??.manifest;
         self.note(&key, &manifest, Some(&digest))?;
         self.note(&self.by_name(&shown), &manifest, Some(&digest))?;
         Ok(manifest)

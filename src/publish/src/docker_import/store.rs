@@ -78,7 +78,7 @@ impl StoreImport {
         reference: &Reference,
         context: &BuildContext,
     ) -> Result<(Image, Arc<dyn ArtifactOwner>), Failure> {
-        let layout = prepare::unless_cancelled(context, self.store.layout()).await??;
+        let layout = context.unless_cancelled(self.store.layout()).await??;
         context.events.message(format!("importing {} as {reference}", file.display()));
         let rootfs = Rootfs {
             platform: self.platform.clone(),
