@@ -1,0 +1,1 @@
+//! The `amazon-ebs` builder: an instance becomes an AMI.

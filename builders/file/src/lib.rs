@@ -1,0 +1,1 @@
+//! The `file` builder: a file with a given content.

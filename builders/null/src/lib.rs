@@ -1,0 +1,1 @@
+//! The `null` builder: a machine that is there already.

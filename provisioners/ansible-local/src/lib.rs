@@ -1,0 +1,1 @@
+//! The `ansible-local` provisioner: `ansible-playbook` on the machine itself.

@@ -1,0 +1,1 @@
+//! The `ansible` provisioner: `ansible-playbook` on this host, against any machine.

@@ -1,0 +1,1 @@
+//! What every HTTP client of kiln shares: certificate roots, proxies, time limits.

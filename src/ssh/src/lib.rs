@@ -1,0 +1,1 @@
+//! SSH: sessions, logins, host keys, and the communicator over them.
