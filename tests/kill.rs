@@ -115,7 +115,8 @@ fn killed_at_random_then_cleanup_leaves_nothing() {
         assert_eq!(left, Vec::<String>::new(), "images: {what}");
         // The store of the step cache stays, and has nothing in it that a build made.
         let store = world.path().join(".home/.cache/kiln/0");
-        let of_builds = ["steps", "results", "sealed", "work", "tmp"];
+        // A record of what sealing gave may stay: its image, which `images_with` has looked for, is gone, so it counts for nothing.
+        let of_builds = ["steps", "sealed", "work", "tmp"];
         let is_of_build = |path: &PathBuf| match path.strip_prefix(&store) {
             Ok(inside) => of_builds.iter().any(|part| inside.starts_with(part)),
             Err(_) => true,

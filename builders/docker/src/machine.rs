@@ -193,7 +193,8 @@ impl DockerMachine {
         let Some(state) = self.progress().state.clone() else { return };
         let Ok(store) = self.plan.states.store().await else { return };
         let key = snapshots::result_key(&state, &self.plan.config, self.engine.address(), &Marks::of(context));
-        let result = EngineResult { image: image.to_owned(), created: SystemTime::now(), facts: self.facts() };
+        let build = Some(context.build.to_string());
+        let result = EngineResult { build, image: image.to_owned(), created: SystemTime::now(), facts: self.facts() };
         if let Err(error) = store.put_engine_result(&key, &result) {
             context
                 .events

@@ -11,7 +11,7 @@ use crate::error::CacheError;
 use crate::files;
 use crate::layers::LayerRecord;
 use crate::lease::{self, Leased};
-use crate::records::{BaseEntry, SealedEntry};
+use crate::records::{BaseEntry, EngineResult, SealedEntry};
 use crate::states::StateRecord;
 use crate::store::{Locked, Store};
 
@@ -234,6 +234,14 @@ impl Store {
             };
             inventory.add(entry);
         }
+        for file in files::names(&self.root.join("results")) {
+            let (path, name) = (format!("results/{file}"), file.strip_suffix(".json").unwrap_or(&file).to_owned());
+            let entry = match self.read::<EngineResult>(&self.root.join(&path), &name) {
+                None => self.broken(path, name),
+                Some(record) => self.engine_entry(path, name, record.value),
+            };
+            inventory.add(entry);
+        }
         for file in files::names(&self.root.join("bases")) {
             let path = self.root.join("bases").join(&file);
             let name = file.strip_suffix(".json").unwrap_or(&file).to_owned();
@@ -251,6 +259,21 @@ impl Store {
             };
             inventory.add(entry);
         }
+    }
+
+    /// The image itself lies in the engine: here it takes nothing.
+    fn engine_entry(&self, path: String, name: String, result: EngineResult) -> Entry {
+        let digits = result.image.rsplit(':').next().unwrap_or_default();
+        let item = Item {
+            kind: ItemKind::Sealed,
+            name,
+            build: result.build,
+            title: format!("image {} of a Docker engine", short(digits)),
+            size: 0,
+            used: self.used(&path),
+            in_use: false,
+        };
+        Entry { item, path, needs: Vec::new(), blobs: BTreeSet::new(), has_name: false }
     }
 
     fn list_images(&self, inventory: &mut Inventory) {

@@ -37,6 +37,9 @@ pub struct SealedEntry {
 /// What sealing a state gave in a Docker engine.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct EngineResult {
+    /// The build that sealed it first; records of earlier days do not say.
+    #[serde(default)]
+    pub build: Option<String>,
     /// The image's id.
     pub image: String,
     /// When it was made.

@@ -222,7 +222,7 @@ mod tests {
     #[tokio::test]
     async fn this_host_conforms() {
         let directory = tempfile::tempdir().unwrap();
-        crate::conformance::check(&LocalCommunicator, &directory.path().display().to_string()).await;
+        crate::conformance::check_host(&LocalCommunicator, &directory.path().display().to_string()).await;
     }
 
     #[tokio::test]

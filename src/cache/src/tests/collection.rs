@@ -1,7 +1,7 @@
 //! What is collected, and what never is.
 
 use super::*;
-use crate::{ItemKind, PrunePolicy, Pruned, SealedEntry};
+use crate::{EngineResult, ItemKind, PrunePolicy, Pruned, SealedEntry};
 
 const DAY: Duration = Duration::from_secs(86_400);
 
@@ -235,4 +235,31 @@ fn a_state_is_in_use_as_soon_as_it_is_there() {
     drop(store);
     prune(&place, PrunePolicy { all: true, ..PrunePolicy::default() });
     assert!(states(&place).is_empty());
+}
+
+#[test]
+fn records_of_an_engines_images_go_like_all_else() {
+    let place = Place::new();
+    let store = place.open();
+    for number in [1, 2, 3] {
+        let build = Some(format!("build{number}"));
+        let result = EngineResult {
+            build,
+            image: format!("sha256:{number}"),
+            created: SystemTime::now(),
+            facts: BTreeMap::new(),
+        };
+        store.put_engine_result(&key(number), &result).unwrap();
+    }
+    drop(store);
+    place.age(&format!("results/{}.json", key(1)), 10 * DAY);
+    let left = || entries(&place.root().join("results")).len();
+    let pruned = prune(&place, PrunePolicy { older_than: Some(DAY), ..PrunePolicy::default() });
+    assert_eq!((pruned.removed.len(), left()), (1, 2));
+    prune(&place, PrunePolicy { builds: vec!["build2".to_owned()], ..PrunePolicy::default() });
+    assert_eq!(left(), 1);
+    let items = place.open().usage().unwrap().items;
+    assert_eq!((items[0].kind, items[0].title.as_str()), (ItemKind::Sealed, "image 3 of a Docker engine"));
+    prune(&place, PrunePolicy { all: true, ..PrunePolicy::default() });
+    assert_eq!(left(), 0);
 }
