@@ -1,5 +1,5 @@
 //! What unit tests of builders, provisioners and post-processors share: a machine that only records, a communicator that
-//! answers as it was told, and a ready build context. A dev-dependency only.
+//! answers as it was told, a private SSH server, and a ready build context. A dev-dependency only.
 //!
 //! ```
 //! # #[tokio::main(flavor = "current_thread")]
@@ -25,8 +25,10 @@ mod document;
 mod journal;
 mod machine;
 mod plans;
+mod processes;
 mod prompt;
 mod reporter;
+mod sshd;
 
 pub use arguments::{Arguments, titles};
 pub use communicator::{Call, Executed, Reply, ScriptedCommunicator, Uploaded};
@@ -37,6 +39,7 @@ pub use machine::FakeMachine;
 pub use plans::MemoryPlans;
 pub use prompt::FixedPrompt;
 pub use reporter::RecordingReporter;
+pub use sshd::{Sshd, SshdBuilder, generate_key};
 
 /// Locks a mutex even when a test that held it has panicked: its data is then only looked at.
 fn lock<T>(mutex: &std::sync::Mutex<T>) -> std::sync::MutexGuard<'_, T> {
