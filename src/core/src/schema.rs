@@ -152,6 +152,25 @@ impl Field {
         self.deprecated = Some(instead);
         self
     }
+
+    /// Several tables as one, for kinds that share options: `const ALL: [Field; OWN.len() + SHARED.len()] =
+    /// Field::joined(&[OWN, SHARED]);`. Does not compile where the count is wrong.
+    #[must_use]
+    pub const fn joined<const COUNT: usize>(tables: &[&[Field]]) -> [Field; COUNT] {
+        let mut all = [Field::string("", ""); COUNT];
+        let (mut filled, mut table) = (0, 0);
+        while table < tables.len() {
+            let mut index = 0;
+            while index < tables[table].len() {
+                all[filled] = tables[table][index];
+                filled += 1;
+                index += 1;
+            }
+            table += 1;
+        }
+        assert!(filled == COUNT, "the tables have another number of fields");
+        all
+    }
 }
 
 /// The arguments of a kind.

@@ -161,3 +161,11 @@ fn what_is_wrong_in_its_form_is_set_all_the_same() {
     assert_eq!(titles(&diagnostics), ["`build` is a block, not an argument"]);
     assert!(decoded.is_set("build"));
 }
+
+#[test]
+fn tables_of_fields_are_joined() {
+    const SHARED: &[Field] = &[Field::bool("pty", ""), Field::string("host", "").required()];
+    const ALL: [Field; 1 + SHARED.len()] = Field::joined(&[&[Field::string("image", "")], SHARED]);
+    assert_eq!(ALL.map(|field| field.name), ["image", "pty", "host"]);
+    assert!(ALL[2].required);
+}
