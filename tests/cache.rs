@@ -141,6 +141,8 @@ fn steps_run_where_that_is_asked_for() {
     assert_eq!(build(&world, &["-from-step=3"]).0, ["cached", "cached", "ran"]);
     assert_eq!(build(&world, &["-no-cache"]).0, ["ran"; 3]);
     assert_eq!(build(&world, &["-post-only"]).2, 0);
+    assert_eq!(world.run(&["plan", "-post-only", "a.pkr.hcl"]).code, 0);
+    assert_eq!(world.run(&["build", "-post-only", "-no-cache", "a.pkr.hcl"]).code, 2);
     assert_eq!(build(&world, &["-from-step=none"]).2, 2);
     assert_eq!(world.run(&["plan", "-from-step=none", "a.pkr.hcl"]).code, 2);
     let text = plan(&world, &["-from-step=second"]);
@@ -148,6 +150,13 @@ fn steps_run_where_that_is_asked_for() {
     world.write("motd", "changed\n");
     let outcome = world.run(&["build", "-post-only", "a.pkr.hcl"]);
     assert_ne!(outcome.code, 0, "{}", outcome.stderr);
+    let planned = world.run(&["plan", "-post-only", "a.pkr.hcl"]);
+    assert_eq!(
+        (planned.code, planned.stdout.contains("  fails    nothing is sealed")),
+        (outcome.code, true),
+        "{}",
+        planned.stdout
+    );
 }
 
 #[test]

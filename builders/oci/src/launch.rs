@@ -66,6 +66,9 @@ impl OciBuilder {
             context.redactor.add(password.expose());
         }
         let place = self.place().await?;
+        if self.recipe.is_docker {
+            context.events.message("no engine is asked: kiln runs this `docker` source itself, as `oci`");
+        }
         place.tell(context);
         let runtime = self.runtime(context)?;
         // Before anything is downloaded in vain.

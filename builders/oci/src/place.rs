@@ -92,8 +92,9 @@ impl Place {
             return;
         }
         context.events.message(format!("isolation: {}", self.chosen.isolation.name()));
-        for lack in &self.chosen.lacks {
-            context.events.warn(lack.clone());
+        if !self.chosen.lacks.is_empty() {
+            let name = self.chosen.isolation.name();
+            context.events.warn(format!("isolation `{name}` is not whole here: {}", self.chosen.lacks.join("; ")));
         }
     }
 }

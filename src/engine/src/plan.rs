@@ -41,7 +41,8 @@ pub struct BuildPlan {
     pub sealing: SealPlan,
     /// Kinds of its post-processors, chain by chain.
     pub post_processors: Vec<Vec<String>>,
-    /// Why nothing can be said of what its machine starts as (a registry that does not answer).
+    /// Why it would fail: nothing can be said of what its machine starts as (a registry that does not answer), or
+    /// post-processors alone are to run and nothing is sealed.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,
 }
@@ -167,7 +168,7 @@ impl Planning<'_> {
             run_memory: self.run_memory,
             secrets: &self.prepared.secrets,
         };
-        match Chain::open(self.build, name, setting, &self.context()).await {
+        let plan = match Chain::open(self.build, name, setting, &self.context()).await {
             Ok(Some(chain)) => Steps::new(self, chain).plan().await,
             Ok(None) if self.build.cache.is_off => self.uncached(&Reason::Off, None),
             Ok(None) if self.settings.cache.memory.is_none() => self.uncached(&Reason::NoCache, None),
@@ -176,7 +177,13 @@ impl Planning<'_> {
                 let told = self.surroundings.redactor.redact(&failure.chain()).into_owned();
                 self.uncached(&Reason::NoBase, Some(told))
             }
+        };
+        if self.settings.cache.post_only && plan.sealing == SealPlan::Runs && plan.error.is_none() {
+            // What it would run is told all the same: it is why.
+            let told = "nothing is sealed that post-processors alone could start from".to_owned();
+            return BuildPlan { error: Some(told), ..plan };
         }
+        plan
     }
 
     fn context(&self) -> BuildContext {

@@ -422,7 +422,10 @@ impl<'a> Walk<'a> {
             return Ok(());
         }
         let step = &run.prepared.steps[index];
-        let title = format!("{}: {}", step.spec.component.kind, step.title());
+        let component = &step.spec.component;
+        let name = component.name.as_deref().filter(|name| !name.is_empty());
+        let name = name.map(|name| format!(" \"{name}\"")).unwrap_or_default();
+        let title = format!("{}{name}: {}", component.kind, step.title());
         let info = StateInfo {
             parent: self.at.kept.clone(),
             title: run.shared.redactor.redact(&title).into_owned(),

@@ -13,7 +13,7 @@ pub(crate) struct StepCacheArgs {
     #[arg(long, value_name = "STEP")]
     pub(crate) from_step: Option<String>,
     /// Run the post-processors alone, on what was sealed before
-    #[arg(long, value_parser = go_bool, num_args = 0..=1, require_equals = true, default_value_t = false, default_missing_value = "true", value_name = "BOOL", hide_default_value = true)]
+    #[arg(long, conflicts_with_all = ["no_cache", "from_step"], value_parser = go_bool, num_args = 0..=1, require_equals = true, default_value_t = false, default_missing_value = "true", value_name = "BOOL", hide_default_value = true)]
     pub(crate) post_only: bool,
     /// Which builder runs `docker` sources; `KILN_DOCKER_AS` says it for all commands
     #[arg(long, value_enum, value_name = "BUILDER")]

@@ -3,6 +3,7 @@
 use std::io::Write;
 
 use kiln_core::FailureClass;
+use kiln_engine::BuildPlan;
 
 use super::load::Wanted;
 use super::prepared::{self, Stage};
@@ -12,7 +13,7 @@ use crate::settings::Settings;
 use crate::ui::{self, Format};
 
 /// Prints the plan on standard output. Where a build's base cannot be resolved nothing is known of it, which is a failure
-/// of the surroundings.
+/// of the surroundings; where post-processors alone shall run and nothing is sealed, one of the build.
 pub(crate) async fn run(arguments: &PlanArgs, settings: &Settings) -> Result<u8, CliError> {
     let settings = &settings.with_docker_as(arguments.steps.docker_as);
     // With `-json`, standard output is one report.
@@ -34,6 +35,12 @@ pub(crate) async fn run(arguments: &PlanArgs, settings: &Settings) -> Result<u8,
         if settings.machine_readable { ui::said(&shown) } else { shown }
     };
     std::io::stdout().write_all(text.as_bytes()).map_err(output_error)?;
-    let is_known = report.builds.iter().all(|build| build.error.is_none());
-    Ok(if is_known { 0 } else { FailureClass::Environment.exit_code() })
+    let is_unknown = |build: &BuildPlan| build.error.is_some() && build.base.is_empty();
+    Ok(if report.builds.iter().any(is_unknown) {
+        FailureClass::Environment.exit_code()
+    } else if report.builds.iter().any(|build| build.error.is_some()) {
+        FailureClass::Build.exit_code()
+    } else {
+        0
+    })
 }

@@ -26,7 +26,8 @@ fn text_at(report: &PlanReport, now: SystemTime) -> String {
 fn build_lines(build: &BuildPlan, now: SystemTime) -> Vec<String> {
     let mut lines = vec![format!("{} ({}, {})", build.build, build.builder, build.place)];
     if let Some(error) = &build.error {
-        lines.extend(error.lines().map(|line| format!("  unknown  {line}")));
+        let word = if build.base.is_empty() { "unknown" } else { "fails" };
+        lines.extend(error.lines().map(|line| format!("  {word:<7}  {line}")));
     }
     // The first is what it is built upon; a change of any other one is told as the reason of what runs.
     if let Some(shown) = build.base.first().and_then(|input| input.shown.as_deref()) {
