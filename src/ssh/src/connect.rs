@@ -1,9 +1,11 @@
 //! Waiting for a machine, and getting into it.
 
-use kiln_core::Secret;
+use kiln_core::{BuildContext, Failure, Secret};
 
+use crate::communicator::SshCommunicator;
 use crate::options::SshOptions;
 use crate::policy::HostKeyPolicy;
+use crate::process::SshProcess;
 
 /// What a builder knows of a machine beyond the options of the template.
 #[derive(Debug, Clone, Default)]
@@ -26,4 +28,19 @@ impl Endpoint {
         let host = options.host.clone()?;
         Some(Endpoint { host, ..Endpoint::default() })
     }
+}
+
+/// Waits until the machine can be logged in to, within `ssh_timeout` and `ssh_handshake_attempts`, and says meanwhile what it
+/// waits for.
+///
+/// # Errors
+/// The machine cannot be reached in time, refuses the login, or shows a key that is not its own; or the build was cancelled.
+pub async fn connect(
+    options: &SshOptions,
+    endpoint: Endpoint,
+    process: &SshProcess,
+    context: &BuildContext,
+) -> Result<SshCommunicator, Failure> {
+    let _ = (options, endpoint, process, context);
+    Err(Failure::build("not yet"))
 }

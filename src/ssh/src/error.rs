@@ -46,9 +46,6 @@ pub enum SshError {
 impl SshError {
     /// Whether the connection is gone, so that a new one may help.
     pub fn is_disconnected(&self) -> bool {
-        matches!(
-            self,
-            SshError::Handshake(_) | SshError::HandshakeTimeout(_) | SshError::Lost(_) | SshError::Silent(_)
-        )
+        matches!(self, SshError::Handshake(_) | SshError::HandshakeTimeout(_) | SshError::Lost(_) | SshError::Silent(_))
     }
 }

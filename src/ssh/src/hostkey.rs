@@ -5,8 +5,7 @@ use base64::engine::general_purpose::{STANDARD, STANDARD_NO_PAD};
 use md5::Md5;
 use sha2::{Digest, Sha256};
 
-/// The suffix of certificates' names.
-const CERTIFICATE: &str = "-cert-v01@openssh.com";
+use crate::certificate::{self, Certificate};
 
 /// A public key of a machine, as it travels in the key exchange.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -76,12 +75,12 @@ impl HostKey {
 
     /// Whether it is a certificate, which an authority has signed.
     pub fn is_certificate(&self) -> bool {
-        self.algorithm.ends_with(CERTIFICATE)
+        self.algorithm.ends_with(certificate::SUFFIX)
     }
 
     /// The kind of key, for people: `ED25519`, `ECDSA`, `RSA`.
     pub fn kind(&self) -> String {
-        let name = self.algorithm.trim_end_matches(CERTIFICATE);
+        let name = self.algorithm.trim_end_matches(certificate::SUFFIX);
         let name = name.trim_start_matches("sk-").trim_start_matches("ssh-").trim_end_matches("@openssh.com");
         let name = if name.starts_with("ecdsa-") { "ecdsa" } else { name };
         let name = if name == "dss" { "dsa" } else { name };
@@ -93,9 +92,7 @@ impl HostKey {
         if !self.is_certificate() {
             return self.blob.clone();
         }
-        let certificate = ssh_key::Certificate::from_bytes(&self.blob).ok();
-        let plain = certificate
-            .and_then(|certificate| ssh_key::PublicKey::new(certificate.public_key().clone(), "").to_bytes().ok());
+        let plain = Certificate::read(self).map(|certificate| certificate.key.blob);
         plain.unwrap_or_else(|| self.blob.clone())
     }
 }

@@ -1,10 +1,21 @@
 //! The caller's end of a channel that runs something.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Context, Poll};
+
 use bytes::Bytes;
 use kiln_core::Stream;
 use tokio::sync::mpsc;
 
+use super::wake::Wake;
 use crate::SshError;
+
+/// How many events may wait for the caller. One is up to [`super::slot::READ`] bytes of output.
+const EVENTS_WAITING: usize = 8;
+
+/// How many pieces of input may wait for the session.
+const INPUT_WAITING: usize = 4;
 
 /// What comes out of a channel.
 #[derive(Debug, Clone)]
@@ -22,8 +33,6 @@ pub enum Ending {
     Exited(i64),
     /// Killed by the signal of this name, without `SIG`.
     Signalled(String),
-    /// The peer closed the channel and told neither.
-    Untold,
     /// The connection is gone, and nobody knows.
     Lost(SshError),
 }
@@ -33,18 +42,72 @@ pub enum Ending {
 #[error("the command takes no more input")]
 pub struct InputClosed;
 
+/// What a caller sends.
+#[derive(Debug)]
+pub(super) enum Input {
+    Bytes(Bytes),
+    /// The size of the terminal: columns and rows.
+    Resize(u16, u16),
+    End,
+}
+
+/// The caller's end of what comes out. It wakes the session's thread when that stopped reading for want of room.
+#[derive(Debug)]
+pub(super) struct Outlet {
+    events: mpsc::Receiver<ChannelEvent>,
+    is_stalled: Arc<AtomicBool>,
+    wake: Arc<Wake>,
+}
+
+impl Outlet {
+    pub(super) fn poll_next(&mut self, context: &mut Context<'_>) -> Poll<Option<ChannelEvent>> {
+        let event = self.events.poll_recv(context);
+        if event.is_ready() && self.is_stalled.swap(false, Ordering::SeqCst) {
+            self.wake.wake();
+        }
+        event
+    }
+}
+
+impl Drop for Outlet {
+    fn drop(&mut self) {
+        // The thread looks whether somebody is there still; the receiver itself is dropped only after this.
+        self.events.close();
+        self.wake.wake();
+    }
+}
+
+/// The session's end of it.
+pub(super) struct Inlet {
+    pub(super) events: mpsc::Sender<ChannelEvent>,
+    pub(super) is_stalled: Arc<AtomicBool>,
+    pub(super) input: mpsc::Receiver<Input>,
+}
+
 /// A running command. Dropping it closes the channel.
 #[derive(Debug)]
 pub struct Channel {
-    events: mpsc::Receiver<ChannelEvent>,
+    outlet: Outlet,
     input: Option<ChannelInput>,
+    resize: mpsc::Sender<Input>,
+}
+
+/// Both ends.
+pub(super) fn pair(wake: &Arc<Wake>) -> (Channel, Inlet) {
+    let (events, receiver) = mpsc::channel(EVENTS_WAITING);
+    let (sender, input) = mpsc::channel(INPUT_WAITING);
+    let is_stalled = Arc::new(AtomicBool::new(false));
+    let outlet = Outlet { events: receiver, is_stalled: Arc::clone(&is_stalled), wake: Arc::clone(wake) };
+    let resize = sender.clone();
+    let channel = Channel { outlet, input: Some(ChannelInput { sender, wake: Arc::clone(wake) }), resize };
+    (channel, Inlet { events, is_stalled, input })
 }
 
 impl Channel {
     /// What comes next; `None` after the end. While nobody asks, the peer is stopped once its window is full, and other
     /// channels go on.
     pub async fn next(&mut self) -> Option<ChannelEvent> {
-        self.events.recv().await
+        std::future::poll_fn(|context| self.outlet.poll_next(context)).await
     }
 
     /// The way in, once.
@@ -54,7 +117,14 @@ impl Channel {
 
     /// Tells the new size of the terminal.
     pub fn resize(&self, columns: u16, rows: u16) {
-        let _ = (columns, rows);
+        // With a full queue the next change tells it.
+        if self.resize.try_send(Input::Resize(columns, rows)).is_ok() {
+            self.outlet.wake.wake();
+        }
+    }
+
+    pub(super) fn into_parts(self) -> (Outlet, Option<ChannelInput>) {
+        (self.outlet, self.input)
     }
 }
 
@@ -62,7 +132,8 @@ impl Channel {
 /// what breaks off is not taken for a whole.
 #[derive(Debug)]
 pub struct ChannelInput {
-    sender: mpsc::Sender<Bytes>,
+    pub(super) sender: mpsc::Sender<Input>,
+    pub(super) wake: Arc<Wake>,
 }
 
 impl ChannelInput {
@@ -71,7 +142,7 @@ impl ChannelInput {
     /// # Errors
     /// The channel takes no more.
     pub async fn send(&self, chunk: Bytes) -> Result<(), InputClosed> {
-        self.sender.send(chunk).await.map_err(|_| InputClosed)
+        self.put(Input::Bytes(chunk)).await
     }
 
     /// Ends the input.
@@ -79,6 +150,12 @@ impl ChannelInput {
     /// # Errors
     /// The channel took no more before that.
     pub async fn finish(self) -> Result<(), InputClosed> {
+        self.put(Input::End).await
+    }
+
+    async fn put(&self, input: Input) -> Result<(), InputClosed> {
+        self.sender.send(input).await.map_err(|_| InputClosed)?;
+        self.wake.wake();
         Ok(())
     }
 }
