@@ -44,3 +44,13 @@ engine_answers() {
     socket=${DOCKER_HOST:-unix:///var/run/docker.sock}
     curl --silent --fail --max-time 5 --unix-socket "${socket#unix://}" http://engine/_ping
 }
+
+# Ends what was started under a name, by its pid.
+stop_one() {
+    [ -f "$STATE/$1.pid" ] || return 0
+    pid=$(cat "$STATE/$1.pid")
+    rm -f "$STATE/$1.pid"
+    as_root kill "$pid" 2>/dev/null || return 0
+    deadline=$(($(date +%s) + 30))
+    while as_root kill -0 "$pid" 2>/dev/null && [ "$(date +%s)" -lt "$deadline" ]; do sleep 0.1; done
+}

@@ -4,7 +4,7 @@
 #
 #   services.sh start            prints the environment to use, as shell assignments
 #   services.sh start registry   starts the registry alone
-#   services.sh start tests      and starts the other registries that the tests want
+#   services.sh start tests      and starts the other registries that the tests want, and EC2 on loopback
 #   services.sh stop             ends what start started, by pid
 . "$(dirname "$0")/lib.sh"
 
@@ -151,15 +151,6 @@ CONFIG
     serve "$1" "$venv/bin/zuul-registry" -c "$STATE/$1/config.yml" serve
 }
 
-stop_one() {
-    [ -f "$STATE/$1.pid" ] || return 0
-    pid=$(cat "$STATE/$1.pid")
-    rm -f "$STATE/$1.pid"
-    as_root kill "$pid" 2>/dev/null || return 0
-    deadline=$(($(date +%s) + 30))
-    while as_root kill -0 "$pid" 2>/dev/null && [ "$(date +%s)" -lt "$deadline" ]; do sleep 0.1; done
-}
-
 case "${1:-}" in
 start)
     # What start prints is evaluated by the caller, so its progress goes to standard error.
@@ -168,7 +159,13 @@ start)
         make_base_image
     fi
     start_registry
-    [ "${2:-}" != tests ] || start_peers
+    if [ "${2:-}" = tests ]; then
+        start_peers
+        "$ROOT/scripts/aws-harness.sh" start >"$STATE/aws.env"
+        # What an earlier one noted is another's port by now.
+        sed -i '/^KILN_TEST_AWS/d' "$STATE/registry.env"
+        cat "$STATE/aws.env" >>"$STATE/registry.env"
+    fi
     sort -u "$STATE/registry.env"
     ;;
 stop)
@@ -177,7 +174,8 @@ stop)
         rm -rf "${STATE:?}/$service"
     done
     stop_one dockerd
-    rm -f "$STATE/registry.env" "$STATE/peers.env"
+    "$ROOT/scripts/aws-harness.sh" stop
+    rm -f "$STATE/registry.env" "$STATE/peers.env" "$STATE/aws.env"
     ;;
 *) fail "usage: services.sh start [registry|tests] | stop" ;;
 esac
