@@ -17,6 +17,9 @@ pub enum SshError {
     /// The peer is connected and sends nothing, not even answers to keep-alive messages.
     #[error("the SSH connection is dead: nothing came from the machine for {}", kiln_core::duration::display(*.0))]
     Silent(Duration),
+    /// It was closed by this side.
+    #[error("the SSH connection was closed")]
+    Closed,
     /// The machine refused to do one thing; the connection stays.
     #[error("the machine refused to {action}: {reason}")]
     Refused {

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use kiln_core::Stream;
 use tokio::sync::mpsc;
 
-use super::wake::Wake;
+use super::actor::Shared;
 use crate::SshError;
 
 /// How many events may wait for the caller. One is up to [`super::slot::READ`] bytes of output.
@@ -22,6 +22,8 @@ const INPUT_WAITING: usize = 4;
 pub enum ChannelEvent {
     /// Output.
     Output(Stream, Bytes),
+    /// No more output comes.
+    OutputEnded,
     /// The end; nothing comes after it.
     Ended(Ending),
 }
@@ -33,8 +35,8 @@ pub enum Ending {
     Exited(i64),
     /// Killed by the signal of this name, without `SIG`.
     Signalled(String),
-    /// The connection is gone, and nobody knows.
-    Lost(SshError),
+    /// It was refused, or the connection is gone and nobody knows: see [`SshError::is_disconnected`].
+    Failed(SshError),
 }
 
 /// The channel takes no more input: it ended, or the connection did.
@@ -56,16 +58,23 @@ pub(super) enum Input {
 pub(super) struct Outlet {
     events: mpsc::Receiver<ChannelEvent>,
     is_stalled: Arc<AtomicBool>,
-    wake: Arc<Wake>,
+    is_ended: bool,
+    shared: Arc<Shared>,
 }
 
 impl Outlet {
     pub(super) fn poll_next(&mut self, context: &mut Context<'_>) -> Poll<Option<ChannelEvent>> {
-        let event = self.events.poll_recv(context);
-        if event.is_ready() && self.is_stalled.swap(false, Ordering::SeqCst) {
-            self.wake.wake();
+        if self.is_ended {
+            return Poll::Ready(None);
         }
-        event
+        let event = std::task::ready!(self.events.poll_recv(context));
+        if self.is_stalled.swap(false, Ordering::SeqCst) {
+            self.shared.wake.wake();
+        }
+        // Without a word about its end, the whole connection has ended.
+        let event = event.unwrap_or_else(|| ChannelEvent::Ended(Ending::Failed(self.shared.reason())));
+        self.is_ended = matches!(event, ChannelEvent::Ended(_));
+        Poll::Ready(Some(event))
     }
 }
 
@@ -73,15 +82,23 @@ impl Drop for Outlet {
     fn drop(&mut self) {
         // The thread looks whether somebody is there still; the receiver itself is dropped only after this.
         self.events.close();
-        self.wake.wake();
+        self.shared.wake.wake();
     }
 }
 
 /// The session's end of it.
+#[derive(Debug)]
 pub(super) struct Inlet {
     pub(super) events: mpsc::Sender<ChannelEvent>,
     pub(super) is_stalled: Arc<AtomicBool>,
     pub(super) input: mpsc::Receiver<Input>,
+}
+
+impl Inlet {
+    /// Tells that nothing came of it; there is room, as nothing was told before.
+    pub(super) fn fail(&self, error: SshError) {
+        let _ = self.events.try_send(ChannelEvent::Ended(Ending::Failed(error)));
+    }
 }
 
 /// A running command. Dropping it closes the channel.
@@ -93,13 +110,13 @@ pub struct Channel {
 }
 
 /// Both ends.
-pub(super) fn pair(wake: &Arc<Wake>) -> (Channel, Inlet) {
+pub(super) fn pair(shared: &Arc<Shared>) -> (Channel, Inlet) {
     let (events, receiver) = mpsc::channel(EVENTS_WAITING);
     let (sender, input) = mpsc::channel(INPUT_WAITING);
     let is_stalled = Arc::new(AtomicBool::new(false));
-    let outlet = Outlet { events: receiver, is_stalled: Arc::clone(&is_stalled), wake: Arc::clone(wake) };
+    let outlet = Outlet { events: receiver, is_stalled: Arc::clone(&is_stalled), is_ended: false, shared: Arc::clone(shared) };
     let resize = sender.clone();
-    let channel = Channel { outlet, input: Some(ChannelInput { sender, wake: Arc::clone(wake) }), resize };
+    let channel = Channel { outlet, input: Some(ChannelInput { sender, shared: Arc::clone(shared) }), resize };
     (channel, Inlet { events, is_stalled, input })
 }
 
@@ -119,12 +136,13 @@ impl Channel {
     pub fn resize(&self, columns: u16, rows: u16) {
         // With a full queue the next change tells it.
         if self.resize.try_send(Input::Resize(columns, rows)).is_ok() {
-            self.outlet.wake.wake();
+            self.outlet.shared.wake.wake();
         }
     }
 
-    pub(super) fn into_parts(self) -> (Outlet, Option<ChannelInput>) {
-        (self.outlet, self.input)
+    pub(super) fn into_parts(self) -> (Outlet, mpsc::Sender<Input>, Arc<Shared>) {
+        let shared = Arc::clone(&self.outlet.shared);
+        (self.outlet, self.resize, shared)
     }
 }
 
@@ -133,7 +151,7 @@ impl Channel {
 #[derive(Debug)]
 pub struct ChannelInput {
     pub(super) sender: mpsc::Sender<Input>,
-    pub(super) wake: Arc<Wake>,
+    pub(super) shared: Arc<Shared>,
 }
 
 impl ChannelInput {
@@ -155,7 +173,7 @@ impl ChannelInput {
 
     async fn put(&self, input: Input) -> Result<(), InputClosed> {
         self.sender.send(input).await.map_err(|_| InputClosed)?;
-        self.wake.wake();
+        self.shared.wake.wake();
         Ok(())
     }
 }

@@ -1,7 +1,7 @@
 //! The session's end of one channel: what the thread does for it in each turn.
 
 use std::collections::VecDeque;
-use std::io::{self, Read, Write};
+use std::io::{ErrorKind, Read, Write};
 use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
@@ -9,7 +9,7 @@ use kiln_core::Stream;
 use tokio::sync::mpsc;
 
 use super::channel::{ChannelEvent, Ending, Inlet, Input};
-use super::error::{is_again, is_fatal, told};
+use super::failure::{is_again, is_fatal, lost};
 use super::request::{PseudoTerminal, Start};
 use super::socket;
 use crate::SshError;
@@ -37,14 +37,10 @@ pub(super) enum Turn {
     Done,
 }
 
-/// Who waits for the channel to be set up.
-pub(super) type Starter = Box<dyn FnOnce(Result<(), SshError>) + Send>;
-
 pub(super) struct Slot {
     channel: ssh2::Channel,
     inlet: Inlet,
     setup: VecDeque<Setup>,
-    starter: Option<Starter>,
     /// Whether the start was asked for, so that input may follow it without waiting for the answer.
     is_started: bool,
     chunk: Bytes,
@@ -52,23 +48,24 @@ pub(super) struct Slot {
     is_input_open: bool,
     is_ending: bool,
     resize: Option<(u16, u16)>,
+    is_output_ended: bool,
     is_closing: bool,
 }
 
 impl Slot {
-    /// A channel that is open. `starter` hears when all of `setup` is done.
-    pub(super) fn new(channel: ssh2::Channel, inlet: Inlet, setup: VecDeque<Setup>, starter: Option<Starter>) -> Slot {
+    /// A channel that is open, and what is to be asked for on it.
+    pub(super) fn new(channel: ssh2::Channel, inlet: Inlet, setup: VecDeque<Setup>) -> Slot {
         let is_started = setup.is_empty();
         Slot {
             channel,
             inlet,
             setup,
-            starter,
             is_started,
             chunk: Bytes::new(),
             is_input_open: true,
             is_ending: false,
             resize: None,
+            is_output_ended: false,
             is_closing: false,
         }
     }
@@ -88,21 +85,22 @@ impl Slot {
         }
         moved |= self.feed()?;
         moved |= self.read(buffer)?;
-        if self.channel.eof() && self.has_closed()? {
-            return self.end();
+        if self.channel.eof() {
+            if self.has_closed()? {
+                return self.end();
+            }
+            if !self.is_output_ended && let Some(permit) = room(&self.inlet) {
+                permit.send(ChannelEvent::OutputEnded);
+                self.is_output_ended = true;
+                moved = true;
+            }
         }
         Ok(if moved { Turn::Progress } else { Turn::Idle })
     }
 
-    /// The connection is gone, and all that came over it was read unless the caller lags.
-    pub(super) fn lose(&mut self, error: &SshError) -> bool {
-        if let Some(starter) = self.starter.take() {
-            starter(Err(error.clone()));
-        }
-        !matches!(
-            self.inlet.events.try_send(ChannelEvent::Ended(Ending::Lost(error.clone()))),
-            Err(mpsc::error::TrySendError::Full(_))
-        )
+    /// Whether there is output that the caller had no room for.
+    pub(super) fn is_stalled(&self) -> bool {
+        self.inlet.is_stalled.load(Ordering::SeqCst) && !self.inlet.events.is_closed()
     }
 
     fn set_up(&mut self) -> Result<bool, SshError> {
@@ -126,20 +124,15 @@ impl Slot {
             match done {
                 Ok(()) => moved = true,
                 Err(error) if is_again(&error) => return Ok(moved),
-                Err(error) if is_fatal(&error) => return Err(told(&error)),
+                Err(error) if is_fatal(&error) => return Err(lost(&error)),
                 Err(error) => {
                     let action = step.action();
                     self.is_closing = true;
-                    if let Some(starter) = self.starter.take() {
-                        starter(Err(SshError::Refused { action, reason: error.message().to_owned() }));
-                    }
+                    self.inlet.fail(SshError::Refused { action, reason: error.message().to_owned() });
                     return Ok(true);
                 }
             }
             self.setup.pop_front();
-        }
-        if let Some(starter) = self.starter.take() {
-            starter(Ok(()));
         }
         Ok(moved)
     }
@@ -151,7 +144,7 @@ impl Slot {
             if let Some((columns, rows)) = self.resize {
                 match self.channel.request_pty_size(columns.into(), rows.into(), None, None) {
                     Err(error) if is_again(&error) => break,
-                    Err(error) if is_fatal(&error) => return Err(told(&error)),
+                    Err(error) if is_fatal(&error) => return Err(lost(&error)),
                     Ok(()) | Err(_) => self.resize = None,
                 }
             }
@@ -161,7 +154,7 @@ impl Slot {
             if self.is_ending && self.chunk.is_empty() {
                 match self.channel.send_eof() {
                     Err(error) if is_again(&error) => break,
-                    Err(error) if is_fatal(&error) => return Err(told(&error)),
+                    Err(error) if is_fatal(&error) => return Err(lost(&error)),
                     Ok(()) | Err(_) => self.is_input_open = false,
                 }
                 moved = true;
@@ -173,8 +166,9 @@ impl Slot {
                     let _ = self.chunk.split_to(length);
                     moved = true;
                 }
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
-                Err(error) => self.refuse_input(error)?,
+                Err(error) if error.kind() == ErrorKind::WouldBlock => break,
+                // What is wrong with one channel alone is told by other calls.
+                Err(error) => return Err(SshError::Lost(error.to_string())),
             }
         }
         Ok(moved)
@@ -200,24 +194,15 @@ impl Slot {
         true
     }
 
-    /// The peer takes no more; what comes out of it goes on.
-    fn refuse_input(&mut self, error: io::Error) -> Result<(), SshError> {
-        let error = ssh2_error(error);
-        if is_fatal(&error) {
-            return Err(told(&error));
-        }
-        self.is_input_open = false;
-        self.chunk = Bytes::new();
-        self.inlet.input.close();
-        Ok(())
-    }
-
     fn read(&mut self, buffer: &mut [u8]) -> Result<bool, SshError> {
         let mut moved = false;
         for _ in 0..READS {
             let mut read = false;
             for stream in [Stream::Stdout, Stream::Stderr] {
-                let Some(permit) = room(&self.inlet) else { return Ok(moved) };
+                let Some(permit) = room(&self.inlet) else {
+                    pump(&self.channel)?;
+                    return Ok(moved);
+                };
                 let number = if stream == Stream::Stdout { 0 } else { 1 };
                 let length = read_some(&self.channel, number, buffer)?;
                 if length > 0 {
@@ -237,7 +222,7 @@ impl Slot {
     fn has_closed(&mut self) -> Result<bool, SshError> {
         match self.channel.wait_close() {
             Ok(()) => Ok(true),
-            Err(error) if is_fatal(&error) => Err(told(&error)),
+            Err(error) if is_fatal(&error) => Err(lost(&error)),
             Err(_) => Ok(false),
         }
     }
@@ -248,11 +233,8 @@ impl Slot {
         let ending = match (signal, self.channel.exit_status()) {
             (Some(signal), _) => Ending::Signalled(signal),
             (None, Ok(status)) => Ending::Exited(status.into()),
-            (None, Err(error)) => return Err(told(&error)),
+            (None, Err(error)) => return Err(lost(&error)),
         };
-        if let Some(starter) = self.starter.take() {
-            starter(Ok(()));
-        }
         let Some(permit) = room(&self.inlet) else { return Ok(Turn::Idle) };
         permit.send(ChannelEvent::Ended(ending));
         self.is_closing = true;
@@ -268,7 +250,7 @@ impl Slot {
         }
         match self.channel.close() {
             Err(error) if is_again(&error) => Ok(if moved { Turn::Progress } else { Turn::Idle }),
-            Err(error) if is_fatal(&error) => Err(told(&error)),
+            Err(error) if is_fatal(&error) => Err(lost(&error)),
             Ok(()) | Err(_) => Ok(Turn::Done),
         }
     }
@@ -295,17 +277,15 @@ fn room(inlet: &Inlet) -> Option<mpsc::Permit<'_, ChannelEvent>> {
     })
 }
 
+/// Takes what came from the socket to the queues of the channels, whose windows bound it; reads nothing.
+pub(super) fn pump(channel: &ssh2::Channel) -> Result<(), SshError> {
+    read_some(channel, 0, &mut []).map(drop)
+}
+
 fn read_some(channel: &ssh2::Channel, number: i32, buffer: &mut [u8]) -> Result<usize, SshError> {
     match channel.stream(number).read(buffer) {
         Ok(length) => Ok(length),
-        Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(0),
-        Err(error) => Err(told(&ssh2_error(error))),
-    }
-}
-
-fn ssh2_error(error: io::Error) -> ssh2::Error {
-    match error.downcast::<ssh2::Error>() {
-        Ok(error) => error,
-        Err(_) => ssh2::Error::unknown(),
+        Err(error) if error.kind() == ErrorKind::WouldBlock => Ok(0),
+        Err(error) => Err(SshError::Lost(error.to_string())),
     }
 }

@@ -25,6 +25,9 @@ const FULL: usize = 512 * 1024;
 const CALLBACK_SEND: c_int = 5;
 const CALLBACK_RECEIVE: c_int = 6;
 
+/// How a connection ends that the peer closed without a word.
+const CLOSED: &str = "the machine closed it";
+
 /// A socket and what waits to be sent on it.
 struct Socket {
     descriptor: OwnedFd,
@@ -96,8 +99,9 @@ unsafe extern "C" fn send(_: c_int, buffer: *const c_void, length: usize, _: c_i
 unsafe extern "C" fn receive(_: c_int, buffer: *mut c_void, length: usize, _: c_int, _: *mut *mut c_void) -> isize {
     // SAFETY: libssh2 gives a buffer of this length for writing; what is in it is not read.
     let buffer = unsafe { std::slice::from_raw_parts_mut(buffer.cast::<MaybeUninit<u8>>(), length) };
-    let nothing_yet = -isize::try_from(Errno::AGAIN.raw_os_error()).unwrap_or(11);
-    with(nothing_yet, |socket| {
+    let number = |error: Errno| -isize::try_from(error.raw_os_error()).unwrap_or(isize::MAX);
+    let nothing_yet = number(Errno::AGAIN);
+    with(number(Errno::NOTCONN), |socket| {
         if socket.end.is_some() {
             return nothing_yet;
         }
@@ -106,7 +110,7 @@ unsafe extern "C" fn receive(_: c_int, buffer: *mut c_void, length: usize, _: c_
             rustix::net::recv(&socket.descriptor, &mut *buffer, flags).map(|(_, length)| length)
         });
         match received {
-            Ok(0) => socket.end = Some("the machine closed it".to_owned()),
+            Ok(0) => socket.end = Some(CLOSED.to_owned()),
             Ok(length) => {
                 socket.last_received = Instant::now();
                 return isize::try_from(length).unwrap_or(isize::MAX);
@@ -162,6 +166,13 @@ pub(super) fn last_received() -> Instant {
 /// How the connection ended, once it did.
 pub(super) fn end() -> Option<String> {
     with(Some("it was closed".to_owned()), |socket| socket.end.clone())
+}
+
+/// Takes the connection for ended, where nobody reads that would find it out.
+pub(super) fn give_up() {
+    with((), |socket| {
+        socket.end.get_or_insert_with(|| CLOSED.to_owned());
+    });
 }
 
 /// Calls with the socket, for waiting.
