@@ -9,10 +9,11 @@ use kiln_core::{
     Artifact, BuildContext, Content, Decoded, Diagnostic, Diagnostics, Failure, Field, PostProcessor,
     PostProcessorKind, PrepareContext, Processed, Schema,
 };
+use kiln_transport::outputs::FilesOwner;
 use serde::Deserialize;
 
 use crate::error::PublishError;
-use crate::prepare::{self, FilesOwner};
+use crate::prepare;
 
 static SCHEMA: Schema = Schema {
     kind: "artifice",

@@ -10,14 +10,14 @@ use kiln_core::{
     Artifact, BuildContext, Content, Decoded, Diagnostic, Diagnostics, Failure, Field, PostProcessor,
     PostProcessorKind, PrepareContext, Processed, Schema,
 };
+use kiln_transport::outputs::{FilesOwner, PendingFile};
 use serde::Deserialize;
 use sha2::digest::{Digest, DynDigest};
 use tokio_util::sync::CancellationToken;
 
 use crate::error::PublishError;
 use crate::file_lock::FileLock;
-use crate::output::PendingFile;
-use crate::prepare::{self, FilesOwner};
+use crate::prepare;
 
 const DEFAULT_OUTPUT: &str = "packer_{{.BuildName}}_{{.BuilderType}}_{{.ChecksumType}}.checksum";
 

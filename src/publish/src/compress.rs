@@ -12,11 +12,11 @@ use kiln_core::{
     Artifact, BuildContext, Content, Decoded, Diagnostic, Diagnostics, Failure, Field, FieldType, PostProcessor,
     PostProcessorKind, PrepareContext, Processed, Schema,
 };
+use kiln_transport::outputs::{FilesOwner, PendingFile};
 use serde::Deserialize;
 
 use crate::error::PublishError;
-use crate::output::PendingFile;
-use crate::prepare::{self, FilesOwner};
+use crate::prepare;
 use format::{Archive, Format};
 
 const DEFAULT_OUTPUT: &str = "packer_{{.BuildName}}_{{.BuilderType}}";

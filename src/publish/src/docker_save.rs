@@ -8,11 +8,11 @@ use kiln_core::{
     Artifact, BuildContext, Decoded, Diagnostic, Diagnostics, Failure, Field, PostProcessor, PostProcessorKind,
     PrepareContext, Processed, Schema,
 };
+use kiln_transport::outputs::PendingFile;
 use serde::Deserialize;
 
 use crate::error::PublishError;
 use crate::layout::LayoutImage;
-use crate::output::PendingFile;
 use crate::prepare;
 use crate::settings::EngineProvider;
 

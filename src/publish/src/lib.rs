@@ -16,7 +16,6 @@ mod error;
 mod file_lock;
 mod layout;
 mod manifest;
-mod output;
 mod prepare;
 mod progress;
 mod settings;
@@ -25,9 +24,9 @@ mod shell_local;
 use std::sync::Arc;
 
 use kiln_core::Kinds;
+use kiln_transport::outputs::TempFileUndoer;
 
 pub use error::PublishError;
-pub use output::TempFileUndoer;
 pub use settings::{EngineProvider, GivenEngine, PublishSettings, StoreProvider};
 
 /// Adds all post-processors, and the undoer of their unfinished files.

@@ -11,13 +11,13 @@ use kiln_core::{
     Artifact, BuildContext, Decoded, Diagnostics, Failure, Field, PostProcessor, PostProcessorKind, PrepareContext,
     Processed, Schema,
 };
+use kiln_transport::outputs::PendingFile;
 use serde::{Deserialize, Serialize};
 use serde_json::ser::{CharEscape, Formatter, PrettyFormatter};
 use serde_json::{Map, Value, json};
 
 use crate::error::PublishError;
 use crate::file_lock::FileLock;
-use crate::output::PendingFile;
 use crate::prepare;
 
 /// Where the list goes when the template does not say.

@@ -109,27 +109,3 @@ pub(crate) fn render(
 pub(crate) fn join_paths(paths: &[PathBuf]) -> String {
     paths.iter().map(|path| path.display().to_string()).collect::<Vec<_>>().join(", ")
 }
-
-/// Removes files. Directories are left: no post-processor makes one.
-pub(crate) struct FilesOwner {
-    /// Those that the artifact brought into being, or (artifice) was told to own.
-    pub(crate) files: Vec<PathBuf>,
-}
-
-#[async_trait]
-impl ArtifactOwner for FilesOwner {
-    async fn destroy(&self, _artifact: &Artifact, _context: &BuildContext) -> Result<(), Failure> {
-        for path in &self.files {
-            if tokio::fs::symlink_metadata(path).await.is_ok_and(|metadata| metadata.is_dir()) {
-                continue;
-            }
-            match tokio::fs::remove_file(path).await {
-                Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-                    return Err(PublishError::file("remove", path)(error).into());
-                }
-                _ => {}
-            }
-        }
-        Ok(())
-    }
-}
