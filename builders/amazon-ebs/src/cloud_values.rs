@@ -143,6 +143,8 @@ pub struct InstanceInfo {
     pub root_device_name: Option<String>,
     /// Devices and their volumes.
     pub volumes: Vec<(String, String)>,
+    /// Volumes among them that do not go with the instance (`DeleteOnTermination` is false).
+    pub staying_volumes: Vec<String>,
     /// Security groups.
     pub security_groups: Vec<String>,
     /// `spot`, where it is.
