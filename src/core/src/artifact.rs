@@ -1,5 +1,6 @@
 //! What a build leaves behind.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -32,6 +33,44 @@ pub enum Content {
     /// Nothing (a `discard`ed container).
     Nothing,
 }
+
+/// A value of `artifact.BUILD.*`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ArtifactValue {
+    /// One text.
+    Text(String),
+    /// Several, in order.
+    List(Vec<String>),
+    /// By name.
+    Map(BTreeMap<String, String>),
+}
+
+/// The shape of an [`ArtifactValue`], known before there is one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ArtifactShape {
+    /// One text.
+    Text,
+    /// Several, in order.
+    List,
+    /// By name.
+    Map,
+}
+
+/// Values of `artifact.BUILD.*`, by the names of [`ARTIFACT_VALUES`]; one that is missing is null.
+pub type ArtifactValues = BTreeMap<&'static str, ArtifactValue>;
+
+/// What `artifact.BUILD.*` has, whatever the builder: name, shape, and what it is.
+pub const ARTIFACT_VALUES: [(&str, ArtifactShape, &str); 6] = [
+    ("image", ArtifactShape::Text, "The id of the image, `sha256:...`: what `image` of `docker` and `from` of `oci` take."),
+    ("digest", ArtifactShape::Text, "The digest of the image's manifest, where it has one: always with `oci`, with `docker` after a push."),
+    ("id", ArtifactShape::Text, "The artifact's id as `manifest` writes it."),
+    ("tags", ArtifactShape::List, "The names that the image bears."),
+    ("files", ArtifactShape::List, "The files that it consists of."),
+    ("amis", ArtifactShape::Map, "The AMIs, by region."),
+];
+
+/// Builder id of AMIs, whose artifacts are called `REGION:AMI,REGION:AMI`.
+const AMAZON_EBS: &str = "mitchellh.amazonebs";
 
 /// Can remove an artifact that is not kept.
 #[async_trait]
@@ -81,6 +120,29 @@ impl Artifact {
             Content::Files(files) => files,
             _ => &[],
         }
+    }
+
+    /// What builds that are built upon it may use.
+    pub fn values(&self) -> ArtifactValues {
+        let mut values = ArtifactValues::new();
+        values.insert("id", ArtifactValue::Text(self.id.clone()));
+        match &self.content {
+            Content::Image(image) => {
+                values.insert("image", ArtifactValue::Text(image.id.clone()));
+                values.insert("tags", ArtifactValue::List(image.tags.clone()));
+                values.extend(image.digest.clone().map(|digest| ("digest", ArtifactValue::Text(digest))));
+            }
+            Content::Files(files) => {
+                let files = files.iter().map(|path| path.display().to_string()).collect();
+                values.insert("files", ArtifactValue::List(files));
+            }
+            Content::Nothing => {}
+        }
+        if self.builder_id == AMAZON_EBS {
+            let pair = |text: &str| text.split_once(':').map(|(region, ami)| (region.to_owned(), ami.to_owned()));
+            values.insert("amis", ArtifactValue::Map(self.id.split(',').filter_map(pair).collect()));
+        }
+        values
     }
 
     /// As events and the closing table show it.

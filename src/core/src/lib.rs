@@ -32,7 +32,9 @@ pub mod schema;
 pub mod source;
 pub mod suggest;
 
-pub use artifact::{Artifact, ArtifactOwner, Content, Image};
+pub use artifact::{
+    ARTIFACT_VALUES, Artifact, ArtifactOwner, ArtifactShape, ArtifactValue, ArtifactValues, Content, Image,
+};
 pub use cache::{
     ContentRecord, FilesRecord, Input, Kept, Key, Link, PlanMemory, PlanRecord, Sealed, Snapshots, StateInfo,
     StepRecord,
@@ -52,7 +54,7 @@ pub use kinds::{
     Processed, Provisioner, ProvisionerKind,
 };
 pub use plan::{
-    BuildSpec, CacheRules, ComponentConfig, ComponentSpec, Extension, Facts, Plan, PostProcessorSpec,
+    Artifacts, BuildSpec, CacheRules, ComponentConfig, ComponentSpec, Extension, Facts, Parent, Plan, PostProcessorSpec,
     ProcessEnvironment, StepSpec, TextScope,
 };
 pub use redact::{Redactor, Secret};

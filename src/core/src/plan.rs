@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use crate::artifact::ArtifactValues;
 use crate::config::Body;
 use crate::diagnostic::Diagnostics;
 use crate::outline::Outline;
@@ -19,7 +20,12 @@ pub struct Facts {
     pub build: Option<BTreeMap<String, String>>,
     /// Before the machine runs: the names of the values it will have. Empty where nobody knows.
     pub names: Vec<String>,
+    /// `artifact.*`: what the builds left that this one is built upon, as far as they are done.
+    pub artifacts: Arc<Artifacts>,
 }
+
+/// What builds of the run left, by the build's name.
+pub type Artifacts = BTreeMap<Arc<str>, ArtifactValues>;
 
 /// The environment that the command was started with, as far as a template may read it (`env`). Cheap to clone; its
 /// values may be secrets, so `Debug` shows none.
@@ -82,6 +88,20 @@ pub trait ComponentConfig: Send + Sync {
     /// Evaluates all arguments, renders the Go template actions in every text but the schema's deferred fields, and
     /// merges the source's override. Mistakes go into `diagnostics`; what could be evaluated is returned all the same.
     fn evaluate(&self, schema: &Schema, facts: &Facts, diagnostics: &mut Diagnostics) -> Body;
+
+    /// The builds whose artifacts it mentions, each with every place.
+    fn parents(&self) -> Vec<Parent> {
+        Vec::new()
+    }
+}
+
+/// A build that another one is built upon, or waits for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Parent {
+    /// Its name.
+    pub build: Arc<str>,
+    /// Where it is mentioned.
+    pub span: Span,
 }
 
 /// A source, provisioner or post-processor as it stands in the template.
@@ -166,6 +186,10 @@ pub struct BuildSpec {
     pub post_processors: Vec<Vec<PostProcessorSpec>>,
     /// What the source says for all its steps.
     pub cache: CacheRules,
+    /// The builds that come before it, each by its first mention. All of them are builds of the plan, and there is no ring.
+    pub parents: Vec<Parent>,
+    /// Nothing of it runs: only others of the plan are built upon it, and it is taken as it was sealed before.
+    pub is_taken: bool,
 }
 
 /// One value that the template declares; for `inspect`.

@@ -47,6 +47,10 @@ const CACHE_TTL: Field = Field::duration(
     "cache_ttl",
     "How old what is restored may be, e.g. `24h`; on a source, for all its steps. Beyond Packer.",
 );
+const DEPENDS_ON: Field = Field::strings(
+    "depends_on",
+    "Builds that must have ended well before these begin, although none of their values is used. Beyond Packer.",
+);
 const ENABLED: Field = Field::bool("enabled", "Whether it is there at all. Beyond Packer.").default("true");
 
 /// Settings of the template itself.
@@ -150,7 +154,7 @@ pub const SOURCE: Schema = Schema {
     kind: "source",
     title: "a `source` block",
     doc: "A configured builder. Its labels are its type and its name; what it takes, its type says.",
-    fields: &[FOR_EACH, ENABLED, CACHE, CACHE_TTL],
+    fields: &[FOR_EACH, ENABLED, DEPENDS_ON, CACHE, CACHE_TTL],
     example: "source \"docker\" \"worker\" {\n  image  = \"debian:bookworm\"\n  commit = true\n}",
 };
 
@@ -158,11 +162,12 @@ pub const SOURCE: Schema = Schema {
 pub const BUILD: Schema = Schema {
     kind: "build",
     title: "a `build` block",
-    doc: "Sources, with the steps and post-processors that each goes through. The builds of all blocks run side by side.",
+    doc: "Sources, with the steps and post-processors that each goes through. The builds of all blocks run side by side, but for those that are built upon others.",
     fields: &[
         Field::string("name", "Put in front of the names of its builds: `NAME.TYPE.SOURCE`."),
         Field::string("description", "What it is for."),
         Field::strings("sources", "The sources: `source.TYPE.NAME` or `TYPE.NAME`."),
+        DEPENDS_ON,
         FOR_EACH,
         ENABLED,
         blocks(&BUILD_SOURCE),
@@ -184,7 +189,14 @@ pub const BUILD_SOURCE: Schema = Schema {
     kind: "source",
     title: "a `source` block in a build",
     doc: "In a build: a source with more arguments. Its label is the source. What the source sets already cannot be set again.",
-    fields: &[Field::string("name", "What the source is called in this build."), FOR_EACH, ENABLED, CACHE, CACHE_TTL],
+    fields: &[
+        Field::string("name", "What the source is called in this build."),
+        FOR_EACH,
+        ENABLED,
+        DEPENDS_ON,
+        CACHE,
+        CACHE_TTL,
+    ],
     example: "build {\n  source \"source.docker.worker\" {\n    name   = \"signer\"\n    author = \"images@example.com\"\n  }\n}",
 };
 

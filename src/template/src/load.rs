@@ -72,6 +72,8 @@ pub struct LoadOptions {
     pub only: Vec<String>,
     /// `-except`, split at commas.
     pub except: Vec<String>,
+    /// `--no-deps`: what selected builds are built upon is taken as it was sealed before.
+    pub without_parents: bool,
     /// The process's directory, absolute.
     pub working_dir: PathBuf,
     /// The user's home, for `pathexpand`.
@@ -104,6 +106,7 @@ impl LoadOptions {
             environment: BTreeMap::new(),
             only: Vec::new(),
             except: Vec::new(),
+            without_parents: false,
             working_dir: working_dir.into(),
             home: None,
             host: Host::default(),

@@ -75,6 +75,8 @@ pub(super) fn build(name: &str) -> BuildSpec {
         error_cleanup: None,
         post_processors: Vec::new(),
         cache: CacheRules::default(),
+        parents: Vec::new(),
+        is_taken: false,
     }
 }
 

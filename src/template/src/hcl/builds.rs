@@ -9,6 +9,7 @@ use kiln_language::syntax::{Block, Body, Item};
 
 use crate::grammar;
 
+use super::artifacts::{self, BuildNames};
 use super::blocks::{Declarations, check_items, labels, registry_is_ignored};
 use super::caching::SOURCE_ARGUMENTS;
 use super::component::{HclComponent, Layer, Place, Shared, collect_references};
@@ -36,6 +37,16 @@ pub(crate) struct Builds {
     pub(crate) description: Option<String>,
     /// Where a build of a name is first called so.
     first_use: BTreeMap<String, Span>,
+    /// Names of builds that run although they are not selected, as others are built upon them.
+    needed: BTreeSet<Arc<str>>,
+    /// Those that are selected.
+    selected: BTreeSet<Arc<str>>,
+    /// Those that `-except` names.
+    refused: BTreeSet<Arc<str>>,
+    /// What `depends_on` names for each of [`Builds::specs`].
+    depends_on: Vec<Vec<(String, Span)>>,
+    /// Whether those that are needed are taken as they are.
+    without_parents: bool,
 }
 
 /// Reads all build blocks. Steps and sources of builds that are not selected are left alone.
@@ -43,9 +54,11 @@ pub(crate) fn read(
     declarations: &Declarations,
     shared: &Arc<Shared>,
     selection: &Selection,
+    without_parents: bool,
     diagnostics: &mut Diagnostics,
 ) -> Builds {
-    let mut builds = Builds::default();
+    let needed = needed(declarations, shared, selection);
+    let mut builds = Builds { needed, without_parents, ..Builds::default() };
     let mut sources = Sources::new(declarations, &shared.values);
     let mut is_whole = true;
     for block in &declarations.builds {
@@ -79,6 +92,7 @@ pub(crate) fn read(
             reader.read(element.as_ref(), &mut names, &mut builds);
         }
     }
+    builds.link(shared, diagnostics);
     // A build that is left out may use others.
     builds.unused = if is_whole { sources.unused() } else { Vec::new() };
     if shared.values.lenient {
@@ -86,6 +100,35 @@ pub(crate) fn read(
         selection.forget_left_out();
     }
     builds
+}
+
+impl Builds {
+    /// Finds out which builds are built upon which, leaves out those that nothing needs, and tells rings.
+    fn link(&mut self, shared: &Shared, diagnostics: &mut Diagnostics) {
+        let names = BuildNames::new(&self.names);
+        for (spec, depends_on) in self.specs.iter_mut().zip(std::mem::take(&mut self.depends_on)) {
+            for (name, span) in depends_on {
+                spec.parents.extend(names.depended_on(&name, span, diagnostics));
+            }
+        }
+        shared.set_builds(names);
+        artifacts::link(&mut self.specs);
+        for spec in &mut self.specs {
+            let is_unwanted = self.without_parents || self.refused.contains(&spec.name);
+            spec.is_taken = is_unwanted && !self.selected.contains(&spec.name);
+            if spec.is_taken {
+                // It does not run, so what it is built upon does not matter.
+                spec.parents.clear();
+            }
+        }
+        // What lies below what is taken is not needed any more.
+        let parents: BTreeMap<Arc<str>, Vec<Arc<str>>> = parents_of(&self.specs);
+        let wanted = artifacts::with_ancestors(self.selected.iter().cloned().collect(), |name| {
+            parents.get(name).cloned().unwrap_or_default()
+        });
+        self.specs.retain(|spec| wanted.contains(&spec.name));
+        artifacts::report_rings(&self.specs, diagnostics);
+    }
 }
 
 /// The name of a build block: as `-only` may call it with the key of its element and without.
@@ -153,11 +196,19 @@ impl<'a> BuildReader<'a, '_> {
         for used in uses {
             let source = format!("{}.{}", used.kind(), used.name);
             let full = BuildName::full(&name.name, &source);
-            let is_selected = self.selection.takes_build(&self.all_names(&name, used.kind(), &used.name, &used.family));
+            let names = self.all_names(&name, used.kind(), &used.name, &used.family);
+            let is_selected = self.selection.takes_build(&names);
             // A guess stands for a name that nothing has.
             let unique = if used.is_guess { full } else { self.unique_name(&full, used.span, builds) };
-            if is_selected {
-                builds.specs.push(self.spec(used, unique, name.name.clone()));
+            if is_selected || builds.needed.contains(unique.as_str()) {
+                let spec = self.spec(&used, unique, name.name.clone());
+                if is_selected {
+                    builds.selected.insert(Arc::clone(&spec.name));
+                } else if self.selection.refuses_build(&names) {
+                    builds.refused.insert(Arc::clone(&spec.name));
+                }
+                builds.depends_on.push(self.depends_on(&used));
+                builds.specs.push(spec);
             }
         }
     }
@@ -207,14 +258,14 @@ impl<'a> BuildReader<'a, '_> {
         (BuildName { name, family }, description)
     }
 
-    fn spec(&mut self, used: SourceUse, full: String, build_name: String) -> BuildSpec {
+    fn spec(&mut self, used: &SourceUse, full: String, build_name: String) -> BuildSpec {
         let declaration = Arc::clone(&used.instance.declaration);
-        let cache = self.source_cache(&used);
+        let cache = self.source_cache(used);
         let place = Place {
             source_kind: declaration.kind.text.clone(),
             source_name: used.name.clone(),
-            source_family: used.family,
-            element: used.element,
+            source_family: used.family.clone(),
+            element: used.element.clone(),
             build_name,
         };
         let own = Layer {
@@ -235,7 +286,7 @@ impl<'a> BuildReader<'a, '_> {
                 shared: Arc::clone(self.shared),
                 place: place.clone(),
                 is_source: true,
-                layers: [own].into_iter().chain(used.added).collect(),
+                layers: [own].into_iter().chain(used.added.clone()).collect(),
                 overrides: None,
             }),
         };
@@ -246,13 +297,32 @@ impl<'a> BuildReader<'a, '_> {
         self.known = known;
         BuildSpec {
             name: full.into(),
-            build_name: used.name.into(),
+            build_name: used.name.as_str().into(),
             source,
             steps,
             error_cleanup,
             post_processors,
             cache,
+            parents: Vec::new(),
+            is_taken: false,
         }
+    }
+
+    /// What `depends_on` of the build, the source and what the build adds to it names.
+    fn depends_on(&mut self, used: &SourceUse) -> Vec<(String, Span)> {
+        let declaration = &used.instance.declaration;
+        let own = (&*declaration.body, used.instance.bindings());
+        let added = used.added.as_ref().map(|added| (&*added.body, added.bindings.clone()));
+        let build = (&self.block.body, self.bindings.clone());
+        let mut names = Vec::new();
+        for (body, bindings) in [Some(build), Some(own), added].into_iter().flatten() {
+            if body.attribute("depends_on").is_some() {
+                let block = ExpandedBlock { bindings, ..part(declaration.header, body) };
+                let mut arguments = Arguments::new(&block, &self.shared.values, self.diagnostics);
+                names.extend(arguments.texts("depends_on").unwrap_or_default());
+            }
+        }
+        names
     }
 
     /// The blocks of some kinds, `dynamic` ones expanded with this build's `source` at hand.
@@ -351,6 +421,84 @@ impl<'a> BuildReader<'a, '_> {
         }
         chain
     }
+}
+
+fn parents_of(specs: &[BuildSpec]) -> BTreeMap<Arc<str>, Vec<Arc<str>>> {
+    let parents = |spec: &BuildSpec| spec.parents.iter().map(|parent| Arc::clone(&parent.build)).collect();
+    specs.iter().map(|spec| (Arc::clone(&spec.name), parents(spec))).collect()
+}
+
+/// Names of builds that selected ones are built upon, as far as their text tells: rather too many than too few.
+fn needed(declarations: &Declarations, shared: &Arc<Shared>, selection: &Selection) -> BTreeSet<Arc<str>> {
+    if selection.takes_all() || !mentions_artifacts(declarations) {
+        return BTreeSet::new();
+    }
+    // Everything is told when the builds are read.
+    let mut ignored = Diagnostics::new();
+    let mut sources = Sources::new(declarations, &shared.values);
+    let (mut names, mut builds) = (Builds::default(), Vec::new());
+    for block in &declarations.builds {
+        let scope = Overlay { values: &shared.values, bindings: &Bindings::default() };
+        let elements = match repetition::read(&block.body, &scope, Purpose::Names, &mut ignored) {
+            Repetition::Once => vec![None],
+            Repetition::Never(_) => continue,
+            Repetition::Each { elements, .. } => elements.into_iter().map(Some).collect(),
+        };
+        for element in elements {
+            let bindings = element.as_ref().map(|element| element.bind(&Bindings::default())).unwrap_or_default();
+            let mut reader = BuildReader {
+                block,
+                bindings,
+                sources: &mut sources,
+                shared,
+                selection,
+                known: Known::default(),
+                left_out: Vec::new(),
+                diagnostics: &mut ignored,
+            };
+            let (name, _) = reader.names(element.as_ref());
+            for used in reader.source_uses() {
+                let full = BuildName::full(&name.name, &format!("{}.{}", used.kind(), used.name));
+                let unique = reader.unique_name(&full, used.span, &mut names);
+                let all_names = reader.all_names(&name, used.kind(), &used.name, &used.family);
+                let mut found = Vec::new();
+                collect_references(&used.instance.declaration.body, &mut found);
+                collect_references(&block.body, &mut found);
+                let depends_on = reader.depends_on(&used);
+                builds.push((Arc::<str>::from(unique), selection.takes_build(&all_names), found, depends_on));
+            }
+        }
+    }
+    let known = BuildNames::new(&names.names);
+    let parents: BTreeMap<Arc<str>, Vec<Arc<str>>> = builds
+        .iter()
+        .map(|(name, _, found, depends_on)| {
+            let named =
+                depends_on.iter().filter_map(|(text, span)| known.depended_on(text, *span, &mut Diagnostics::new()));
+            (Arc::clone(name), known.mentioned(found).into_iter().chain(named).map(|parent| parent.build).collect())
+        })
+        .collect();
+    let selected =
+        builds.iter().filter(|(_, is_selected, ..)| *is_selected).map(|(name, ..)| Arc::clone(name)).collect();
+    artifacts::with_ancestors(selected, |name| parents.get(name).cloned().unwrap_or_default())
+}
+
+/// Whether any build may be built upon another.
+fn mentions_artifacts(declarations: &Declarations) -> bool {
+    let bodies = declarations.sources.values().map(|source| &*source.body);
+    bodies.chain(declarations.builds.iter().map(|build| &build.body)).any(|body| {
+        let mut found = Vec::new();
+        collect_references(body, &mut found);
+        let depends = |body: &Body| body.attribute("depends_on").is_some();
+        found.iter().any(|reference| reference.root == artifacts::ROOT)
+            || depends(body)
+            || body.blocks().any(|block| depends(&block.body))
+    })
+}
+
+fn part(header: Span, body: &Body) -> ExpandedBlock<'_> {
+    let kind = kiln_language::syntax::Name { text: "source".to_owned(), span: header };
+    ExpandedBlock { kind, labels: Vec::new(), header, body, bindings: Bindings::default() }
 }
 
 /// Whether a block is of a kind, or a `dynamic` block that makes such.

@@ -5,13 +5,14 @@ use std::sync::{Arc, OnceLock};
 
 use kiln_core::config::{Attribute, Block, Body, Node, Value as Plain};
 use kiln_core::{
-    ComponentConfig, Diagnostic, Diagnostics, Facts, Field, FieldType, Schema, SourceMap, Span, TextScope,
+    ComponentConfig, Diagnostic, Diagnostics, Facts, Field, FieldType, Parent, Schema, SourceMap, Span, TextScope,
 };
 use kiln_language::evaluate::{Reference, references};
 use kiln_language::syntax::{self, Expression, Item};
 use kiln_language::value::{Type, Value};
 
 use super::advice;
+use super::artifacts::{self, BuildNames};
 use super::dynamic::{Expanded, expand};
 use super::json_syntax;
 use super::repetition::Element;
@@ -30,11 +31,22 @@ pub(crate) struct Shared {
     pub(crate) text_scope: Arc<TextScope>,
     /// For advice on mistakes, where there are any.
     names: OnceLock<advice::Names>,
+    /// All builds, once they are read.
+    builds: OnceLock<BuildNames>,
 }
 
 impl Shared {
     pub(crate) fn new(values: Values, sources: SourceMap, text_scope: Arc<TextScope>) -> Shared {
-        Shared { values, sources, text_scope, names: OnceLock::new() }
+        Shared { values, sources, text_scope, names: OnceLock::new(), builds: OnceLock::new() }
+    }
+
+    /// Notes what builds there are. Until then none is known.
+    pub(crate) fn set_builds(&self, builds: BuildNames) {
+        _ = self.builds.set(builds);
+    }
+
+    fn builds(&self) -> Option<&BuildNames> {
+        self.builds.get()
     }
 
     fn names(&self) -> &advice::Names {
@@ -110,7 +122,7 @@ impl Place {
 }
 
 /// One written body of a component.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct Layer {
     pub(crate) body: Arc<syntax::Body>,
     pub(crate) header: Span,
@@ -144,6 +156,10 @@ impl ComponentConfig for HclComponent {
         diagnostics.extend(found);
         body
     }
+
+    fn parents(&self) -> Vec<Parent> {
+        self.shared.builds().map(|builds| builds.mentioned(&self.references())).unwrap_or_default()
+    }
 }
 
 impl HclComponent {
@@ -153,7 +169,17 @@ impl HclComponent {
             report_machine_values(&found, diagnostics);
         }
         let build = self.place.build_value(&found, facts);
-        let bindings = Bindings::of_build(self.place.source_value(), build);
+        let mut bindings = Bindings::of_build(self.place.source_value(), build);
+        if found.iter().any(|reference| reference.root == artifacts::ROOT)
+            && let Some(builds) = self.shared.builds()
+        {
+            if builds.report_unknown(&found, diagnostics) {
+                // Nothing more is said of them.
+                bindings = bindings.with_iterator(artifacts::ROOT, Value::unknown(Type::Any));
+            } else {
+                bindings = bindings.with_iterator(artifacts::ROOT, builds.value(&facts.artifacts));
+            }
+        }
         let renderer = TextRenderer {
             scope: kiln_gotemplate::Scope {
                 text: &self.shared.text_scope,

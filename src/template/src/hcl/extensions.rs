@@ -7,10 +7,10 @@ use kiln_language::evaluate::{calls, references};
 use kiln_language::syntax::{Block, Body, Expression, Item};
 
 use super::blocks::Declarations;
-use super::{caching, repetition};
+use super::{artifacts, caching, repetition};
 
 /// The roots that Packer does not know.
-const ROOTS: [&str; 2] = ["git", "host"];
+const ROOTS: [&str; 3] = ["artifact", "git", "host"];
 
 /// The functions that Packer does not have.
 const FUNCTIONS: [&str; 1] = ["templatestring"];
@@ -68,7 +68,9 @@ impl Uses {
 
     fn expression(&mut self, expression: &Expression) {
         for reference in references(expression).iter().filter(|found| ROOTS.contains(&found.root.as_str())) {
-            let attribute = reference.path.first().map(|name| format!(".{}", name.text)).unwrap_or_default();
+            // Which build it is does not matter.
+            let attribute = reference.path.first().filter(|_| reference.root != artifacts::ROOT);
+            let attribute = attribute.map(|name| format!(".{}", name.text)).unwrap_or_default();
             self.add(format!("`{}{attribute}`", reference.root), reference.span);
         }
         for name in calls(expression).into_iter().filter(|name| FUNCTIONS.contains(&name.text.as_str())) {
@@ -79,7 +81,8 @@ impl Uses {
     fn repetition(&mut self, kind: &str, body: &Body) {
         let is_cached = matches!(kind, "source" | "provisioner");
         let cached = caching::BEYOND_PACKER.into_iter().filter(|_| is_cached);
-        for name in repetition::ARGUMENTS.into_iter().chain(cached) {
+        let depends_on = ["depends_on"].into_iter().filter(|_| matches!(kind, "source" | "build"));
+        for name in repetition::ARGUMENTS.into_iter().chain(cached).chain(depends_on) {
             if let Some(attribute) = body.attribute(name) {
                 self.add(format!("`{name}` of a `{kind}`"), attribute.name.span);
             }

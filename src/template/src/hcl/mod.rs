@@ -8,6 +8,7 @@
 
 pub(crate) mod advice;
 mod ambient;
+mod artifacts;
 mod blocks;
 mod builds;
 mod caching;
@@ -140,7 +141,7 @@ fn evaluate(
         habits::check(declarations, &shared.values, diagnostics);
     }
     let selection = Selection::new(&options.only, &options.except, diagnostics);
-    let builds = builds::read(declarations, &shared, &selection, diagnostics);
+    let builds = builds::read(declarations, &shared, &selection, options.without_parents, diagnostics);
     if options.allow_no_builds {
         let of_empty = diagnostics.items.iter_mut().filter(|item| item.code == uses::NO_SOURCES);
         of_empty.for_each(|item| item.severity = Severity::Warning);

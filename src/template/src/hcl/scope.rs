@@ -152,6 +152,14 @@ impl Variables for Values {
     fn missing_root(&self, name: &str, span: Span) -> Option<Diagnostic> {
         match name {
             "git" => self.git.why_not(span),
+            "artifact" => Some(
+                Diagnostic::error(
+                    "artifact-outside",
+                    span,
+                    "`artifact` is known only in sources, provisioners and post-processors",
+                )
+                .help("what it stands for is made while the template runs"),
+            ),
             "each" => Some(
                 Diagnostic::error("each-outside", span, "`each` is known only in a block that has `for_each`")
                     .help("in the steps of a build, the element of its source is `source.key` and `source.value`"),

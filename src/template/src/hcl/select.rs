@@ -47,6 +47,11 @@ impl Selection {
         self.only.is_empty() && self.except.is_empty() && self.left_out.borrow().is_empty()
     }
 
+    /// Whether no build is left out by a pattern.
+    pub(crate) fn takes_all(&self) -> bool {
+        self.only.is_empty() && self.except.is_empty()
+    }
+
     /// Whether a build runs that goes by any of these names: its own, and those of the families it belongs to. Every
     /// pattern is tried, so that it is known which ones match nothing.
     pub(crate) fn takes_build(&self, names: &[String]) -> bool {
@@ -54,6 +59,11 @@ impl Selection {
         let wanted = count(&self.only) > 0 || self.only.is_empty();
         let refused = count(&self.except) > 0;
         wanted && !refused
+    }
+
+    /// Whether `-except` names a build.
+    pub(crate) fn refuses_build(&self, names: &[String]) -> bool {
+        names.iter().any(|name| self.except.iter().any(|pattern| pattern.glob.is_match(name)))
     }
 
     /// Notes that something which would run is left out by the template itself.

@@ -135,6 +135,8 @@ fn plan(
             .filter(|links: &Vec<_>| !links.is_empty())
             .collect(),
         cache: CacheRules::default(),
+        parents: Vec::new(),
+        is_taken: false,
     });
     Plan {
         unused_sources: Vec::new(),

@@ -57,7 +57,7 @@ fn an_unknown_machine_value_is_an_error_once_the_machine_runs() {
     assert!(step("build.Hots", &Facts::default()).contains("image = <unknown>"));
     insta::assert_snapshot!("unknown_machine_value", step("build.Hots", &known()));
     // Where the builder tells its names, nobody has to wait for the machine.
-    let told = Facts { build: None, names: vec!["ID".to_owned(), "Host".to_owned()] };
+    let told = Facts { names: vec!["ID".to_owned(), "Host".to_owned()], ..Facts::default() };
     let early = step("build.Hots", &told);
     assert!(early.contains("image = <unknown>") && early.contains("did you mean `Host`?"), "{early}");
     assert!(!step("build.Host", &told).contains("error"), "{early}");

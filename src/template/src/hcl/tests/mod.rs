@@ -1,5 +1,6 @@
 //! Whole templates, from text to plan and component bodies.
 
+mod artifacts;
 mod caching;
 mod components;
 mod data;

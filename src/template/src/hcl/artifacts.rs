@@ -1,0 +1,238 @@
+//! `artifact.*`: what builds of the template left, for those that are built upon them; and the order that follows.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use kiln_core::{
+    ARTIFACT_VALUES, ArtifactShape, ArtifactValue, Artifacts, BuildSpec, Diagnostic, Diagnostics, Parent, Span, suggest,
+};
+use kiln_language::evaluate::Reference;
+use kiln_language::syntax::Name;
+use kiln_language::value::{Type, Value};
+
+/// What the values are called in a template.
+pub(crate) const ROOT: &str = "artifact";
+
+/// The names of all builds of a template, and what else they may be called where that is clear.
+#[derive(Debug, Default)]
+pub(crate) struct BuildNames {
+    full: Vec<Arc<str>>,
+    /// The last words of names, where they mean one build only.
+    short: BTreeMap<String, Arc<str>>,
+    /// Those that mean several.
+    ambiguous: BTreeMap<String, Vec<Arc<str>>>,
+}
+
+impl BuildNames {
+    pub(crate) fn new(names: &[String]) -> BuildNames {
+        let full: Vec<Arc<str>> = names.iter().map(|name| name.as_str().into()).collect();
+        let mut by_end: BTreeMap<String, Vec<Arc<str>>> = BTreeMap::new();
+        for name in &full {
+            let parts: Vec<&str> = name.split('.').collect();
+            for start in 1..parts.len() {
+                by_end.entry(parts[start..].join(".")).or_default().push(Arc::clone(name));
+            }
+        }
+        by_end.retain(|end, _| !full.iter().any(|name| **name == *end));
+        let (short, ambiguous): (BTreeMap<_, _>, BTreeMap<_, _>) =
+            by_end.into_iter().partition(|(_, names)| names.len() == 1);
+        let short = short.into_iter().filter_map(|(end, names)| Some((end, names.into_iter().next()?))).collect();
+        BuildNames { full, short, ambiguous }
+    }
+
+    /// The build of a name, whole or short.
+    fn named(&self, name: &str) -> Option<&Arc<str>> {
+        self.full.iter().find(|full| ***full == *name).or_else(|| self.short.get(name))
+    }
+
+    /// The build that the words behind `artifact` begin with.
+    fn beginning(&self, path: &[Name]) -> Option<&Arc<str>> {
+        (1..=path.len()).rev().find_map(|length| {
+            let words: Vec<&str> = path[..length].iter().map(|name| name.text.as_str()).collect();
+            self.named(&words.join("."))
+        })
+    }
+
+    /// The builds that references mention. What means none is told when it is evaluated.
+    pub(crate) fn mentioned(&self, references: &[Reference]) -> Vec<Parent> {
+        let of_artifacts = references.iter().filter(|reference| reference.root == ROOT);
+        let parent = |reference: &Reference| {
+            Some(Parent { build: Arc::clone(self.beginning(&reference.path)?), span: reference.span })
+        };
+        of_artifacts.filter_map(parent).collect()
+    }
+
+    /// The build that `depends_on` names.
+    pub(crate) fn depended_on(&self, name: &str, span: Span, diagnostics: &mut Diagnostics) -> Option<Parent> {
+        let found = self.named(name).map(|build| Parent { build: Arc::clone(build), span });
+        if found.is_none() {
+            diagnostics.push(self.no_build(name, span));
+        }
+        found
+    }
+
+    fn no_build(&self, name: &str, span: Span) -> Diagnostic {
+        if let Some(several) = self.ambiguous.get(name) {
+            let title = format!("`{name}` means several builds");
+            let names = suggest::enumerate(several.iter().map(AsRef::as_ref));
+            return Diagnostic::error("ambiguous-build", span, title).help(format!("they are {names}"));
+        }
+        let title = format!("the template has no build `{name}`");
+        let known = self.full.iter().map(AsRef::as_ref).chain(self.short.keys().map(String::as_str));
+        let diagnostic = Diagnostic::error("unknown-build", span, title);
+        match suggest::nearest(name, known) {
+            Some(nearest) => diagnostic.help(format!("did you mean `{nearest}`?")),
+            None => {
+                diagnostic.help(format!("the builds are {}", suggest::enumerate(self.full.iter().map(AsRef::as_ref))))
+            }
+        }
+    }
+
+    /// `artifact` as an expression sees it: by the words of each build's name, and by short names.
+    pub(crate) fn value(&self, artifacts: &Artifacts) -> Value {
+        let mut tree = Tree::default();
+        for (name, build) in self.short.iter().map(|(name, build)| (name.as_str(), build)) {
+            tree.insert(name, artifacts.get(build));
+        }
+        for build in &self.full {
+            tree.insert(build, artifacts.get(build));
+        }
+        tree.value()
+    }
+
+    /// Tells references that mean no build.
+    pub(crate) fn report_unknown(&self, references: &[Reference], diagnostics: &mut Diagnostics) -> bool {
+        let mut found = false;
+        for reference in
+            references.iter().filter(|reference| reference.root == ROOT && self.beginning(&reference.path).is_none())
+        {
+            found = true;
+            if reference.path.is_empty() {
+                let title = "`artifact` needs the name of a build";
+                diagnostics.push(
+                    Diagnostic::error("unknown-build", reference.span, title)
+                        .help("write `artifact.TYPE.NAME.image`, or `artifact.NAME.image` where that is clear"),
+                );
+                continue;
+            }
+            let words: Vec<&str> = reference.path.iter().map(|name| name.text.as_str()).collect();
+            // The last word is most likely a value's name.
+            let is_value = words.len() > 1 && ARTIFACT_VALUES.iter().any(|(name, ..)| words.last() == Some(name));
+            let name = words[..words.len() - usize::from(is_value)].join(".");
+            diagnostics.push(self.no_build(&name, reference.span));
+        }
+        found
+    }
+}
+
+/// Objects by words.
+#[derive(Default)]
+struct Tree {
+    values: BTreeMap<String, Value>,
+    below: BTreeMap<String, Tree>,
+}
+
+impl Tree {
+    fn insert(&mut self, name: &str, values: Option<&kiln_core::ArtifactValues>) {
+        let place = name.split('.').fold(self, |tree, word| tree.below.entry(word.to_owned()).or_default());
+        for (name, shape, _) in ARTIFACT_VALUES {
+            let value = match values {
+                None => Value::unknown(type_of(shape)),
+                Some(values) => values.get(name).map_or_else(|| Value::null_of(type_of(shape)), value_of),
+            };
+            place.values.insert(name.to_owned(), value);
+        }
+    }
+
+    fn value(self) -> Value {
+        let below = self.below.into_iter().map(|(name, tree)| (name, tree.value()));
+        // A build that is called like a value hides it nowhere but where both are meant.
+        Value::object(below.chain(self.values))
+    }
+}
+
+fn type_of(shape: ArtifactShape) -> Type {
+    match shape {
+        ArtifactShape::Text => Type::String,
+        ArtifactShape::List => Type::list(Type::String),
+        ArtifactShape::Map => Type::map(Type::String),
+    }
+}
+
+fn value_of(value: &ArtifactValue) -> Value {
+    match value {
+        ArtifactValue::Text(text) => Value::string(text.as_str()),
+        ArtifactValue::List(texts) => Value::string_list(texts.iter().map(String::as_str)),
+        ArtifactValue::Map(entries) => {
+            Value::map(Type::String, entries.iter().map(|(key, text)| (key.clone(), Value::string(text.as_str()))))
+        }
+    }
+}
+
+/// Gives each build its parents: those that its parts mention, after those that `depends_on` named.
+pub(crate) fn link(specs: &mut [BuildSpec]) {
+    for spec in specs {
+        let components = std::iter::once(&spec.source)
+            .chain(spec.steps.iter().chain(&spec.error_cleanup).map(|step| &step.component))
+            .chain(spec.post_processors.iter().flatten().map(|post_processor| &post_processor.component));
+        let mentioned: Vec<Parent> = components.flat_map(|component| component.config.parents()).collect();
+        for parent in mentioned {
+            if !spec.parents.iter().any(|known| known.build == parent.build) {
+                spec.parents.push(parent);
+            }
+        }
+    }
+}
+
+/// All that these builds are built upon, themselves included.
+pub(crate) fn with_ancestors(chosen: Vec<Arc<str>>, parents: impl Fn(&str) -> Vec<Arc<str>>) -> BTreeSet<Arc<str>> {
+    let mut found = BTreeSet::new();
+    let mut waiting = chosen;
+    while let Some(name) = waiting.pop() {
+        if found.insert(Arc::clone(&name)) {
+            waiting.extend(parents(&name));
+        }
+    }
+    found
+}
+
+/// Tells builds that wait for each other, each ring once and whole.
+pub(crate) fn report_rings(specs: &[BuildSpec], diagnostics: &mut Diagnostics) {
+    let by_name: BTreeMap<&str, &BuildSpec> = specs.iter().map(|spec| (&*spec.name, spec)).collect();
+    let mut done: BTreeSet<&str> = BTreeSet::new();
+    for spec in specs {
+        let mut path: Vec<(&BuildSpec, usize)> = vec![(spec, 0)];
+        while let Some((build, next)) = path.last_mut() {
+            let build = *build;
+            let Some(parent) = build.parents.get(*next).filter(|_| !done.contains(&*build.name)) else {
+                done.insert(&build.name);
+                path.pop();
+                continue;
+            };
+            *next += 1;
+            if let Some(start) = path.iter().position(|(on_way, _)| on_way.name == parent.build) {
+                diagnostics.push(ring(&path[start..]));
+                // One ring of it is enough.
+                path.iter().for_each(|(build, _)| _ = done.insert(&build.name));
+            } else if let Some(parent) = by_name.get(&*parent.build).filter(|parent| !done.contains(&*parent.name)) {
+                path.push((parent, 0));
+            }
+        }
+    }
+}
+
+fn ring(path: &[(&BuildSpec, usize)]) -> Diagnostic {
+    // Each was left by the parent that it was last asked for.
+    let mentions: Vec<&Parent> = path.iter().map(|(build, next)| &build.parents[next - 1]).collect();
+    let names: Vec<&str> = path.iter().map(|(build, _)| &*build.name).chain([&*path[0].0.name]).collect();
+    if path.len() == 1 {
+        let title = format!("the build `{}` is built upon itself", names[0]);
+        return Diagnostic::error("build-cycle", mentions[0].span, title);
+    }
+    let title = format!("these builds wait for each other: {}", names.join(" needs "));
+    let first =
+        Diagnostic::error("build-cycle", mentions[0].span, title).label(format!("`{}` needs `{}`", names[0], names[1]));
+    mentions[1..].iter().enumerate().fold(first, |diagnostic, (index, mention)| {
+        diagnostic.also(mention.span, format!("`{}` needs `{}`", names[index + 1], names[index + 2]))
+    })
+}
