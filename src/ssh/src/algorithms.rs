@@ -57,6 +57,12 @@ const CERTIFIED: &[&str] = &[
     "rsa-sha2-256-cert-v01@openssh.com",
 ];
 
+/// Ciphers that are offered unless the template says otherwise.
+pub(crate) const SAFE_CIPHERS: &[&str] = CIPHERS.split_at(6).0;
+
+/// Key exchanges that are offered unless the template says otherwise.
+pub(crate) const SAFE_KEY_EXCHANGES: &[&str] = KEY_EXCHANGES.split_at(12).0;
+
 /// What to ask a machine to prove itself with: first what could be verified. Certificates only where an authority is known,
 /// as nothing could be made of them otherwise.
 pub(crate) fn host_key_algorithms(known_kinds: &[String], knows_authority: bool) -> Vec<String> {
@@ -70,6 +76,12 @@ pub(crate) fn host_key_algorithms(known_kinds: &[String], knows_authority: bool)
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_weak_is_not_offered_by_itself() {
+        assert_eq!(SAFE_CIPHERS.last(), Some(&"aes256-ctr"));
+        assert!(SAFE_KEY_EXCHANGES.iter().all(|name| !name.ends_with("sha1")));
+    }
 
     #[test]
     fn what_is_known_comes_first() {

@@ -20,6 +20,14 @@ pub enum SshError {
     /// It was closed by this side.
     #[error("the SSH connection was closed")]
     Closed,
+    /// No session was had: the machine is not there, shows another host key, or lets nobody in. The reason names the host.
+    #[error("{reason}")]
+    Connect {
+        /// Why.
+        reason: String,
+        /// Whether another try is of no use.
+        is_final: bool,
+    },
     /// The machine refused to do one thing; the connection stays.
     #[error("the machine refused to {action}: {reason}")]
     Refused {
@@ -49,6 +57,10 @@ pub enum SshError {
 impl SshError {
     /// Whether the connection is gone, so that a new one may help.
     pub fn is_disconnected(&self) -> bool {
-        matches!(self, SshError::Handshake(_) | SshError::HandshakeTimeout(_) | SshError::Lost(_) | SshError::Silent(_))
+        match self {
+            SshError::Handshake(_) | SshError::HandshakeTimeout(_) | SshError::Lost(_) | SshError::Silent(_) => true,
+            SshError::Connect { is_final, .. } => !is_final,
+            _ => false,
+        }
     }
 }

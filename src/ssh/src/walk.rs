@@ -1,0 +1,173 @@
+//! Going the way to a machine: once for each try, and again after it restarted.
+
+use std::os::fd::OwnedFd;
+use std::path::PathBuf;
+
+use async_trait::async_trait;
+use kiln_core::{Events, SshAccess};
+use tokio::sync::Mutex;
+use tokio_util::sync::{CancellationToken, DropGuard};
+
+use crate::SshError;
+use crate::access::{self, Forwarder};
+use crate::communicator::Connector;
+use crate::dial;
+use crate::login::{self, LoginError, Refused};
+use crate::route::{FirstLeg, Hop, Route};
+use crate::session::{Session, SessionSettings};
+use crate::trust::{Accepted, TrustError};
+use crate::tunnel::Tunnels;
+
+/// Why one try failed.
+#[derive(Debug, Clone, thiserror::Error)]
+pub(crate) enum WalkError {
+    #[error("{host}: {reason}")]
+    Unreachable { host: String, reason: String },
+    #[error("{host}: {error}")]
+    Ssh { host: String, error: SshError },
+    #[error(transparent)]
+    Trust(TrustError),
+    #[error(transparent)]
+    Login(Refused),
+}
+
+impl WalkError {
+    /// Whether another try may help.
+    pub(crate) fn may_pass(&self) -> bool {
+        match self {
+            WalkError::Unreachable { .. } => true,
+            WalkError::Ssh { error, .. } => !matches!(error, SshError::Unusable { .. } | SshError::Host { .. }),
+            WalkError::Trust(error) => matches!(error, TrustError::NotYet { .. }),
+            WalkError::Login(_) => true,
+        }
+    }
+}
+
+/// What going the way gave.
+pub(crate) struct Arrived {
+    pub(crate) session: Session,
+    pub(crate) key: Accepted,
+}
+
+/// Goes the way.
+pub(crate) struct Walker {
+    pub(crate) route: Route,
+    pub(crate) events: Events,
+    pub(crate) tunnels: Tunnels,
+    /// Where files for programs of this host are put.
+    pub(crate) scratch: PathBuf,
+    /// The last bastion: it stays connected while the machine restarts.
+    bastion: Mutex<Option<Session>>,
+    forwarder: Mutex<Option<Forwarder>>,
+    end: CancellationToken,
+    _ends: DropGuard,
+}
+
+impl Walker {
+    pub(crate) fn new(
+        route: Route,
+        events: Events,
+        tunnels: Tunnels,
+        scratch: PathBuf,
+        end: CancellationToken,
+    ) -> Walker {
+        let guard = end.clone().drop_guard();
+        let (bastion, forwarder) = (Mutex::new(None), Mutex::new(None));
+        Walker { route, events, tunnels, scratch, bastion, forwarder, end, _ends: guard }
+    }
+
+    /// Tries once; everything in it ends in bounded time.
+    pub(crate) async fn walk(&self) -> Result<Arrived, WalkError> {
+        let machine = &self.route.machine;
+        let socket = self.socket().await?;
+        let arrived = self.enter(machine, socket).await?;
+        self.tunnels.follow(&arrived.session).await;
+        Ok(arrived)
+    }
+
+    /// A socket that leads to the machine's port.
+    pub(crate) async fn socket(&self) -> Result<OwnedFd, WalkError> {
+        let machine = &self.route.machine;
+        match self.bastion().await? {
+            None => self.first_leg(machine).await,
+            Some(bastion) => through(&bastion, machine).await,
+        }
+    }
+
+    async fn bastion(&self) -> Result<Option<Session>, WalkError> {
+        let mut kept = self.bastion.lock().await;
+        if let Some(session) = kept.as_ref().filter(|session| session.closed().is_none()) {
+            return Ok(Some(session.clone()));
+        }
+        let mut last: Option<Session> = None;
+        for hop in &self.route.bastions {
+            let socket = match &last {
+                None => self.first_leg(hop).await?,
+                Some(bastion) => through(bastion, hop).await?,
+            };
+            let arrived = self.enter(hop, socket).await?;
+            if arrived.key.is_unchecked {
+                let (host, key) = (hop.label(), arrived.session.host_key());
+                self.events.warn(format!("the host key of the bastion {host} is {}: {key}", arrived.key.how));
+            }
+            last = Some(arrived.session);
+        }
+        kept.clone_from(&last);
+        Ok(last)
+    }
+
+    async fn first_leg(&self, hop: &Hop) -> Result<OwnedFd, WalkError> {
+        let timeout = self.route.connect_timeout;
+        let socket = match &self.route.first {
+            FirstLeg::Direct => dial::tcp(&hop.host, hop.port, timeout).await.and_then(dial::descriptor),
+            FirstLeg::Proxy(proxy) => {
+                dial::through_proxy(proxy, &hop.host, hop.port, timeout).await.and_then(dial::descriptor)
+            }
+            FirstLeg::Command(command) => dial::through_command(command, &self.events, self.end.clone()),
+        };
+        socket.map_err(|reason| WalkError::Unreachable { host: hop.label(), reason })
+    }
+
+    /// Exchanges keys with a host, checks its key, logs in.
+    async fn enter(&self, hop: &Hop, socket: OwnedFd) -> Result<Arrived, WalkError> {
+        let settings = SessionSettings {
+            ciphers: hop.ciphers.clone(),
+            key_exchange: hop.key_exchange.clone(),
+            host_key_algorithms: hop.trust.algorithms(),
+            ..self.route.settings.clone()
+        };
+        let broken = |error| WalkError::Ssh { host: hop.label(), error };
+        let session = Session::handshake(socket, settings).await.map_err(broken)?;
+        let key = hop.trust.check(session.host_key()).await.map_err(WalkError::Trust)?;
+        match login::log_in(&session, &hop.label(), &hop.user, &hop.ways).await {
+            Ok(()) => Ok(Arrived { session, key }),
+            Err(LoginError::Refused(refused)) => Err(WalkError::Login(refused)),
+            Err(LoginError::Broken(error)) => Err(broken(error)),
+        }
+    }
+}
+
+async fn through(bastion: &Session, hop: &Hop) -> Result<OwnedFd, WalkError> {
+    let host = || hop.label();
+    let stream = bastion
+        .open_direct(&hop.host, hop.port)
+        .await
+        .map_err(|error| WalkError::Unreachable { host: host(), reason: error.to_string() })?;
+    dial::through_bastion(stream).map_err(|reason| WalkError::Unreachable { host: host(), reason })
+}
+
+#[async_trait]
+impl Connector for std::sync::Arc<Walker> {
+    async fn connect(&self) -> Result<Session, SshError> {
+        match self.walk().await {
+            Ok(arrived) => Ok(arrived.session),
+            Err(WalkError::Ssh { error, .. }) => Err(error),
+            Err(error) => Err(SshError::Connect { reason: error.to_string(), is_final: !error.may_pass() }),
+        }
+    }
+
+    async fn access(&self) -> Result<Option<SshAccess>, SshError> {
+        let mut forwarder = self.forwarder.lock().await;
+        access::access(self, &mut forwarder).await.map(Some)
+    }
+}
