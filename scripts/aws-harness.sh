@@ -49,7 +49,7 @@ root_file_system() {
 prepare() {
     prepare_moto
     root_file_system rootfs "$PACKAGES"
-    [ "${1:-}" != vm ] || root_file_system vm-root "$PACKAGES,linux-image-cloud-amd64,systemd-sysv,udev,dbus"
+    [ "${1:-}" != vm ] || root_file_system vm-root "$PACKAGES,linux-image-cloud-amd64,systemd-sysv,udev,dbus,python3-yaml"
 }
 
 health() {
@@ -59,7 +59,7 @@ health() {
 
 start() {
     if ! health; then
-        prepare "$1"
+        prepare "${1#chroot}"
         say "starting EC2 on loopback, machines by $1"
         rm -f "$STATE/aws/environment"
         mkdir -p "$STATE/aws"

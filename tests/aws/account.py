@@ -307,6 +307,18 @@ class Account:
             found["roles" if kind == "RoleName" else "instance-profiles"] += [name for name in names if not name.startswith("AWSServiceRole")]
         return {kind: items for kind, items in found.items() if items}
 
+    def tags(self, region, ident):
+        root = self.ask(region, "DescribeTags", {"Filter": [{"Name": "resource-id", "Value": [ident]}]})
+        return {item.findtext(tag("key")): item.findtext(tag("value")) for item in root.iter(tag("item"))}
+
+    def described_instances(self):
+        """Instances, also terminated ones, with their tags and those of their volumes."""
+        keys = ("id", "state", "image", "region", "type", "starts", "behaviour", "devices")
+        for instance in list(self.instances.values()):
+            fields = {key: getattr(instance, key) for key in keys} | {"address": instance.machine.address}
+            volumes = {name: self.tags(instance.region, volume) for name, volume in instance.volumes.items()}
+            yield fields | {"tags": self.tags(instance.region, instance.id), "volume_tags": volumes}
+
     def names(self, region, action, field, within=None):
         root = self.ask(region, action)
         place = root if within is None else root.find(tag(within))

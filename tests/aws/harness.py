@@ -152,8 +152,9 @@ class Handler(http.server.BaseHTTPRequestHandler):
         elif what == "left":
             self.say(account.left())
         elif what == "instances":
-            keys = ("id", "state", "image", "region", "type", "starts")
-            self.say([{key: getattr(item, key) for key in keys} | {"address": item.machine.address} for item in account.instances.values()])
+            self.say(list(account.described_instances()))
+        elif what == "images":
+            self.say({region: account.images(region).described() for region in sorted(account.touched)})
         elif what == "held":
             self.say([held["action"] for held in account.held])
         elif what == "release":

@@ -387,7 +387,9 @@ class Images:
         image.product_codes += [code for code in parameters.get("ProductCode", []) if code not in image.product_codes]
         added, removed = permission_changes(parameters, "LaunchPermission")
         image.permissions = [item for item in image.permissions if item not in removed]
-        image.permissions += [item for item in added if item not in image.permissions]
+        for item in added:
+            if item not in image.permissions:
+                image.permissions.append(item)
         return {"return": True}
 
     def DescribeImageAttribute(self, parameters):
@@ -409,8 +411,8 @@ class Images:
         added, removed = permission_changes(parameters, "CreateVolumePermission")
         for items, field in ((snapshot.users, "userId"), (snapshot.groups, "group")):
             gone = [item[field] for item in removed if field in item]
-            items[:] = [item for item in items if item not in gone]
-            items += [item[field] for item in added if field in item and item[field] not in items]
+            kept = [item for item in items if item not in gone]
+            items[:] = dict.fromkeys(kept + [item[field] for item in added if field in item])
         return {"return": True}
 
     def DescribeSnapshotAttribute(self, parameters):
@@ -462,6 +464,21 @@ class Images:
             else:
                 item.tags[key] = value
         return True
+
+    def described(self):
+        """All attributes of this account's images, each device with its snapshot."""
+        fields = ("id", "name", "description", "state", "architecture", "virtualization", "root_name", "ena", "sriov", "imds")
+        fields += ("tags", "permissions", "product_codes", "deprecation", "protection", "fast_launch")
+        parts = ("id", "size", "state", "encrypted", "key", "tags", "users", "groups")
+        found = []
+        for image in self.left()["images"]:
+            devices = []
+            for device in image.devices:
+                snapshot = self.snapshots.get(device.get("Ebs", {}).get("SnapshotId"))
+                told = {part: getattr(snapshot, part) for part in parts} if snapshot else None
+                devices.append({**device, "snapshot": told})
+            found.append({field: getattr(image, field) for field in fields} | {"devices": devices})
+        return found
 
     def left(self):
         """What this account owns here."""
