@@ -156,7 +156,9 @@ impl Session {
 
     async fn order(&self, order: Order) -> Result<(), SshError> {
         let shared = &self.handle.shared;
-        let Some(orders) = &self.handle.orders else { return Err(shared.reason()) };
+        let Some(orders) = self.handle.orders.as_ref().filter(|_| shared.end.get().is_none()) else {
+            return Err(shared.reason());
+        };
         orders.send(order).await.map_err(|_| shared.reason())?;
         shared.wake.wake();
         Ok(())

@@ -13,7 +13,7 @@ use tokio::sync::{mpsc, oneshot};
 use super::channel::{Channel, Inlet, pair};
 use super::failure::{is_again, is_fatal, lost};
 use super::login::{Attempt, methods};
-use super::request::{ExecRequest, Login, LoginMethod, SessionSettings, Start};
+use super::request::{ExecRequest, Login, LoginMethod, SessionSettings};
 use super::slot::{self, READ, Setup, Slot, Turn};
 use super::socket;
 use super::wake::Wake;
@@ -25,6 +25,9 @@ const WINDOW: u32 = 2 * 1024 * 1024;
 
 /// The largest packet that is taken, in bytes.
 const PACKET: u32 = 32 * 1024;
+
+/// How often a channel is asked for where no other one is open.
+const OPEN_TRIES: u32 = 10;
 
 /// How many connections to a port that the peer listens on may wait.
 const LISTEN_QUEUE: u32 = 16;
@@ -55,11 +58,25 @@ pub(super) struct Shared {
 enum Job {
     Login(Attempt, Reply<Login>),
     Methods(String, Reply<Vec<String>>),
-    Open(ExecRequest, Inlet),
+    Open(ExecRequest, Inlet, u32),
     /// A channel for the next command, and for what the peer sends while there is none.
-    Spare,
+    Spare(u32),
     Direct(String, u16, Reply<Channel>),
-    Listen { host: String, port: u16, reply: Reply<(u16, mpsc::Receiver<Channel>)>, tries: u32 },
+    Listen {
+        host: String,
+        port: u16,
+        reply: Reply<(u16, mpsc::Receiver<Channel>)>,
+        tries: u32,
+    },
+}
+
+/// How a job goes on.
+enum Next {
+    Done,
+    /// The peer has to answer first.
+    Wait(Job),
+    /// Once more from the start.
+    Again(Job),
 }
 
 struct Listening {
@@ -142,10 +159,13 @@ fn handshake(
 ) -> Result<(ssh2::Session, HostKey), SshError> {
     let deadline = Instant::now() + settings.handshake_timeout;
     // libssh2 looks at a descriptor of its own only where it blocks.
-    session.set_tcp_stream(shared.wake.as_fd().try_clone_to_owned().map_err(|error| SshError::Host {
-        action: "copy a descriptor".to_owned(),
-        reason: error.to_string(),
-    })?);
+    session.set_tcp_stream(
+        shared
+            .wake
+            .as_fd()
+            .try_clone_to_owned()
+            .map_err(|error| SshError::Host { action: "copy a descriptor".to_owned(), reason: error.to_string() })?,
+    );
     loop {
         let done = session.handshake();
         socket::flush();
@@ -178,12 +198,10 @@ fn wait(wake: &Wake, receives: bool, timeout: Option<Duration>) {
         return;
     }
     let timeout = timeout.and_then(|timeout| Timespec::try_from(timeout).ok());
+    // Without a reader only the end is looked for: what came stays in the kernel.
+    let mut events = if receives { PollFlags::IN } else { PollFlags::RDHUP };
+    events.set(PollFlags::OUT, socket::is_waiting());
     let is_gone = socket::with_descriptor(|descriptor| {
-        // Without a reader only the end is looked for: what came stays in the kernel.
-        let mut events = if receives { PollFlags::IN } else { PollFlags::RDHUP };
-        if socket::is_waiting() {
-            events |= PollFlags::OUT;
-        }
         let waker = PollFd::new(wake, PollFlags::IN);
         // An interruption is one more turn.
         let Some(descriptor) = &descriptor else {
@@ -232,6 +250,9 @@ impl Actor {
         let _ = self.shared.end.set(error);
         // From now on libssh2 hears that the connection is gone, so that it frees everything at once.
         socket::detach();
+        if let Some(goodbye) = self.goodbye.take() {
+            let _ = goodbye.send(());
+        }
     }
 
     fn serve(&mut self) -> SshError {
@@ -274,7 +295,7 @@ impl Actor {
                     self.jobs.push_back(Job::Login(Attempt::new(user, method), reply));
                 }
                 Ok(Order::Methods(user, reply)) => self.jobs.push_back(Job::Methods(user, reply)),
-                Ok(Order::Exec(request, inlet)) => self.jobs.push_back(Job::Open(request, inlet)),
+                Ok(Order::Exec(request, inlet)) => self.jobs.push_back(Job::Open(request, inlet, 0)),
                 Ok(Order::Direct(host, port, reply)) => self.jobs.push_back(Job::Direct(host, port, reply)),
                 Ok(Order::Listen(host, port, reply)) => {
                     self.jobs.push_back(Job::Listen { host, port, reply, tries: 0 });
@@ -319,70 +340,77 @@ impl Actor {
                 self.spare = None;
             }
         } else if self.session.authenticated() && !self.is_full && self.jobs.is_empty() {
-            self.jobs.push_back(Job::Spare);
+            self.jobs.push_back(Job::Spare(0));
             moved = true;
         }
         Ok(moved)
     }
 
-    /// Goes on with the first job; `true` where it is done.
+    /// Goes on with the first job; `true` where there may be more to do at once.
     fn job(&mut self) -> Result<bool, SshError> {
         let Some(job) = self.jobs.pop_front() else { return Ok(false) };
-        let waiting = match job {
+        let (job, is_waiting) = match self.go_on(job)? {
+            Next::Done => return Ok(true),
+            Next::Wait(job) => (job, true),
+            Next::Again(job) => (job, false),
+        };
+        self.jobs.push_front(job);
+        Ok(!is_waiting)
+    }
+
+    fn go_on(&mut self, job: Job) -> Result<Next, SshError> {
+        match job {
             Job::Login(mut attempt, reply) => match attempt.turn(&self.session, &mut self.offered) {
-                Ok(None) => Some(Job::Login(attempt, reply)),
-                Ok(Some(login)) => answer(reply, Ok(login)),
-                Err(error) => fail(reply, error)?,
+                Ok(None) => Ok(Next::Wait(Job::Login(attempt, reply))),
+                Ok(Some(login)) => Ok(answer(reply, Ok(login))),
+                Err(error) => fail(reply, error),
             },
             Job::Methods(user, reply) => match methods(&self.session, &user) {
-                Ok(None) => Some(Job::Methods(user, reply)),
+                Ok(None) => Ok(Next::Wait(Job::Methods(user, reply))),
                 Ok(Some(list)) => {
                     self.offered.clone_from(&list);
-                    answer(reply, Ok(list))
+                    Ok(answer(reply, Ok(list)))
                 }
-                Err(error) => fail(reply, error)?,
+                Err(error) => fail(reply, error),
             },
-            Job::Open(request, inlet) => self.open(request, inlet)?,
-            Job::Spare => match self.session.channel_open("session", WINDOW, PACKET, None) {
+            Job::Open(request, inlet, tries) => self.open(request, inlet, tries),
+            Job::Spare(tries) => match self.session.channel_open("session", WINDOW, PACKET, None) {
                 Ok(channel) => {
                     self.spare = Some(channel);
-                    None
+                    Ok(Next::Done)
                 }
-                Err(error) if is_again(&error) => Some(Job::Spare),
-                Err(error) if is_fatal(&error) => return Err(lost(&error)),
+                Err(error) if is_again(&error) => Ok(Next::Wait(Job::Spare(tries))),
+                Err(error) if is_fatal(&error) => Err(lost(&error)),
+                Err(_) if self.may_have_room(tries) => Ok(Next::Again(Job::Spare(tries + 1))),
                 Err(_) => {
                     self.is_full = true;
-                    None
+                    Ok(Next::Done)
                 }
             },
             Job::Direct(host, port, reply) => match self.session.channel_direct_tcpip(&host, port, None) {
                 Ok(channel) => {
                     let (caller, inlet) = pair(&self.shared);
                     self.slots.push(Slot::new(channel, inlet, VecDeque::new()));
-                    answer(reply, Ok(caller))
+                    Ok(answer(reply, Ok(caller)))
                 }
-                Err(error) if is_again(&error) => Some(Job::Direct(host, port, reply)),
-                Err(error) => fail(reply, refused(&error, format!("connect to {host}:{port}")))?,
+                Err(error) if is_again(&error) => Ok(Next::Wait(Job::Direct(host, port, reply))),
+                Err(error) => fail(reply, refused(&error, format!("connect to {host}:{port}"))),
             },
-            Job::Listen { host, port, reply, tries } => self.listen(host, port, reply, tries)?,
-        };
-        let is_done = waiting.is_none();
-        if let Some(job) = waiting {
-            self.jobs.push_front(job);
+            Job::Listen { host, port, reply, tries } => self.listen(host, port, reply, tries),
         }
-        Ok(is_done)
     }
 
-    fn open(&mut self, request: ExecRequest, inlet: Inlet) -> Result<Option<Job>, SshError> {
+    fn open(&mut self, request: ExecRequest, inlet: Inlet, tries: u32) -> Result<Next, SshError> {
         let channel = match self.spare.take().filter(|spare| !spare.eof()) {
             Some(spare) => spare,
             None => match self.session.channel_open("session", WINDOW, PACKET, None) {
                 Ok(channel) => channel,
-                Err(error) if is_again(&error) => return Ok(Some(Job::Open(request, inlet))),
+                Err(error) if is_again(&error) => return Ok(Next::Wait(Job::Open(request, inlet, tries))),
                 Err(error) if is_fatal(&error) => return Err(lost(&error)),
+                Err(_) if self.may_have_room(tries) => return Ok(Next::Again(Job::Open(request, inlet, tries + 1))),
                 Err(error) => {
                     inlet.fail(refused(&error, "open one more channel".to_owned()));
-                    return Ok(None);
+                    return Ok(Next::Done);
                 }
             },
         };
@@ -393,7 +421,12 @@ impl Actor {
         }
         setup.push_back(Setup::Start(request.start));
         self.slots.push(Slot::new(channel, inlet, setup));
-        Ok(None)
+        Ok(Next::Done)
+    }
+
+    /// Whether a refused channel is worth another try: OpenSSH counts one that is closed until it looked at it again.
+    fn may_have_room(&self, tries: u32) -> bool {
+        self.slots.is_empty() && tries < OPEN_TRIES
     }
 
     fn listen(
@@ -402,7 +435,7 @@ impl Actor {
         port: u16,
         reply: Reply<(u16, mpsc::Receiver<Channel>)>,
         tries: u32,
-    ) -> Result<Option<Job>, SshError> {
+    ) -> Result<Next, SshError> {
         let to = Some(host.as_str()).filter(|host| !host.is_empty());
         match self.session.channel_forward_listen(port, to, Some(LISTEN_QUEUE)) {
             Ok((listener, port)) => {
@@ -410,10 +443,10 @@ impl Actor {
                 self.listeners.push(Listening { listener, channels });
                 Ok(answer(reply, Ok((port, receiver))))
             }
-            Err(error) if is_again(&error) => Ok(Some(Job::Listen { host, port, reply, tries })),
+            Err(error) if is_again(&error) => Ok(Next::Wait(Job::Listen { host, port, reply, tries })),
             // It may be the answer to an earlier question for a sign of life.
             Err(error) if !is_fatal(&error) && tries < self.asked => {
-                Ok(Some(Job::Listen { host, port, reply, tries: tries + 1 }))
+                Ok(Next::Again(Job::Listen { host, port, reply, tries: tries + 1 }))
             }
             Err(error) => fail(reply, refused(&error, format!("listen on port {port}"))),
         }
@@ -451,9 +484,10 @@ impl Actor {
         let Some(interval) = self.settings.keep_alive.filter(|_| self.receives() && socket::end().is_none()) else {
             return Ok(None);
         };
-        let limit = self.settings.read_write_timeout.map_or(self.settings.dead_after, |timeout| {
-            timeout.min(self.settings.dead_after)
-        });
+        let limit = self
+            .settings
+            .read_write_timeout
+            .map_or(self.settings.dead_after, |timeout| timeout.min(self.settings.dead_after));
         // Nobody is dead who was not asked.
         let limit = limit.max(2 * interval);
         let silent = socket::last_received().elapsed();
@@ -485,9 +519,6 @@ impl Actor {
             self.shared.wake.clear();
             wait(&self.shared.wake, false, Some(left));
         }
-        if let Some(goodbye) = self.goodbye.take() {
-            let _ = goodbye.send(());
-        }
     }
 }
 
@@ -497,15 +528,15 @@ fn refused(error: &ssh2::Error, action: String) -> SshError {
 }
 
 /// Answers; the job is done then.
-fn answer<T>(reply: Reply<T>, result: Result<T, SshError>) -> Option<Job> {
+fn answer<T>(reply: Reply<T>, result: Result<T, SshError>) -> Next {
     // Nobody waits any more: a channel is closed by being dropped.
     let _ = reply.send(result);
-    None
+    Next::Done
 }
 
 /// Answers with an error, and gives it on where the connection is broken.
-fn fail<T>(reply: Reply<T>, error: SshError) -> Result<Option<Job>, SshError> {
+fn fail<T>(reply: Reply<T>, error: SshError) -> Result<Next, SshError> {
     let is_broken = error.is_disconnected();
     let _ = reply.send(Err(error.clone()));
-    if is_broken { Err(error) } else { Ok(None) }
+    if is_broken { Err(error) } else { Ok(Next::Done) }
 }

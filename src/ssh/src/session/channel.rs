@@ -114,7 +114,8 @@ pub(super) fn pair(shared: &Arc<Shared>) -> (Channel, Inlet) {
     let (events, receiver) = mpsc::channel(EVENTS_WAITING);
     let (sender, input) = mpsc::channel(INPUT_WAITING);
     let is_stalled = Arc::new(AtomicBool::new(false));
-    let outlet = Outlet { events: receiver, is_stalled: Arc::clone(&is_stalled), is_ended: false, shared: Arc::clone(shared) };
+    let outlet =
+        Outlet { events: receiver, is_stalled: Arc::clone(&is_stalled), is_ended: false, shared: Arc::clone(shared) };
     let resize = sender.clone();
     let channel = Channel { outlet, input: Some(ChannelInput { sender, shared: Arc::clone(shared) }), resize };
     (channel, Inlet { events, is_stalled, input })

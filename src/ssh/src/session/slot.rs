@@ -87,9 +87,11 @@ impl Slot {
         moved |= self.read(buffer)?;
         if self.channel.eof() {
             if self.has_closed()? {
-                return self.end();
+                return self.end(buffer);
             }
-            if !self.is_output_ended && let Some(permit) = room(&self.inlet) {
+            if !self.is_output_ended
+                && let Some(permit) = room(&self.inlet)
+            {
                 permit.send(ChannelEvent::OutputEnded);
                 self.is_output_ended = true;
                 moved = true;
@@ -227,7 +229,7 @@ impl Slot {
         }
     }
 
-    fn end(&mut self) -> Result<Turn, SshError> {
+    fn end(&mut self, buffer: &mut [u8]) -> Result<Turn, SshError> {
         // libssh2 gives status 0 where none was told: a signal comes first.
         let signal = self.channel.exit_signal().ok().and_then(|signal| signal.exit_signal);
         let ending = match (signal, self.channel.exit_status()) {
@@ -237,8 +239,9 @@ impl Slot {
         };
         let Some(permit) = room(&self.inlet) else { return Ok(Turn::Idle) };
         permit.send(ChannelEvent::Ended(ending));
+        // Before the caller can ask for the next channel.
         self.is_closing = true;
-        Ok(Turn::Progress)
+        self.close(buffer)
     }
 
     /// Closes our side; output that still comes is thrown away.

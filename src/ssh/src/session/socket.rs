@@ -65,7 +65,11 @@ pub(super) fn attach(session: &ssh2::Session, descriptor: OwnedFd) {
         let send: unsafe extern "C" fn(c_int, *const c_void, usize, c_int, *mut *mut c_void) -> isize = send;
         let receive: unsafe extern "C" fn(c_int, *mut c_void, usize, c_int, *mut *mut c_void) -> isize = receive;
         libssh2_session_callback_set2(&raw mut *raw, CALLBACK_SEND, Some(std::mem::transmute::<_, Callback>(send)));
-        libssh2_session_callback_set2(&raw mut *raw, CALLBACK_RECEIVE, Some(std::mem::transmute::<_, Callback>(receive)));
+        libssh2_session_callback_set2(
+            &raw mut *raw,
+            CALLBACK_RECEIVE,
+            Some(std::mem::transmute::<_, Callback>(receive)),
+        );
     }
 }
 
