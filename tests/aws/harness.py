@@ -229,7 +229,7 @@ def main():
     signal.signal(signal.SIGINT, end)
     harness.moto.wait()
     with open(os.path.join(state, "environment"), "w", encoding="ascii") as file:
-        file.write(f"KILN_TEST_AWS=http://127.0.0.1:{port}\nKILN_TEST_AWS_SSH_PORT={ssh_port}\n")
+        file.write(f"KILN_TEST_AWS=http://127.0.0.1:{port}\nKILN_TEST_AWS_SSH_PORT={ssh_port}\nKILN_TEST_AWS_PYTHON={sys.executable}\n")
     print(f"EC2 at http://127.0.0.1:{port}, backend {given.backend}", flush=True)
     server.serve_forever()
 

@@ -37,9 +37,9 @@ class VmMachine(Machine):
         network += f",guestfwd=tcp:169.254.169.254:80-cmd:socat STDIO TCP:127.0.0.1:{self.metadata.port}"
         command = [
             "qemu-system-x86_64", "-accel", "tcg,thread=multi", "-cpu", "max,la57=off", "-smp", "2", "-m", "768",
-            "-display", "none", "-no-reboot", "-serial", "file:" + self.path("console"),
+            "-display", "none", "-serial", "file:" + self.path("console"),
             "-kernel", os.path.join(self.options["images"], "vmlinuz"), "-initrd", os.path.join(self.options["images"], "initrd"),
-            "-append", "root=/dev/vda rw console=ttyS0 panic=-1 mitigations=off net.ifnames=0 quiet",
+            "-append", "root=/dev/vda rw console=ttyS0 panic=0 mitigations=off net.ifnames=0 quiet",
             "-drive", f"file={disk},if=virtio,cache=unsafe", "-nic", network,
             "-smbios", f"type=1,uuid={uuid},serial={uuid}", "-qmp", f"unix:{self.path('qmp')},server=on,wait=off",
         ]
@@ -47,7 +47,7 @@ class VmMachine(Machine):
             self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True)
 
     def wait(self):
-        # `-no-reboot` ends qemu for both.
+        # A reboot happens inside of qemu.
         self.process.wait()
         return "poweroff"
 

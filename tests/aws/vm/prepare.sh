@@ -41,7 +41,10 @@ cat >"$first/init" <<INIT
 #!/bin/busybox sh
 /bin/busybox mount -t proc proc /proc
 /bin/busybox mount -t devtmpfs dev /dev
-for module in $modules; do [ ! -e /modules/\$module.ko ] || /bin/busybox insmod /modules/\$module.ko; done
+# Which module needs which differs between kernels: those that come too early are tried again.
+for round in 1 2 3 4; do
+    for module in /modules/*; do /bin/busybox insmod \$module 2>/dev/null; done
+done
 tries=0
 while [ ! -b /dev/vda ] && [ \$tries -lt 100 ]; do /bin/busybox sleep 0.05; tries=\$((tries + 1)); done
 /bin/busybox mount -t ext4 -o rw /dev/vda /root
