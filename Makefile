@@ -1,11 +1,12 @@
 # The few commands that people and CI share. `make demo` and `make test` do all set-up on a fresh Debian machine.
 
-.PHONY: help demo quickstart test check bench build clean
+.PHONY: help demo quickstart test vm-test check bench build clean
 
 help:
 	@echo "make demo        the quickstart, then the main example with and without a Docker engine, pushed, pulled and run"
 	@echo "make quickstart  build kiln, bake an image without a daemon, push it, bake it again from the cache"
 	@echo "make test        install what the tests need, run all of them, real engines included"
+	@echo "make vm-test     the AMI builder with virtual machines behind EC2 on loopback (minutes; qemu without hardware help)"
 	@echo "make check       format, lints, documentation, licences"
 	@echo "make bench       figures against Debian's packer, as ratios"
 
@@ -24,6 +25,10 @@ quickstart:
 test:
 	scripts/install-dependencies.sh tests
 	scripts/test.sh
+
+vm-test:
+	scripts/install-dependencies.sh vm
+	scripts/vm-test.sh
 
 check:
 	scripts/check.sh

@@ -195,6 +195,8 @@ def arguments():
 def free_ssh_port(network):
     for port in (22, 0):
         with socket.socket() as probe:
+            # Connections of an earlier harness that are still timing out do not count.
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             try:
                 probe.bind((f"{network}.0.1", port))
                 return probe.getsockname()[1]
