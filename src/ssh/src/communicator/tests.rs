@@ -1,0 +1,1 @@
+//! The communicator on a real sshd.
