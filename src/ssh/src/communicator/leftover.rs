@@ -24,7 +24,8 @@ session_of /proc/$$ && own=$session || exit 1
 sessions=
 for process in /proc/[0-9]*; do
     session_of "$process" && is_marked "$@" || continue
-    case " $session $sessions " in " 0 "* | " 1 "* | " $own "* | *" $session "*" $session "*) ;; *) sessions="$sessions $session" ;; esac
+    case $session in 0 | 1 | "$own") continue ;; esac
+    case "$sessions " in *" $session "*) ;; *) sessions="$sessions $session" ;; esac
 done 2>/dev/null
 for round in 1 2 3 4 5 6 7 8 9 10; do
     pids=

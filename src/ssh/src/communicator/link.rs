@@ -13,10 +13,12 @@ use super::{Connector, signal};
 use crate::session::{Channel, ChannelEvent, Ending, ExecRequest};
 use crate::{Session, SshError};
 
+/// Counts the commands of this process: several of its connections may lead to one machine.
+static LAST_MARK: AtomicU64 = AtomicU64::new(0);
+
 pub(super) struct Link {
     connector: Arc<dyn Connector>,
     session: tokio::sync::Mutex<Option<Session>>,
-    last_mark: AtomicU64,
     marks: Mutex<BTreeSet<String>>,
 }
 
@@ -31,7 +33,6 @@ impl Link {
         Link {
             connector,
             session: tokio::sync::Mutex::new(None),
-            last_mark: AtomicU64::new(0),
             marks: Mutex::new(BTreeSet::new()),
         }
     }
@@ -55,10 +56,10 @@ impl Link {
         Ok(session.insert(made).clone())
     }
 
-    /// A mark for a command; no other command of this process has it.
+    /// A mark for a command; no other command has it on that machine.
     pub(super) fn mark(&self) -> String {
-        // The process tells apart what several kilns run on one machine; the full stop keeps 1 apart from 10.
-        format!("{}.{}.", std::process::id(), self.last_mark.fetch_add(1, Ordering::Relaxed) + 1)
+        // The full stop keeps 1 apart from 10.
+        format!("{}.{}.", std::process::id(), LAST_MARK.fetch_add(1, Ordering::Relaxed) + 1)
     }
 
     /// The marks of commands whose end was not seen; they are forgotten then.

@@ -49,7 +49,7 @@ fn find(text: &[u8], part: &[u8]) -> Option<usize> {
 }
 
 /// Stores the script and tells that it starts; `_ks` is its path. What breaks off is not run.
-fn store(path: &str, size: Option<u64>, mark: &str) -> String {
+pub(super) fn store(path: &str, size: Option<u64>, mark: &str) -> String {
     let whole = size.map(|size| format!(" && [ $(wc -c <\"$_ks\") -eq {size} ]")).unwrap_or_default();
     format!(
         "_ks={}; (umask 077; cat >\"$_ks\"){whole} && chmod 0755 \"$_ks\" || exit {NOT_STORED}; echo {mark} >&2; ",
