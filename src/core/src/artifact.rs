@@ -83,6 +83,11 @@ pub trait ArtifactOwner: Send + Sync {
 #[derive(Clone)]
 pub struct Artifact {
     /// Packer's builder id (`packer.docker`, `packer.post-processor.docker-tag`, ...): post-processors check it.
+    /// How long removing it may take.
+    fn removal_limit(&self) -> std::time::Duration {
+        crate::journal::REMOVAL_LIMIT
+    }
+
     pub builder_id: String,
     /// Its id as Packer's manifest shows it.
     pub id: String,

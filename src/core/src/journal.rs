@@ -1,5 +1,7 @@
 //! The cleanup journal: what would have to be undone if kiln died now.
 
+use std::time::Duration;
+
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 
@@ -37,6 +39,9 @@ pub trait Journal: Send + Sync {
 }
 
 /// What undoing found.
+/// How long removing one thing may take, where nobody says else.
+pub const REMOVAL_LIMIT: Duration = Duration::from_secs(60);
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum UndoOutcome {
     /// It was there and is gone now.
@@ -52,5 +57,10 @@ pub trait Undoer: Send + Sync {
     fn kinds(&self) -> &'static [&'static str];
 
     /// Undoes one; safe to repeat.
+    /// How long undoing one thing may take.
+    fn limit(&self) -> Duration {
+        REMOVAL_LIMIT
+    }
+
     async fn undo(&self, undo: &Undo) -> Result<UndoOutcome, Failure>;
 }

@@ -96,6 +96,11 @@ pub trait Machine: Send + Sync {
     /// Removes it and what belongs to it. Always called, safe to repeat.
     async fn destroy(&self, context: &BuildContext) -> Result<(), Failure>;
 
+    /// How long [`Machine::destroy`] may take.
+    fn removal_limit(&self) -> std::time::Duration {
+        crate::journal::REMOVAL_LIMIT
+    }
+
     /// Keeps its present state under a key, and goes on from there. The state before it was kept under `info.parent`, or
     /// is where the machine was restored from. Nothing half kept is ever found, whatever interrupts this.
     async fn keep(&self, key: &Key, info: &StateInfo, context: &BuildContext) -> Result<Kept, Failure> {

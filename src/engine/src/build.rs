@@ -322,7 +322,8 @@ impl BuildRun {
         let context = BuildContext { cancel: CancellationToken::new(), ..self.context.clone() };
         let context = BuildContext { journal: live.scope.clone(), ..context };
         let hurry = &self.shared.stop.hurry;
-        let destroyed = bounded(hurry, &self.events, "removing the machine", live.machine.destroy(&context)).await;
+        let (limit, work) = (live.machine.removal_limit(), live.machine.destroy(&context));
+        let destroyed = bounded(hurry, &self.events, "removing the machine", limit, work).await;
         let not_undone = self.undo_scope(&live.scope).await;
         if let Err(failure) = destroyed {
             // An engine that cannot be reached is told once.

@@ -14,9 +14,7 @@ use crate::error::EngineError;
 
 /// How long work may go on after it was told to stop.
 pub(crate) const GRACE: Duration = Duration::from_secs(5);
-/// How long removing one thing may take.
-pub(crate) const CLEANING_LIMIT: Duration = Duration::from_secs(60);
-/// The same once the user is in a hurry (a second Ctrl-C).
+/// How long removing one thing may take once the user is in a hurry (a second Ctrl-C).
 pub(crate) const HURRIED_LIMIT: Duration = Duration::from_secs(5);
 /// After this long, a wait says what it waits for.
 const NOTICE: Duration = Duration::from_secs(3);
@@ -97,13 +95,15 @@ pub(crate) async fn bounded<T>(
     hurry: &CancellationToken,
     events: &Events,
     what: &str,
+    limit: Duration,
     work: impl Future<Output = Result<T, Failure>>,
 ) -> Result<T, Failure> {
     let work = catch(work);
     tokio::pin!(work);
+    let most = limit;
     let limit = async {
         tokio::select! {
-            () = sleep(CLEANING_LIMIT) => CLEANING_LIMIT,
+            () = sleep(most) => most,
             () = async { hurry.cancelled().await; sleep(HURRIED_LIMIT).await } => HURRIED_LIMIT,
         }
     };
@@ -115,7 +115,7 @@ pub(crate) async fn bounded<T>(
         limit = &mut limit => return too_long(limit),
         () = sleep(NOTICE) => {}
     }
-    events.message(format!("still {what}; waiting at most {}", duration::display(CLEANING_LIMIT)));
+    events.message(format!("still {what}; waiting at most {}", duration::display(most)));
     tokio::select! {
         biased;
         result = &mut work => result,

@@ -175,7 +175,7 @@ impl BuildRun {
         let context = BuildContext { cancel: CancellationToken::new(), ..context };
         let id = &product.artifact.id;
         let work = owner.destroy(&product.artifact, &context);
-        bounded(&self.shared.stop.hurry, &self.events, &format!("removing {id}"), work)
+        bounded(&self.shared.stop.hurry, &self.events, &format!("removing {id}"), owner.removal_limit(), work)
             .await
             .map_err(|failure| wrap(failure, |source| BuildError::Discard { artifact: id.clone(), source }))
     }

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use kiln_core::communicator::CaptureSink;
+use kiln_core::journal::REMOVAL_LIMIT;
 use kiln_core::{Command, Communicator, Facts, Failure, Machine, Provisioner, Secret, Stdin};
 
 use crate::build::BuildRun;
@@ -54,7 +55,7 @@ impl BuildRun {
         };
         let removing = async { run(machine.communicator(), &command).await.map_err(Failure::build) };
         let what = "removing the step's secrets";
-        let removed = bounded(&self.shared.stop.hurry, &self.events, what, removing).await;
+        let removed = bounded(&self.shared.stop.hurry, &self.events, what, REMOVAL_LIMIT, removing).await;
         // Where the step failed, the machine goes, and with it its memory.
         if let (Err(failure), Ok(())) = (removed, &result) {
             let error = EngineError::SecretStays { why: failure.chain() };

@@ -63,7 +63,7 @@ async fn undo_entry(
         return Err(Failure::new(FailureClass::Environment, EngineError::UnknownUndo { kind: undo.kind.clone() }));
     };
     let what = format!("removing {}", undo.description);
-    let outcome = bounded(hurry, events, &what, undoer.undo(undo)).await?;
+    let outcome = bounded(hurry, events, &what, undoer.limit(), undoer.undo(undo)).await?;
     journal.strike(entry.id)?;
     Ok(outcome)
 }
