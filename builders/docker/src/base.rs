@@ -9,7 +9,7 @@ use kiln_core::{BuildContext, EntryId, Failure, Stream};
 use kiln_docker::engine::{BuildRequest, TransferProgress};
 use kiln_docker::steps::DockerfileSteps;
 use kiln_docker::{BaseUndo, EngineError, ImageInfo, undo};
-use kiln_registry::{Credentials, Reference, normalize_registry};
+use kiln_registry::{Credentials, Origin, Reference, normalize_registry};
 
 use crate::config::{BuildBlock, Pull};
 use crate::launch::DockerBuilder;
@@ -89,7 +89,7 @@ impl DockerBuilder {
         }
         for registry in registries_in(&build.path).await {
             if !credentials.contains_key(&registry)
-                && let Some(found) = self.find_credentials(&registry).await?
+                && let Some(found) = self.find_credentials(context, &registry).await?
             {
                 credentials.insert(registry, found);
             }
@@ -175,7 +175,7 @@ impl DockerBuilder {
 
     /// The login that the template gives, with its registry.
     fn login(&self) -> Option<(String, Credentials)> {
-        if !self.config.login {
+        if !self.config.login || self.config.ecr.ecr_login {
             return None;
         }
         let registry = normalize_registry(self.config.login_server.as_deref().unwrap_or_default());
@@ -198,11 +198,14 @@ impl DockerBuilder {
             }
             context.events.warn(format!("`login_server` is {server}, and the image comes from {registry}"));
         }
-        self.find_credentials(registry).await
+        self.find_credentials(context, registry).await
     }
 
-    async fn find_credentials(&self, registry: &str) -> Result<Option<Credentials>, Failure> {
+    async fn find_credentials(&self, context: &BuildContext, registry: &str) -> Result<Option<Credentials>, Failure> {
         let found = self.settings.credentials.find(registry).await.map_err(Failure::environment)?;
+        if let Some(found) = found.as_ref().filter(|found| found.origin == Origin::Amazon) {
+            context.redactor.add(found.credentials.password.expose());
+        }
         Ok(found.map(|found| found.credentials))
     }
 }

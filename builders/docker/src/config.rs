@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use indexmap::IndexMap;
 use kiln_core::Secret;
+use kiln_registry::EcrOptions;
 use serde::Deserialize;
 
 /// `build { ... }`.
@@ -88,8 +89,8 @@ pub(crate) struct Config {
     pub(crate) login_server: Option<String>,
     pub(crate) login_username: Option<String>,
     pub(crate) login_password: Option<Secret>,
-    #[serde(default)]
-    pub(crate) ecr_login: bool,
+    #[serde(flatten)]
+    pub(crate) ecr: EcrOptions,
     #[serde(default)]
     pub(crate) windows_container: bool,
     pub(crate) communicator: Option<String>,

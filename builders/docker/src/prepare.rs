@@ -60,6 +60,8 @@ impl BuilderKind for DockerBuilderKind {
         check.result();
         check.unavailable();
         check.login(context);
+        let server = config.login_server.as_deref();
+        config.ecr.check(decoded, server, &self.settings.credentials.amazon, &mut check.found);
         let changes = check.changes();
         let kept_words = check.run_command(&self.settings, context);
         check.secrets(&kept_words);
@@ -69,7 +71,8 @@ impl BuilderKind for DockerBuilderKind {
         if is_wrong {
             return None;
         }
-        let (settings, states) = (self.settings.clone(), Arc::clone(&self.states));
+        let (mut settings, states) = (self.settings.clone(), Arc::clone(&self.states));
+        settings.credentials.amazon = settings.credentials.amazon.choose(&config.ecr, server);
         Some(Arc::new(DockerBuilder {
             settings,
             config,
@@ -134,11 +137,6 @@ impl Check<'_> {
     }
 
     fn unavailable(&mut self) {
-        if self.config.ecr_login {
-            let help = "log in with `aws ecr get-login-password | docker login`, or set `login_username` to AWS and \
-                        `login_password`; kiln uses docker's own logins";
-            self.error("ecr_login", "`ecr_login` is not available yet", Some(help.to_owned()));
-        }
         if self.config.windows_container {
             self.error("windows_container", "Windows containers are not available", None);
         }
@@ -178,6 +176,9 @@ impl Check<'_> {
 
     fn login(&mut self, context: &PrepareContext) {
         let names = ["login_server", "login_username", "login_password"];
+        if self.config.ecr.ecr_login {
+            return;
+        }
         if !self.config.login {
             if let Some(name) = names.into_iter().find(|name| self.decoded.is_set(name)) {
                 self.warn(name, format!("`{name}` has no effect without `login = true`"));

@@ -1,6 +1,10 @@
 //! The arguments of a `docker` source.
 
 use kiln_core::{Field, FieldType, Schema};
+use kiln_registry::EcrOptions;
+
+/// `ecr_login` and its company.
+const ECR: &[Field] = EcrOptions::FIELDS;
 
 const BUILD: Schema = Schema {
     kind: "build",
@@ -86,12 +90,12 @@ pub(crate) const DOCKER: Schema = Schema {
         Field::string("login_server", "The registry of the login.").default("docker.io"),
         Field::string("login_username", "User of the login."),
         Field::string("login_password", "Password or token of the login."),
-        Field::bool("ecr_login", "Log in at Amazon's registry (not available yet)."),
-        Field::string("aws_access_key", "For `ecr_login`."),
-        Field::string("aws_secret_key", "For `ecr_login`."),
-        Field::string("aws_token", "For `ecr_login`."),
-        Field::string("aws_profile", "For `ecr_login`."),
-        Field::bool("aws_force_use_public_ecr", "For `ecr_login`."),
+        ECR[0],
+        ECR[1],
+        ECR[2],
+        ECR[3],
+        ECR[4],
+        ECR[5],
         Field::string("docker_path", "The `docker` program. Without effect: kiln speaks to the engine itself."),
         Field::bool("windows_container", "Windows containers (not available)."),
         Field::string("communicator", "How commands reach the container.").default("docker"),

@@ -9,6 +9,8 @@
 //! for. The process's environment comes in [`AwsSettings`].
 
 mod cloud;
+mod data;
+mod ecr;
 mod error;
 mod http;
 mod role;
@@ -27,6 +29,7 @@ use kiln_core::{Failure, Prompt};
 use tokio::sync::OnceCell;
 
 use cloud::Ec2;
+pub use data::register;
 use session::Session;
 
 /// Says which address asks it. AWS's own.
@@ -49,6 +52,7 @@ pub struct Aws(Arc<Inner>);
 struct Inner {
     settings: AwsSettings,
     sessions: Mutex<Vec<(Access, Arc<OnceCell<Arc<Session>>>)>>,
+    logins: ecr::Given,
 }
 
 impl fmt::Debug for Aws {
@@ -60,7 +64,7 @@ impl fmt::Debug for Aws {
 impl Aws {
     /// Looks at nothing before it is asked for something.
     pub fn new(settings: AwsSettings) -> Aws {
-        Aws(Arc::new(Inner { settings, sessions: Mutex::default() }))
+        Aws(Arc::new(Inner { settings, sessions: Mutex::default(), logins: ecr::Given::default() }))
     }
 
     /// The session of these options: the same for all that differ only in what is asked, and where.

@@ -4,8 +4,9 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::path::{Path, PathBuf};
 
-use kiln_core::Secret;
+use kiln_core::{Failure, Secret};
 
+use crate::ecr::Amazon;
 use crate::helper;
 use crate::reference::normalize_registry;
 use crate::store::{Entry, Store};
@@ -44,6 +45,8 @@ pub enum Origin {
     },
     /// This variable of the environment.
     Variable(&'static str),
+    /// AWS, for one of its own registries.
+    Amazon,
 }
 
 impl fmt::Display for Origin {
@@ -52,6 +55,7 @@ impl fmt::Display for Origin {
             Origin::File(path) => write!(formatter, "{}", path.display()),
             Origin::Helper { program, named_in } => write!(formatter, "{program} (named in {named_in})"),
             Origin::Variable(name) => formatter.write_str(name),
+            Origin::Amazon => formatter.write_str("AWS"),
         }
     }
 }
@@ -127,6 +131,14 @@ pub enum CredentialError {
         /// Its own words, or its exit status; one line.
         message: String,
     },
+    /// AWS was to give the password.
+    #[error("cannot log in to {registry}: AWS gives no password")]
+    Amazon {
+        /// Whose credentials were wanted.
+        registry: String,
+        /// Why.
+        source: Failure,
+    },
 }
 
 /// Where credentials are looked for; the caller reads the environment and the home, this crate does not.
@@ -136,6 +148,8 @@ pub struct CredentialSources {
     pub files: Vec<PathBuf>,
     /// The environment: `CI_REGISTRY`, `CI_REGISTRY_USER`, `CI_REGISTRY_PASSWORD`, `CI_JOB_TOKEN`, `PATH` for helpers.
     pub environment: BTreeMap<String, String>,
+    /// Amazon's registries, where `ecr_login` is set.
+    pub amazon: Amazon,
 }
 
 /// GitLab CI's variables: the registry, then the users to try with their passwords. A user in lower case is the user
@@ -161,16 +175,22 @@ impl CredentialSources {
                 .or_else(|| home.map(|home| home.join(".config")))
                 .map(|directory| directory.join("containers/auth.json")),
         ];
-        CredentialSources { files: files.into_iter().flatten().collect(), environment }
+        CredentialSources { files: files.into_iter().flatten().collect(), environment, amazon: Amazon::default() }
     }
 
     /// Looks for credentials. `registry` is a host with port as [`crate::Reference::registry`] has it; a repository may
     /// follow (`registry.example.org/group/image`), and then podman's narrower keys are found too.
     ///
-    /// In this order: the variable `DOCKER_AUTH_CONFIG` (docker's configuration as a text), the files, GitLab CI's
+    /// In this order: AWS, where it is to be asked for its own registries; the variable `DOCKER_AUTH_CONFIG` (docker's configuration as a text), the files, GitLab CI's
     /// variables. Within one file: the helper that it names for this registry, what stands in the file itself, the helper
     /// for all registries. A file that does not exist is passed over; one that cannot be read is an error.
     pub async fn find(&self, registry: &str) -> Result<Option<Found>, CredentialError> {
+        let host = registry.split('/').next().unwrap_or(registry);
+        let given = self.amazon.find(host).await;
+        let given = given.map_err(|source| CredentialError::Amazon { registry: host.to_owned(), source })?;
+        if let Some(credentials) = given {
+            return Ok(Some(Found { credentials, origin: Origin::Amazon }));
+        }
         if let Some(text) = self.variable("DOCKER_AUTH_CONFIG") {
             let store = Store::parse("DOCKER_AUTH_CONFIG", text)?;
             let found = self.find_in(&store, registry, || Origin::Variable("DOCKER_AUTH_CONFIG")).await?;

@@ -14,6 +14,7 @@
 
 pub mod client;
 pub mod credentials;
+pub mod ecr;
 pub mod error;
 mod helper;
 pub mod options;
@@ -22,6 +23,7 @@ mod store;
 
 pub use client::{Client, Upload};
 pub use credentials::{CredentialError, CredentialSources, Credentials, Found, Origin};
+pub use ecr::{Amazon, EcrLogins, EcrOptions, EcrRegistry};
 pub use error::RegistryError;
 pub use options::{
     ClientOptions, Mirror, Moves, Note, Platform, Progress, ProgressSink, PullOptions, Pulled, PushOptions, Pushed,

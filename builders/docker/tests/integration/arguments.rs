@@ -71,7 +71,7 @@ fn a_secret_that_would_stand_in_the_image_is_a_warning() {
 #[test]
 fn what_is_not_available_says_so() {
     let with = |name: &str, value: Value| only(json!({ "image": "a", "commit": true, name: value }));
-    assert_eq!(with("ecr_login", true.into()), "`ecr_login` is not available yet");
+    assert_eq!(with("ecr_login", true.into()), "this kiln is built without AWS, which `ecr_login` asks");
     assert!(with("windows_container", true.into()).contains("not available"));
     assert!(with("pull", "sometimes".into()).contains("`pull` must be"));
 }

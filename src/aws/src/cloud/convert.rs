@@ -1,8 +1,8 @@
 //! Plain values to the SDK's types and back.
 
 use aws_sdk_ec2::types::{
-    BlockDeviceMapping, EbsBlockDevice, Filter as Ec2Filter, Image, Instance, IpPermission, IpRange, Ipv6Range,
-    ResourceType, Tag, TagSpecification, VolumeType,
+    BlockDeviceMapping, EbsBlockDevice, Filter as Ec2Filter, Image, Instance, InstanceBlockDeviceMapping, IpPermission,
+    IpRange, Ipv6Range, ResourceType, Tag, TagSpecification, VolumeType,
 };
 use kiln_builder_amazon_ebs::cloud::{BlockDevice, Ebs, Filter, ImageInfo, Ingress, InstanceInfo, TagSpec, Tags};
 
@@ -139,8 +139,13 @@ fn reason(reason: aws_sdk_ec2::types::StateReason) -> Option<String> {
 pub(super) fn instance(instance: Instance) -> InstanceInfo {
     let mut interfaces = instance.network_interfaces.iter().flatten();
     let ipv6 = interfaces.find_map(|interface| interface.ipv6_addresses().first()?.ipv6_address.clone());
-    let volume =
-        |mapping: aws_sdk_ec2::types::InstanceBlockDeviceMapping| Some((mapping.device_name?, mapping.ebs?.volume_id?));
+    let mappings = instance.block_device_mappings.unwrap_or_default();
+    let staying = mappings.iter().filter_map(|mapping| mapping.ebs.as_ref());
+    let staying =
+        staying.filter(|ebs| ebs.delete_on_termination == Some(false)).filter_map(|ebs| ebs.volume_id.clone());
+    let staying_volumes = staying.collect();
+    let volume = |mapping: InstanceBlockDeviceMapping| Some((mapping.device_name?, mapping.ebs?.volume_id?));
+    let groups = instance.security_groups.unwrap_or_default();
     InstanceInfo {
         id: instance.instance_id.unwrap_or_default(),
         state: word(instance.state.and_then(|state| state.name).as_ref().map(|name| name.as_str())),
@@ -156,13 +161,9 @@ pub(super) fn instance(instance: Instance) -> InstanceInfo {
         subnet: text(instance.subnet_id),
         availability_zone: instance.placement.and_then(|placement| placement.availability_zone),
         root_device_name: text(instance.root_device_name),
-        volumes: instance.block_device_mappings.unwrap_or_default().into_iter().filter_map(volume).collect(),
-        security_groups: instance
-            .security_groups
-            .unwrap_or_default()
-            .into_iter()
-            .filter_map(|group| group.group_id)
-            .collect(),
+        volumes: mappings.into_iter().filter_map(volume).collect(),
+        staying_volumes,
+        security_groups: groups.into_iter().filter_map(|group| group.group_id).collect(),
         lifecycle: instance.instance_lifecycle.map(|lifecycle| lifecycle.as_str().to_owned()),
         spot_request: text(instance.spot_instance_request_id),
         ena_support: instance.ena_support.unwrap_or_default(),

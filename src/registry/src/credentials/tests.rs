@@ -6,6 +6,7 @@ fn sources(files: &[&Path], environment: &[(&str, &str)]) -> CredentialSources {
     CredentialSources {
         files: files.iter().map(|path| path.to_path_buf()).collect(),
         environment: environment.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect(),
+        ..CredentialSources::default()
     }
 }
 
