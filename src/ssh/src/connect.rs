@@ -78,7 +78,27 @@ pub async fn connect(
     process: &SshProcess,
     context: &BuildContext,
 ) -> Result<SshCommunicator, Failure> {
-    let route = route::plan(options, &endpoint, process, context).await?;
+    let (walker, arrived) = establish(options, &endpoint, process, context).await?;
+    let habits = Habits {
+        pty: options.pty,
+        transfer: match options.file_transfer {
+            FileTransfer::Sftp => Transfer::Sftp,
+            FileTransfer::Tar | FileTransfer::Scp => Transfer::Programs,
+        },
+        agent: forwarded_agent(options, process, context),
+    };
+    let communicator = SshCommunicator::new(Arc::new(walker), habits, context.events.clone());
+    Ok(communicator.with_session(arrived.session))
+}
+
+/// Everything but the communicator.
+async fn establish(
+    options: &SshOptions,
+    endpoint: &Endpoint,
+    process: &SshProcess,
+    context: &BuildContext,
+) -> Result<(Arc<Walker>, Arrived), Failure> {
+    let route = route::plan(options, endpoint, process, context).await?;
     let end = CancellationToken::new();
     let tunnels = Tunnels::open(&options.local_tunnels, &options.remote_tunnels, &context.events, end.clone()).await;
     let tunnels = tunnels.map_err(Failure::environment)?;
@@ -93,16 +113,7 @@ pub async fn connect(
         context.unless_cancelled(tokio::time::sleep(options.pause_before_connecting)).await?;
         arrived = wait(&walker, options.patience, context).await?;
     }
-    let habits = Habits {
-        pty: options.pty,
-        transfer: match options.file_transfer {
-            FileTransfer::Sftp => Transfer::Sftp,
-            FileTransfer::Tar | FileTransfer::Scp => Transfer::Programs,
-        },
-        agent: forwarded_agent(options, process, context),
-    };
-    let communicator = SshCommunicator::new(Arc::new(walker), habits, context.events.clone());
-    Ok(communicator.with_session(arrived.session))
+    Ok((walker, arrived))
 }
 
 fn forwarded_agent(options: &SshOptions, process: &SshProcess, context: &BuildContext) -> Option<PathBuf> {
@@ -216,3 +227,6 @@ fn lasting(error: WalkError) -> Failure {
     failure.hints = hints;
     failure
 }
+
+#[cfg(test)]
+mod tests;

@@ -31,6 +31,8 @@ const CLOSED: &str = "the machine closed it";
 /// A socket and what waits to be sent on it.
 struct Socket {
     descriptor: OwnedFd,
+    /// What libssh2 takes for the connection: the descriptor that it uses first.
+    own: Option<c_int>,
     waiting: Vec<u8>,
     /// How much of `waiting` was sent already.
     sent: usize,
@@ -55,7 +57,8 @@ unsafe extern "C" {
 
 /// Gives this thread's session its socket.
 pub(super) fn attach(session: &ssh2::Session, descriptor: OwnedFd) {
-    let socket = Socket { descriptor, waiting: Vec::new(), sent: 0, last_received: Instant::now(), end: None };
+    let socket =
+        Socket { descriptor, own: None, waiting: Vec::new(), sent: 0, last_received: Instant::now(), end: None };
     SOCKET.with_borrow_mut(|slot| *slot = Some(socket));
     let mut raw = session.raw();
     // SAFETY: the session lives; the two functions have the signatures that libssh2 calls these kinds with, and it knows
@@ -85,11 +88,22 @@ fn with<T>(absent: T, work: impl FnOnce(&mut Socket) -> T) -> T {
     })
 }
 
+/// Whether libssh2 means another socket than the connection's: that of an agent, which it serves with the same functions.
+fn is_foreign(number: c_int) -> bool {
+    with(false, |socket| *socket.own.get_or_insert(number) != number)
+}
+
 /// Takes a whole packet. The negative number of an error is what libssh2 expects.
 #[allow(unsafe_code)]
-unsafe extern "C" fn send(_: c_int, buffer: *const c_void, length: usize, _: c_int, _: *mut *mut c_void) -> isize {
+unsafe extern "C" fn send(number: c_int, buffer: *const c_void, length: usize, _: c_int, _: *mut *mut c_void) -> isize {
     // SAFETY: libssh2 gives a buffer of this length, which nobody else changes meanwhile.
     let packet = unsafe { std::slice::from_raw_parts(buffer.cast::<u8>(), length) };
+    if is_foreign(number) {
+        // SAFETY: libssh2 has it open during the call.
+        let agent = unsafe { BorrowedFd::borrow_raw(number) };
+        let sent = rustix::io::retry_on_intr(|| rustix::net::send(agent, packet, SendFlags::NOSIGNAL));
+        return result(sent);
+    }
     with((), |socket| {
         // What is sent to a connection that ended is lost; that it ended is told when all that came is read.
         if socket.end.is_none() {
@@ -100,12 +114,23 @@ unsafe extern "C" fn send(_: c_int, buffer: *const c_void, length: usize, _: c_i
 }
 
 #[allow(unsafe_code)]
-unsafe extern "C" fn receive(_: c_int, buffer: *mut c_void, length: usize, _: c_int, _: *mut *mut c_void) -> isize {
+unsafe extern "C" fn receive(
+    number: c_int,
+    buffer: *mut c_void,
+    length: usize,
+    _: c_int,
+    _: *mut *mut c_void,
+) -> isize {
     // SAFETY: libssh2 gives a buffer of this length for writing; what is in it is not read.
     let buffer = unsafe { std::slice::from_raw_parts_mut(buffer.cast::<MaybeUninit<u8>>(), length) };
-    let number = |error: Errno| -isize::try_from(error.raw_os_error()).unwrap_or(isize::MAX);
-    let nothing_yet = number(Errno::AGAIN);
-    with(number(Errno::NOTCONN), |socket| {
+    if is_foreign(number) {
+        // SAFETY: libssh2 has it open during the call.
+        let agent = unsafe { BorrowedFd::borrow_raw(number) };
+        let receive = || rustix::net::recv(agent, &mut *buffer, RecvFlags::empty()).map(|(_, length)| length);
+        return result(rustix::io::retry_on_intr(receive));
+    }
+    let nothing_yet = result(Err(Errno::AGAIN));
+    with(result(Err(Errno::NOTCONN)), |socket| {
         if socket.end.is_some() {
             return nothing_yet;
         }
@@ -124,6 +149,14 @@ unsafe extern "C" fn receive(_: c_int, buffer: *mut c_void, length: usize, _: c_
         }
         nothing_yet
     })
+}
+
+/// As libssh2 expects it: a length, or the negative number of an error.
+fn result(done: Result<usize, Errno>) -> isize {
+    match done {
+        Ok(length) => isize::try_from(length).unwrap_or(isize::MAX),
+        Err(error) => -isize::try_from(error.raw_os_error()).unwrap_or(isize::MAX),
+    }
 }
 
 /// Sends what waits, as far as the kernel takes it.
