@@ -51,6 +51,24 @@ pub enum Outcome {
     Cancelled,
 }
 
+/// What became of one task of a tool that a step runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum TaskResult {
+    /// Nothing had to be done.
+    Ok,
+    /// It changed something.
+    Changed,
+    /// It did not apply.
+    Skipped,
+    /// It failed.
+    Failed,
+    /// It failed, and the tool was told to go on.
+    Ignored,
+    /// The machine did not answer.
+    Unreachable,
+}
+
 /// The kinds of event. `event` in JSON names the kind; see `docs/reference/events.md`.
 #[derive(Debug, Clone, Serialize)]
 #[serde(tag = "event", rename_all = "kebab-case")]
@@ -153,6 +171,25 @@ pub enum EventKind {
         stream: Stream,
         /// The line without its end.
         line: String,
+    },
+    /// A task of a tool that a step runs has ended: one of a playbook, for example.
+    Task {
+        /// The play that it belongs to.
+        play: String,
+        /// Its name.
+        task: String,
+        /// The host of the inventory that it ran for.
+        host: String,
+        /// What became of it.
+        result: TaskResult,
+        /// `file:line`, where that is known.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        place: Option<String>,
+        /// What it says of a failure.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        message: Option<String>,
+        /// Wall time in seconds.
+        seconds: f64,
     },
     /// How far a long transfer is.
     Progress {
@@ -291,6 +328,12 @@ impl Events {
                 hints.iter_mut().for_each(redact);
             }
             EventKind::Output { line, .. } => redact(line),
+            EventKind::Task { play, task, host, message, .. } => {
+                redact(play);
+                redact(task);
+                redact(host);
+                message.iter_mut().for_each(redact);
+            }
             EventKind::Progress { item, action, .. } => {
                 redact(item);
                 redact(action);

@@ -1,6 +1,6 @@
 //! `docs/reference/events.md` shows every event exactly as it is written.
 
-use kiln_core::event::{ArtifactSummary, Outcome};
+use kiln_core::event::{ArtifactSummary, Outcome, TaskResult};
 use kiln_core::{Event, EventKind, Stream};
 
 const REFERENCE: &str = include_str!("../../../../docs/reference/events.md");
@@ -60,6 +60,15 @@ fn samples() -> Vec<EventKind> {
             hints: vec!["start the daemon, or set DOCKER_HOST".into()],
         },
         EventKind::Output { stream: Stream::Stderr, line: "E: Unable to locate package x".into() },
+        EventKind::Task {
+            play: "workers".into(),
+            task: "worker : install supervisor".into(),
+            host: "default".into(),
+            result: TaskResult::Failed,
+            place: Some("roles/worker/tasks/main.yml:12".into()),
+            message: Some("No package matching 'supervisr' is available".into()),
+            seconds: 2.5,
+        },
         EventKind::Progress { item: "9b1c2d".into(), action: "pulling".into(), current: 1048576, total: Some(4194304) },
     ]
 }
@@ -80,6 +89,7 @@ fn is_of_the_run(kind: &EventKind) -> bool {
         | EventKind::Warning { .. }
         | EventKind::Error { .. }
         | EventKind::Output { .. }
+        | EventKind::Task { .. }
         | EventKind::Progress { .. } => false,
     }
 }
