@@ -11,6 +11,7 @@ mod leftover;
 mod link;
 mod script;
 mod sftp;
+mod sftp_tree;
 mod signal;
 #[cfg(test)]
 mod tests;

@@ -146,7 +146,8 @@ mod tests {
     #[test]
     fn the_environment_holds_nothing_of_ours_but_the_mark() {
         let (_, stdout, _) = run("/bin/sh", &Command::new(["env"]), "");
-        let ours: Vec<&str> = stdout.lines().filter(|line| line.starts_with("_k") || line.starts_with("KILN_EXEC")).collect();
+        let ours: Vec<&str> =
+            stdout.lines().filter(|line| line.starts_with("_k") || line.starts_with("KILN_EXEC")).collect();
         assert_eq!(ours, ["KILN_EXEC=7."]);
     }
 

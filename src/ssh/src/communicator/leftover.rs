@@ -50,8 +50,8 @@ impl SshCommunicator {
         let action = "end commands";
         let argv = ["/bin/sh", "-c", KILL, "sh", MARK].map(str::to_owned).into_iter().chain(marks);
         let command = Command::new(argv);
-        let header = super::command::header(&command, &super::command::exec(&command)
-            .map_err(|error| refused(action, error))?);
+        let header =
+            super::command::header(&command, &super::command::exec(&command).map_err(|error| refused(action, error))?);
         let header = header.map_err(|error| refused(action, error))?;
         let mut sink = CaptureSink::default();
         let source = Source::Bytes(bytes::Bytes::new());

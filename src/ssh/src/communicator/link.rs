@@ -30,11 +30,7 @@ struct Running<'a> {
 
 impl Link {
     pub(super) fn new(connector: Arc<dyn Connector>) -> Link {
-        Link {
-            connector,
-            session: tokio::sync::Mutex::new(None),
-            marks: Mutex::new(BTreeSet::new()),
-        }
+        Link { connector, session: tokio::sync::Mutex::new(None), marks: Mutex::new(BTreeSet::new()) }
     }
 
     pub(super) fn connector(&self) -> &dyn Connector {

@@ -71,8 +71,7 @@ impl SshCommunicator {
         let remove = if script.stays { "" } else { "rm -f \"$_ks\"; " };
         // The environment is for the script alone: `PATH` may be in it.
         let run = |environment| format!("{before}({environment}exec \"$_ks\") </dev/null; _kr=$?; {remove}exit $_kr");
-        let header =
-            command::environment(command, &mark).map(run).and_then(|action| command::header(command, &action));
+        let header = command::environment(command, &mark).map(run).and_then(|action| command::header(command, &action));
         let header = header.map_err(|error| refused("run a script", error))?;
         let mut sink =
             StartSink { inner: sink, mark: format!("{started}\n").into_bytes(), before: Vec::new(), is_started: false };
