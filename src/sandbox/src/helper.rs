@@ -1,18 +1,15 @@
-//! Starting this program again as a helper, and what it does then.
+//! Helpers: this program started again, what it does then, and those that are started before they are wanted.
 
-use std::ffi::CString;
 use std::io;
-use std::os::fd::{AsRawFd, OwnedFd};
-use std::os::unix::process::CommandExt;
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitCode, Stdio};
+use std::path::PathBuf;
+use std::process::ExitCode;
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError, mpsc};
-
-use rustix::mount::OpenTreeFlags;
 
 use crate::error::{Report, SandboxError, Trying};
 use crate::protocol::{Channel, Order, Reply};
 use crate::spec::{HelperProgram, IdKind, IdMap, RootFs, SandboxSpec};
+use crate::starter::{self, Process};
+use crate::sys::{self, Fork};
 
 /// The first argument of a helper.
 pub const HELPER_ARGUMENT: &str = "__kiln-sandbox";
@@ -20,52 +17,11 @@ pub const HELPER_ARGUMENT: &str = "__kiln-sandbox";
 /// A helper that runs and waits for its [`Order`].
 #[derive(Debug)]
 pub(crate) struct Helper {
-    pub(crate) child: Child,
+    pub(crate) process: Process,
     pub(crate) channel: Channel,
 }
 
-type Started = Box<dyn FnOnce(io::Result<Child>) + Send>;
-
-struct Job {
-    command: Command,
-    started: Started,
-}
-
-/// The thread that starts all helpers. A helper asks the kernel for a signal when the *thread* that started it ends, and other
-/// threads may end while their session goes on.
-fn starter() -> &'static Mutex<mpsc::Sender<Job>> {
-    static STARTER: OnceLock<Mutex<mpsc::Sender<Job>>> = OnceLock::new();
-    STARTER.get_or_init(|| {
-        let (sender, jobs) = mpsc::channel::<Job>();
-        let thread = std::thread::Builder::new().name("kiln-helpers".to_owned());
-        // Where no thread can be had, the receiver goes, and sending fails.
-        _ = thread.spawn(move || {
-            for mut job in jobs {
-                (job.started)(job.command.spawn());
-            }
-        });
-        Mutex::new(sender)
-    })
-}
-
-fn start(helper: &HelperProgram, started: Started) -> Result<Channel, SandboxError> {
-    let (ours, theirs) = Channel::pair().trying("make a socket for the helper")?;
-    let mut command = Command::new(unwritable(&helper.path)?);
-    command
-        .arg0(&helper.path)
-        .args(&helper.arguments)
-        .stdin(Stdio::from(theirs.into_fd()))
-        .stdout(Stdio::null())
-        .stderr(Stdio::null());
-    // The guest must not find our environment in the helper's memory; the way to newuidmap is all that it needs.
-    command.env_clear().envs(std::env::var_os("PATH").map(|path| ("PATH", path)));
-    let sender = starter().lock().unwrap_or_else(PoisonError::into_inner);
-    let sent = sender.send(Job { command, started });
-    sent.map_err(|_| SandboxError::system("start the helper", io::Error::other("no thread can be started")))?;
-    Ok(ours)
-}
-
-/// A helper that waits, started before anybody wants it: starting a program costs as much as all that a session does.
+/// A helper that waits, started before anybody wants it, with most of its work done.
 struct Spare {
     program: HelperProgram,
     work: Beforehand,
@@ -130,7 +86,7 @@ impl Helper {
         let index = spares.iter().position(|spare| spare.program == *program && spare.work == *work)?;
         let mut helper = spares.swap_remove(index).helper;
         // One that has ended is collected by this look.
-        matches!(helper.child.try_wait(), Ok(None)).then_some(helper)
+        matches!(helper.process.try_wait(), Ok(false)).then_some(helper)
     }
 
     /// Starts one for later; the caller does not wait for it.
@@ -143,13 +99,13 @@ impl Helper {
         }
         let wanted = program.clone();
         let (give, take) = mpsc::sync_channel::<Channel>(1);
-        let started = start(
+        let started = starter::start(
             program,
-            Box::new(move |child| {
-                let (Ok(child), Ok(channel)) = (child, take.recv()) else { return };
+            Box::new(move |process| {
+                let (Ok(process), Ok(channel)) = (process, take.recv()) else { return };
                 // Where it fails, it says so when the session is wanted.
                 _ = channel.send(&work.order(), &[]);
-                spares().push(Spare { program: wanted, work, helper: Helper { child, channel } });
+                spares().push(Spare { program: wanted, work, helper: Helper { process, channel } });
             }),
         );
         // Without it, the next session starts its own.
@@ -161,61 +117,21 @@ impl Helper {
     /// Starts one.
     pub(crate) async fn start(helper: &HelperProgram) -> Result<Helper, SandboxError> {
         let (sender, receiver) = tokio::sync::oneshot::channel();
-        let channel = start(helper, Box::new(move |child| drop(sender.send(child))))?;
-        let child = receiver.await.unwrap_or_else(|_| Err(io::ErrorKind::Other.into())).trying("start the helper")?;
-        Ok(Helper { child, channel })
+        let channel = starter::start(helper, Box::new(move |process| drop(sender.send(process))))?;
+        Ok(Helper { process: receiver.await.unwrap_or_else(|_| Err(not_started()))?, channel })
     }
 
     /// Starts one, for callers that block.
     pub(crate) fn start_blocking(helper: &HelperProgram) -> Result<Helper, SandboxError> {
         let (sender, receiver) = mpsc::sync_channel(1);
-        let channel = start(helper, Box::new(move |child| drop(sender.send(child))))?;
-        let child = receiver.recv().unwrap_or_else(|_| Err(io::ErrorKind::Other.into())).trying("start the helper")?;
-        Ok(Helper { child, channel })
+        let channel = starter::start(helper, Box::new(move |process| drop(sender.send(process))))?;
+        Ok(Helper { process: receiver.recv().unwrap_or_else(|_| Err(not_started()))?, channel })
     }
 }
 
-/// A way to the same program that nobody can write through: a guest finds the program of its process 1 in `/proc`, and root
-/// in a guest may be root on the host.
-fn unwritable(path: &Path) -> Result<PathBuf, SandboxError> {
-    static COPIES: Mutex<Vec<(PathBuf, OwnedFd)>> = Mutex::new(Vec::new());
-    let mut copies = COPIES.lock().unwrap_or_else(PoisonError::into_inner);
-    let number = match copies.iter().find(|(of, _)| of == path) {
-        Some((_, copy)) => copy.as_raw_fd(),
-        None => {
-            let copy = read_only_mount(path).or_else(|_| sealed_copy(path)).trying("protect the helper's program")?;
-            let number = copy.as_raw_fd();
-            copies.push((path.to_owned(), copy));
-            number
-        }
-    };
-    Ok(PathBuf::from(format!("/proc/self/fd/{number}")))
-}
-
-/// The file through a read-only mount of its own that is nowhere attached. Only root may do that.
-fn read_only_mount(path: &Path) -> io::Result<OwnedFd> {
-    let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
-    // The kernel does not take the link in /proc for a mount's root.
-    let mount = rustix::mount::open_tree(rustix::fs::CWD, path.canonicalize()?, flags)?;
-    let (meant, found) = (rustix::fs::stat(path)?, rustix::fs::fstat(&mount)?);
-    if (meant.st_dev, meant.st_ino) != (found.st_dev, found.st_ino) {
-        return Err(io::Error::other("the program was replaced since it started"));
-    }
-    crate::sys::mount_setattr(std::os::fd::AsFd::as_fd(&mount), libc::MOUNT_ATTR_RDONLY, 0, false)?;
-    Ok(mount)
-}
-
-fn sealed_copy(path: &Path) -> io::Result<OwnedFd> {
-    use rustix::fs::{MemfdFlags, SealFlags};
-    let mut program = std::fs::File::open(path)?;
-    let name = CString::new("kiln-helper")?;
-    let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
-    // Said aloud, because some systems make such files not executable otherwise; kernels before 6.3 know no such word.
-    let copy = rustix::fs::memfd_create(&name, flags | MemfdFlags::EXEC);
-    let mut copy = std::fs::File::from(copy.or_else(|_| rustix::fs::memfd_create(&name, flags))?);
-    io::copy(&mut program, &mut copy)?;
-    rustix::fs::fcntl_add_seals(&copy, SealFlags::SEAL | SealFlags::SHRINK | SealFlags::GROW | SealFlags::WRITE)?;
-    Ok(copy.into())
+/// Only where the thread that starts helpers panicked.
+fn not_started() -> SandboxError {
+    SandboxError::system("start the helper", io::ErrorKind::Other)
 }
 
 /// Acts as a helper if this process was started as one, and tells its exit code then. To be called first thing in `main`,
@@ -232,16 +148,15 @@ pub fn helper_main() -> Option<ExitCode> {
 }
 
 fn run() -> Result<(), SandboxError> {
-    use rustix::process::{Signal, set_parent_process_death_signal};
     _ = rustix::thread::set_name(c"kiln-helper");
-    set_parent_process_death_signal(Some(Signal::KILL)).trying("watch the parent")?;
+    crate::init::die_with_parent()?;
     rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o022));
     crate::sys::reset_all_signals();
     // A copy, so that nothing that is run later can have it as its standard input.
     let channel = rustix::io::fcntl_dupfd_cloexec(rustix::stdio::stdin(), 3).trying("take the socket")?;
     let null = rustix::fs::open("/dev/null", rustix::fs::OFlags::RDWR, rustix::fs::Mode::empty());
     rustix::stdio::dup2_stdin(null.trying("open /dev/null")?).trying("leave the socket")?;
-    let channel = Channel::from_fd(channel);
+    let Some(channel) = fork_on_order(Channel::from_fd(channel))? else { return Ok(()) };
     let result = take_order(&channel);
     if let Err(error) = &result {
         // Whoever asked may be gone; then nobody is left to be told.
@@ -250,6 +165,26 @@ fn run() -> Result<(), SandboxError> {
     // A session's helper has closed it already; the process ends now anyway.
     std::mem::forget(channel);
     result
+}
+
+/// Forks a helper whenever it is told to: comes back in each helper with its socket, and with `None` when nobody is there any
+/// more.
+fn fork_on_order(orders: Channel) -> Result<Option<Channel>, SandboxError> {
+    while let Some((order, files)) = orders.receive::<Order>().trying("read the order")? {
+        let (Order::Fork, Some(file)) = (order, files.into_iter().next()) else {
+            return Err(SandboxError::Protocol("helpers are forked before anything else".to_owned()));
+        };
+        let reply = match sys::fork_sibling() {
+            Ok(Fork::Child) => {
+                crate::init::die_with_parent()?;
+                return Ok(Some(Channel::from_fd(file)));
+            }
+            Ok(Fork::Parent(pid)) => Reply::Forked(pid.as_raw_nonzero().get()),
+            Err(error) => Reply::Failed(Report::from(&SandboxError::system("start the helper", error))),
+        };
+        orders.send(&reply, &[]).trying("answer")?;
+    }
+    Ok(None)
 }
 
 fn take_order(channel: &Channel) -> Result<(), SandboxError> {
@@ -261,9 +196,8 @@ fn take_order(channel: &Channel) -> Result<(), SandboxError> {
                 prepared = true;
             }
             Order::Ground(spec) => return crate::init::prepare_session(&spec, channel),
-            Order::Root(_) => {
-                return Err(SandboxError::Protocol("a root without a guest".to_owned()));
-            }
+            Order::Fork => return Err(SandboxError::Protocol("a helper was asked for another".to_owned())),
+            Order::Root(_) => return Err(SandboxError::Protocol("a root without a guest".to_owned())),
             Order::Session(spec) => return crate::init::session(&spec, channel, prepared),
             Order::Probe(trial) => return crate::probe::serve(&trial, channel),
             Order::Program(spec) => return crate::program::serve(&spec, files, channel),

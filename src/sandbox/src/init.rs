@@ -107,7 +107,8 @@ pub(crate) fn enter(map: &IdMap) -> Result<(), SandboxError> {
     die_with_parent()
 }
 
-fn die_with_parent() -> Result<(), SandboxError> {
+/// Has the kernel kill this process when the thread that made it ends. A change of ids and a fork take that back.
+pub(crate) fn die_with_parent() -> Result<(), SandboxError> {
     rustix::process::set_parent_process_death_signal(Some(Signal::KILL)).trying("watch the parent")
 }
 

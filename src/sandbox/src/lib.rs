@@ -32,6 +32,7 @@ mod protocol;
 pub mod seccomp;
 pub mod session;
 pub mod spec;
+mod starter;
 mod sys;
 mod terminal;
 mod userns;
@@ -44,7 +45,7 @@ pub use helper::{HELPER_ARGUMENT, helper_main};
 pub use probe::{Probe, Refusal, probe};
 pub use program::{Program, ProgramSpec};
 pub use protocol::ScriptFile;
-pub use session::{Exec, ExitStatus, Running, Session};
+pub use session::{Exec, ExitStatus, Resting, Running, Session};
 pub use spec::{
     BindMount, Chosen, Device, HelperProgram, IdKind, IdMap, IdRange, Isolation, Network, RootFs, SandboxSpec, Tmpfs,
 };

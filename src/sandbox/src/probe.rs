@@ -261,7 +261,7 @@ impl Probe {
         let mut helper = Helper::start_blocking(&self.helper)?;
         let sent = helper.channel.send(&Order::Probe(trial), &[]);
         let reply = sent.and_then(|()| helper.channel.receive::<Reply>());
-        _ = helper.child.wait();
+        _ = helper.process.wait();
         match reply.trying("ask the helper what works here")? {
             Some((Reply::Probed(findings), _)) => Ok(findings),
             Some((Reply::Failed(report), _)) => Err(report.into()),

@@ -73,7 +73,7 @@ impl Drop for Program {
     fn drop(&mut self) {
         // Not killed: the helper ends what the program left behind, and then itself.
         _ = rustix::net::shutdown(&self.0.channel, rustix::net::Shutdown::Both);
-        _ = self.0.child.wait();
+        _ = self.0.process.wait();
     }
 }
 

@@ -20,6 +20,8 @@ use crate::spec::{IdMap, RootFs, SandboxSpec};
 /// What a helper is for; the first packet that it gets.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) enum Order {
+    /// Fork a helper that takes orders from the file that comes with this. Answered with a [`Reply`].
+    Fork,
     /// Enter this user name space now and wait for another order.
     Prepare(IdMap),
     /// All of a guest but its root, which follows with [`Order::Root`] when it is known.
@@ -50,6 +52,8 @@ pub(crate) enum Request {
 /// What process 1 answers.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) enum Reply {
+    /// A helper's process id.
+    Forked(i32),
     /// The guest's root is there.
     Ready,
     /// All has ended, and the root is as the commands left it.

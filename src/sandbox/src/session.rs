@@ -2,7 +2,6 @@
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::process::Child;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -20,6 +19,7 @@ use crate::protocol::{
     ToKeeper,
 };
 use crate::spec::{HelperProgram, Isolation, SandboxSpec};
+use crate::starter::Process;
 
 /// How long a guest may take to start; that is a few milliseconds, and more where a disk is slow.
 const STARTING: Duration = Duration::from_secs(60);
@@ -31,7 +31,7 @@ const STOPPING: Duration = Duration::from_secs(10);
 #[derive(Debug)]
 pub struct Session {
     channel: Arc<AsyncChannel>,
-    helper: Option<Child>,
+    helper: Option<Process>,
 }
 
 /// A command for a guest.
@@ -111,23 +111,27 @@ impl Session {
         let work = Beforehand::of(&spec);
         let root = matches!(work, Beforehand::Guest(_)).then(|| Order::Root(spec.root.clone()));
         let order = Order::Session(Box::new(spec));
-        let session = match Helper::take_spare(helper, &work) {
-            Some(spare) => match Session::begin(spare, root.as_ref().unwrap_or(&order)).await {
-                // It ended while it waited, or what it had made is of no use.
-                Err(error) if root.is_some() || matches!(error, SandboxError::Ended) => {
-                    Session::begin(Helper::start(helper).await?, &order).await
-                }
-                result => result,
-            },
-            None => Session::begin(Helper::start(helper).await?, &order).await,
-        }?;
+        let spare = Helper::take_spare(helper, &work);
+        let is_spare = spare.is_some();
+        let first = match spare {
+            Some(spare) => spare,
+            None => Helper::start(helper).await?,
+        };
+        // Made while this one starts, as the next one may be wanted soon.
         Helper::keep_spare(helper, work);
-        Ok(session)
+        let wanted = root.as_ref().filter(|_| is_spare).unwrap_or(&order);
+        match Session::begin(first, wanted).await {
+            // It ended while it waited, or what it had made is of no use.
+            Err(error) if is_spare && (root.is_some() || matches!(error, SandboxError::Ended)) => {
+                Session::begin(Helper::start(helper).await?, &order).await
+            }
+            result => result,
+        }
     }
 
     async fn begin(helper: Helper, order: &Order) -> Result<Session, SandboxError> {
-        let Helper { child, channel } = helper;
-        let mut session = Session { channel: Arc::new(AsyncChannel::new(channel)?), helper: Some(child) };
+        let Helper { process, channel } = helper;
+        let mut session = Session { channel: Arc::new(AsyncChannel::new(channel)?), helper: Some(process) };
         let order = protocol::encode(order).trying("describe the sandbox")?;
         let asked = async {
             session.channel.send(order, &[]).await?;
@@ -147,7 +151,7 @@ impl Session {
 
     /// The helper's process id: journals note it.
     pub fn helper_pid(&self) -> u32 {
-        self.helper.as_ref().map_or(0, Child::id)
+        self.helper.as_ref().map_or(0, Process::id)
     }
 
     /// Runs a command. Returns when its program has begun: a program that cannot be started is an error here.
@@ -223,7 +227,13 @@ impl Session {
     }
 
     /// Ends everything in the guest and waits for that; mounts are gone, and the root is as the commands left it.
-    pub async fn stop(mut self) -> Result<(), SandboxError> {
+    pub async fn stop(self) -> Result<(), SandboxError> {
+        self.rest().await?.end().await
+    }
+
+    /// Ends everything that runs in the guest. From here on the root is as the commands left it and may be read, but it is
+    /// still mounted: that ends with [`Resting::end`].
+    pub async fn rest(mut self) -> Result<Resting, SandboxError> {
         let stop = protocol::encode(&Request::Stop).trying("stop the sandbox")?;
         let asked = async {
             // A guest that is gone needs not be asked.
@@ -231,9 +241,11 @@ impl Session {
             self.reply().await
         };
         let answer = tokio::time::timeout(STOPPING, asked).await;
+        if let Ok(Ok(Reply::Stopped)) = answer {
+            return Ok(Resting(self));
+        }
         self.end().await?;
         match answer {
-            Ok(Ok(Reply::Stopped)) => Ok(()),
             Ok(Ok(_)) => Err(SandboxError::Protocol("process 1 did not stop".to_owned())),
             Ok(Err(error)) => Err(error),
             Err(_) => Err(SandboxError::Ended),
@@ -274,6 +286,17 @@ impl Session {
         };
         result.map_err(io::Error::other).flatten().trying("wait for the helper")?;
         Ok(())
+    }
+}
+
+/// A guest in which nothing runs any more.
+#[derive(Debug)]
+pub struct Resting(Session);
+
+impl Resting {
+    /// Waits until its mounts are gone.
+    pub async fn end(mut self) -> Result<(), SandboxError> {
+        self.0.end().await
     }
 }
 

@@ -27,6 +27,22 @@ pub(crate) fn fork() -> io::Result<Fork> {
     }
 }
 
+/// Forks a child of this process's own parent. Only for processes with one thread.
+pub(crate) fn fork_sibling() -> io::Result<Fork> {
+    let flags = libc::c_long::from(libc::CLONE_PARENT | libc::SIGCHLD);
+    let none: libc::c_long = 0;
+    // SAFETY: as in `fork`; without an own stack and shared memory the child goes on here with a copy of everything. What the C
+    // library notes of its thread's number is old in it, which matters to threads and to signals for oneself alone.
+    match unsafe { libc::syscall(libc::SYS_clone, flags, none, none, none, none) } {
+        -1 => Err(io::Error::last_os_error()),
+        0 => Ok(Fork::Child),
+        pid => {
+            let pid = i32::try_from(pid).ok().and_then(Pid::from_raw);
+            pid.map(Fork::Parent).ok_or_else(|| io::ErrorKind::Other.into())
+        }
+    }
+}
+
 /// Ends the process at once: no destructors, no exit handlers, no buffers written.
 pub(crate) fn exit(status: i32) -> ! {
     // SAFETY: ends the process; has no preconditions.

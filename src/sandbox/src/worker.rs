@@ -204,8 +204,8 @@ struct Working(Helper);
 
 impl Drop for Working {
     fn drop(&mut self) {
-        _ = self.0.child.kill();
-        _ = self.0.child.wait();
+        self.0.process.kill();
+        _ = self.0.process.wait();
     }
 }
 
