@@ -12,7 +12,7 @@ use kiln_core::Failure;
 use kiln_image::pack::{PackOptions, PackSettings, Packed, pack_difference};
 use kiln_image::tree::TreeManifest;
 use kiln_image::unpack::{Devices, TreeFormat, UnpackOptions};
-use kiln_sandbox::{Isolation, RootFs, SandboxError, SandboxSpec, Session, Task, Worker};
+use kiln_sandbox::{Isolation, Resting, RootFs, SandboxError, SandboxSpec, Session, Task, Worker};
 use tokio::sync::Mutex;
 
 use crate::base::Base;
@@ -39,6 +39,8 @@ pub(crate) struct Guest {
 
 struct State {
     session: Option<Arc<Session>>,
+    /// One in which nothing runs any more.
+    resting: Option<Resting>,
     root: Root,
     /// Names the directory of the changes; another one after each kept state.
     turn: usize,
@@ -98,6 +100,33 @@ pub(crate) struct Ground {
     pub(crate) is_changed: bool,
 }
 
+/// What changed since the last kept state.
+pub(crate) struct Recent {
+    changes: Changes,
+    /// What is moved into the store, so that its size is that of the changes, where there is an overlay.
+    pub(crate) directory: PathBuf,
+    worker: Arc<Worker>,
+}
+
+impl Recent {
+    /// Packs it: to nowhere, if `is_wanted`, for what packing finds; for a root without an overlay always, as that is what is
+    /// kept. Blocks.
+    pub(crate) fn collect(&self, settings: &PackSettings, is_wanted: bool) -> Result<Packed, Failure> {
+        match &self.changes {
+            Changes::Union { .. } if !is_wanted => Ok(Packed::default()),
+            Changes::Union { .. } => self.changes.pack(&self.worker, settings, &mut std::io::sink()),
+            Changes::Difference { .. } => {
+                let path = self.directory.join(ARCHIVE);
+                let file = std::fs::File::create(&path).map_err(error::local("create", &path))?;
+                let mut file = std::io::BufWriter::with_capacity(1 << 20, file);
+                let packed = self.changes.pack(&self.worker, settings, &mut file)?;
+                file.flush().map_err(error::local("write", &path))?;
+                Ok(packed)
+            }
+        }
+    }
+}
+
 impl Guest {
     /// Makes the workspace, whose undo is noted already; blocks.
     pub(crate) fn create(
@@ -113,31 +142,10 @@ impl Guest {
         } else {
             Root::Overlay(lowers(states, base, &directory)?)
         };
-        let state = State { session: None, root: root.clone(), turn: 0 };
+        let state = State { session: None, resting: None, root: root.clone(), turn: 0 };
         let guest = Guest { place, template, directory, state: Mutex::new(state) };
-        guest.make_turn(0, &root)?;
+        make_turn(&guest.directory, 0, &root)?;
         Ok(guest)
-    }
-
-    /// What is moved into the store when the present state is kept.
-    fn turn_directory(&self, turn: usize) -> PathBuf {
-        self.directory.join(format!("state-{turn}"))
-    }
-
-    fn make_turn(&self, turn: usize, root: &Root) -> Result<(), Failure> {
-        use std::os::unix::fs::PermissionsExt;
-        let upper = self.turn_directory(turn).join(UPPER);
-        let work = self.directory.join(format!("work-{turn}"));
-        for directory in [&upper, &work] {
-            std::fs::create_dir_all(directory).map_err(error::local("create", directory))?;
-        }
-        // An overlay's `/` is as its topmost layer has it.
-        let below = match root {
-            Root::Overlay(lowers) => lowers.first().and_then(|lower| std::fs::metadata(lower).ok()),
-            Root::Tree(_) => None,
-        };
-        let mode = below.map_or(0o755, |metadata| metadata.permissions().mode() & 0o7777);
-        std::fs::set_permissions(&upper, std::fs::Permissions::from_mode(mode)).map_err(error::local("create", upper))
     }
 
     /// The running sandbox; started if there is none.
@@ -146,12 +154,13 @@ impl Guest {
         if let Some(session) = &state.session {
             return Ok(Arc::clone(session));
         }
+        end(&mut state).await?;
         let mut spec = self.template.clone();
         spec.root = match &state.root {
             Root::Tree(tree) => RootFs::Directory(tree.root.clone()),
             Root::Overlay(lowers) => RootFs::Overlay {
                 lowers: lowers.clone(),
-                upper: self.turn_directory(state.turn).join(UPPER),
+                upper: turn_directory(&self.directory, state.turn).join(UPPER),
                 work: self.directory.join(format!("work-{}", state.turn)),
             },
         };
@@ -160,76 +169,57 @@ impl Guest {
         Ok(session)
     }
 
-    /// Ends what runs in it: from here on its root is as the steps left it.
+    /// Ends what runs in it: from here on its root is as the steps left it, and may be read.
+    pub(crate) async fn rest(&self) -> Result<(), Failure> {
+        let mut state = self.state.lock().await;
+        rest(&mut state).await.map_err(error::sandbox)
+    }
+
+    /// The same, and waits until nothing is mounted any more: its root may be moved and written to.
     pub(crate) async fn stop(&self) -> Result<(), Failure> {
         let mut state = self.state.lock().await;
         stop(&mut state).await.map_err(error::sandbox)
     }
 
-    /// Packs the changes since the last kept state: to nowhere, if `is_wanted`, for what packing finds; for a root without
-    /// an overlay always, as that is what is kept. The guest must be at rest.
-    pub(crate) async fn collect(
+    /// What changed since the last kept state; `below` is what lies under that. The guest must be at rest.
+    pub(crate) async fn recent(&self, below: Vec<PathBuf>) -> Recent {
+        let state = self.state.lock().await;
+        let directory = turn_directory(&self.directory, state.turn);
+        let changes = match &state.root {
+            Root::Overlay(_) => Changes::Union { uppers: vec![directory.join(UPPER)], lowers: below },
+            Root::Tree(tree) => Changes::Difference { before: Arc::clone(&tree.state), root: tree.root.clone() },
+        };
+        Recent { changes, directory, worker: Arc::clone(&self.place.worker) }
+    }
+
+    /// Hands the changes since the last kept state to `keep`, which moves them away and says what lies below from now on, and
+    /// goes on with a fresh directory. `keep` blocks. The guest must be stopped.
+    pub(crate) async fn turn<T: Send + 'static>(
         &self,
-        settings: PackSettings,
-        below: Vec<PathBuf>,
-        is_wanted: bool,
-    ) -> Result<Packed, Failure> {
-        let state = self.state.lock().await;
-        let directory = self.turn_directory(state.turn);
-        let worker = Arc::clone(&self.place.worker);
-        match &state.root {
-            Root::Overlay(_) if !is_wanted => Ok(Packed::default()),
-            Root::Overlay(_) => {
-                let changes = Changes::Union { uppers: vec![directory.join(UPPER)], lowers: below };
-                error::blocking(move || changes.pack(&worker, &settings, &mut std::io::sink())).await
-            }
-            Root::Tree(tree) => {
-                let changes = Changes::Difference { before: Arc::clone(&tree.state), root: tree.root.clone() };
-                let path = directory.join(ARCHIVE);
-                error::blocking(move || {
-                    let file = std::fs::File::create(&path).map_err(error::local("create", &path))?;
-                    let mut file = std::io::BufWriter::with_capacity(1 << 20, file);
-                    let packed = changes.pack(&worker, &settings, &mut file)?;
-                    file.flush().map_err(error::local("write", &path))?;
-                    Ok(packed)
-                })
-                .await
-            }
-        }
-    }
-
-    /// Hands the changes since the last kept state to `keep`, which moves them away and says what lies below from now on,
-    /// and goes on with a fresh directory. The guest must be at rest.
-    pub(crate) async fn turn<F>(&self, keep: impl FnOnce(PathBuf) -> F) -> Result<(), Failure>
-    where
-        F: Future<Output = Result<Vec<PathBuf>, Failure>>,
-    {
+        keep: impl FnOnce(&Path) -> Result<(Vec<PathBuf>, T), Failure> + Send + 'static,
+    ) -> Result<T, Failure> {
         let mut state = self.state.lock().await;
-        let lowers = keep(self.turn_directory(state.turn)).await?;
-        match &mut state.root {
-            Root::Overlay(old) => *old = lowers,
-            Root::Tree(tree) => {
-                let root = tree.root.clone();
-                tree.state = error::blocking(move || record(&root)).await?;
+        let (directory, turn, mut root) = (self.directory.clone(), state.turn, state.root.clone());
+        let (root, kept) = error::blocking(move || {
+            let (lowers, kept) = keep(&turn_directory(&directory, turn))?;
+            match &mut root {
+                Root::Overlay(old) => *old = lowers,
+                Root::Tree(tree) => tree.state = record(&tree.root)?,
             }
-        }
-        let turn = state.turn + 1;
-        self.make_turn(turn, &state.root)?;
-        state.turn = turn;
-        Ok(())
-    }
-
-    /// The directory of the changes, as far as it tells their size.
-    pub(crate) async fn upper(&self) -> PathBuf {
-        let state = self.state.lock().await;
-        self.turn_directory(state.turn)
+            make_turn(&directory, turn + 1, &root)?;
+            Ok((root, kept))
+        })
+        .await?;
+        state.root = root;
+        state.turn += 1;
+        Ok(kept)
     }
 
     /// The present root, at rest.
     pub(crate) async fn ground(&self, states: &[StateEntry], base: &Base) -> Result<Ground, Failure> {
         let mut state = self.state.lock().await;
         stop(&mut state).await.map_err(error::sandbox)?;
-        let upper = self.turn_directory(state.turn).join(UPPER);
+        let upper = turn_directory(&self.directory, state.turn).join(UPPER);
         match state.root.clone() {
             Root::Overlay(_) => overlay_ground(upper, states, base),
             Root::Tree(tree) => {
@@ -250,6 +240,27 @@ impl Guest {
     pub(crate) fn directory(&self) -> &Path {
         &self.directory
     }
+}
+
+/// What is moved into the store when the present state is kept.
+fn turn_directory(directory: &Path, turn: usize) -> PathBuf {
+    directory.join(format!("state-{turn}"))
+}
+
+fn make_turn(directory: &Path, turn: usize, root: &Root) -> Result<(), Failure> {
+    use std::os::unix::fs::PermissionsExt;
+    let upper = turn_directory(directory, turn).join(UPPER);
+    let work = directory.join(format!("work-{turn}"));
+    for made in [&upper, &work] {
+        std::fs::create_dir_all(made).map_err(error::local("create", made))?;
+    }
+    // An overlay's `/` is as its topmost layer has it.
+    let below = match root {
+        Root::Overlay(lowers) => lowers.first().and_then(|lower| std::fs::metadata(lower).ok()),
+        Root::Tree(_) => None,
+    };
+    let mode = below.map_or(0o755, |metadata| metadata.permissions().mode() & 0o7777);
+    std::fs::set_permissions(&upper, std::fs::Permissions::from_mode(mode)).map_err(error::local("create", upper))
 }
 
 fn overlay_ground(upper: PathBuf, states: &[StateEntry], base: &Base) -> Result<Ground, Failure> {
@@ -275,9 +286,24 @@ fn overlay_ground(upper: PathBuf, states: &[StateEntry], base: &Base) -> Result<
 }
 
 async fn stop(state: &mut State) -> Result<(), SandboxError> {
+    rest(state).await?;
+    end(state).await
+}
+
+async fn end(state: &mut State) -> Result<(), SandboxError> {
+    match state.resting.take() {
+        Some(resting) => resting.end().await,
+        None => Ok(()),
+    }
+}
+
+async fn rest(state: &mut State) -> Result<(), SandboxError> {
     let Some(session) = state.session.take() else { return Ok(()) };
     match Arc::try_unwrap(session) {
-        Ok(session) => session.stop().await,
+        Ok(session) => {
+            state.resting = Some(session.rest().await?);
+            Ok(())
+        }
         // Somebody still waits for a command, and lets go of it some time.
         Err(session) => {
             state.session = Some(session);

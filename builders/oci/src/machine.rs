@@ -1,7 +1,7 @@
 //! The machine: facts, kept states, sealing, removal.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
@@ -83,37 +83,41 @@ impl OciMachine {
         self.progress.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Looks for secrets in what is about to be kept, and digests it where that costs little.
-    async fn examine(&self, info: &StateInfo, size: Size, context: &BuildContext) -> Result<Packed, Failure> {
+    /// Looks for secrets in what is about to be kept, digests it where that costs little, and tells how large it is.
+    async fn examine(&self, info: &StateInfo, context: &BuildContext) -> Result<(Packed, Size), Failure> {
         let needles = match self.making.recipe.config.secret_scan {
             SecretScan::Off => Vec::new(),
             _ => context.redactor.needles(),
         };
         let affordable = CHEAP.max((info.took.as_secs_f64() * DIGESTED_PER_SECOND) as u64);
-        let content = size.bytes <= affordable && (self.making.place.worker.is_in_process() || info.took.as_secs() > 0);
+        let is_worth_it = self.making.place.worker.is_in_process() || info.took.as_secs() > 0;
         let mut below = state_uppers(&self.progress().states);
         below.extend(self.making.base.lowers.iter().cloned());
-        let is_wanted = !needles.is_empty() || content;
         let user_xattr = self.making.place.chosen.user_xattr();
-        let settings = PackSettings { needles, content, user_xattr, ..PackSettings::default() };
-        self.making.guest.collect(settings, below, is_wanted).await
+        let is_packed_now = self.making.place.chosen.isolation == Isolation::Chroot;
+        let recent = self.making.guest.recent(below).await;
+        error::blocking(move || {
+            let before = Size::of(&recent.directory);
+            let content = before.bytes <= affordable && is_worth_it;
+            let is_wanted = !needles.is_empty() || content;
+            let settings = PackSettings { needles, content, user_xattr, ..PackSettings::default() };
+            let packed = recent.collect(&settings, is_wanted)?;
+            Ok((packed, if is_packed_now { Size::of(&recent.directory) } else { before }))
+        })
+        .await
     }
 
     async fn keep_state(&self, key: &Key, info: &StateInfo, context: &BuildContext) -> Result<Kept, Failure> {
-        self.making.guest.stop().await?;
-        let directory = self.making.guest.upper().await;
-        let before = Size::measured(&directory).await?;
-        let packed = self.examine(info, before, context).await?;
+        self.making.guest.rest().await?;
+        // It is looked through while the kernel takes the guest's mounts apart.
+        let (examined, stopped) = tokio::join!(self.examine(info, context), self.making.guest.stop());
+        stopped?;
+        let (packed, size) = examined?;
         if !packed.found.is_empty() {
             seal::tell_secrets(&packed.found, self.making.recipe.config.secret_scan, context)?;
             return Ok(Kept::NotWorth("a secret is in it"));
         }
         let content = packed.content.map(|digest| digest.to_string());
-        // Without an overlay the changes are packed there only now.
-        let size = match self.making.place.chosen.isolation {
-            Isolation::Chroot => Size::measured(&directory).await?,
-            Isolation::Ns | Isolation::Userns => before,
-        };
         let meta = StateMeta {
             info: info.clone(),
             parent: self.progress().states.first().map(|state| state.key.clone()),
@@ -122,25 +126,19 @@ impl OciMachine {
             size: size.on_disk,
             details: BTreeMap::new(),
         };
-        self.making.guest.turn(|filled| self.move_to_store(key, filled, meta)).await?;
-        Ok(Kept::Kept { content })
-    }
-
-    async fn move_to_store(&self, key: &Key, filled: PathBuf, meta: StateMeta) -> Result<Vec<PathBuf>, Failure> {
         let (store, key) = (Arc::clone(&self.making.place.store), key.clone());
-        let states = error::blocking(move || {
+        let base = self.making.base.lowers.clone();
+        let move_to_store = move |filled: &Path| {
             // Somebody may have been first: then theirs is the state that the machine goes on from, and ours is removed.
-            store.commit_state(&key, &filled, &meta).map_err(error::cache)?;
-            store.chain(&key).map_err(error::cache)
-        });
-        let states = states.await?;
-        if states.is_empty() {
-            return Err(Failure::build(OciError::Base("a state that was just kept is gone".to_owned())));
-        }
-        let mut lowers = state_uppers(&states);
-        lowers.extend(self.making.base.lowers.iter().cloned());
-        self.progress().states = states;
-        Ok(lowers)
+            store.commit_state(&key, filled, &meta).map_err(error::cache)?;
+            let states = store.chain(&key).map_err(error::cache)?;
+            if states.is_empty() {
+                return Err(Failure::build(OciError::Base("a state that was just kept is gone".to_owned())));
+            }
+            Ok((state_uppers(&states).into_iter().chain(base).collect(), states))
+        };
+        self.progress().states = self.making.guest.turn(move_to_store).await?;
+        Ok(Kept::Kept { content })
     }
 
     /// The present root, at rest, and the key of its state where it is one.
@@ -305,12 +303,6 @@ struct Size {
 }
 
 impl Size {
-    /// [`Size::of`] on a thread for that: a tree may be large.
-    async fn measured(root: &std::path::Path) -> Result<Size, Failure> {
-        let root = root.to_path_buf();
-        error::blocking(move || Ok(Size::of(&root))).await
-    }
-
     /// Of a tree. What cannot be looked at by this user is not counted.
     fn of(root: &std::path::Path) -> Size {
         use std::os::unix::fs::MetadataExt;
