@@ -74,7 +74,7 @@ impl OciBuilder {
         // Before anything is downloaded in vain.
         place.chosen.isolation.check(&runtime.mounts, runtime.network).map_err(error::sandbox)?;
         let resolved = self.resolve(&place, context).await?;
-        let client = self.client(context)?;
+        let client = self.client(context);
         let bases = self.bases(&place, &client, context);
         let base = context.unless_cancelled(bases.load(&resolved)).await??;
         check_environment(&base)?;
@@ -154,15 +154,15 @@ impl OciBuilder {
         if let Some(resolved) = &*resolved {
             return Ok(resolved.clone());
         }
-        let client = self.client(context)?;
+        let client = self.client(context);
         let found = context.unless_cancelled(self.bases(place, &client, context).resolve()).await??;
         Ok(resolved.insert(found).clone())
     }
 
     /// The registry client: one a build, so that its tokens serve pulls and pushes.
-    pub(crate) fn client(&self, context: &BuildContext) -> Result<Client, Failure> {
+    pub(crate) fn client(&self, context: &BuildContext) -> Client {
         if let Some(client) = self.client.get() {
-            return Ok(client.clone());
+            return client.clone();
         }
         let config = &self.recipe.config;
         let events = context.events.clone();
@@ -193,10 +193,10 @@ impl OciBuilder {
             }),
             ..ClientOptions::default()
         };
-        let client = Client::new(options).map_err(error::registry)?;
+        let client = Client::new(options);
         // Another one that came first serves as well.
         let _ = self.client.set(client.clone());
-        Ok(client)
+        client
     }
 
     /// The sandbox's settings, with `run_command` rendered.

@@ -47,7 +47,7 @@ impl Snapshots for OciBuilder {
             return Ok(found.map(|_| Sealed { artifact: discarded(), facts: std::collections::BTreeMap::new() }));
         }
         let Some(entry) = self.sealed_entry(&place, key)? else { return Ok(None) };
-        let client = self.client(context)?;
+        let client = self.client(context);
         let resolved = self.resolve(&place, context).await?;
         let bringing = Bringing {
             recipe: &self.recipe,

@@ -196,7 +196,7 @@ impl DataSource for Http {
 
 impl Http {
     async fn exchange(&self) -> Result<DataOutputs, HttpError> {
-        let client = self.client.get_or_try_init(|| async { client::build(&self.environment) }).await?;
+        let client = self.client.get_or_try_init(|| client::build(&self.environment)).await?;
         let mut tries = WAITS.iter();
         loop {
             let outcome = self.follow(client).await;

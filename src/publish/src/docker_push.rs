@@ -263,7 +263,7 @@ impl DockerPush {
             insecure: self.insecure.clone(),
             ..ClientOptions::default()
         };
-        let client = layout::client(options, context)?;
+        let client = layout::client(options, context);
         let mut beside: Vec<Reference> = Vec::new();
         for (references, login) in repositories.values().zip(&logins) {
             let mount_from = layout.relatives(&references[0], &beside, context).await?;

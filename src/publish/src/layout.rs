@@ -162,17 +162,14 @@ impl LayoutImage {
 }
 
 /// A client that tells what it tries again. Logins are told by who chose them.
-pub(crate) fn client(options: ClientOptions, context: &BuildContext) -> Result<Client, Failure> {
+pub(crate) fn client(options: ClientOptions, context: &BuildContext) -> Client {
     let events = context.events.clone();
     let notes = Arc::new(move |note: Note| {
         if let Note::Retry { .. } = note {
             events.warn(note.to_string());
         }
     });
-    Client::new(ClientOptions { notes, ..options }).map_err(|error| {
-        let hints = error.hints();
-        hints.into_iter().fold(Failure::environment(error), Failure::hint)
-    })
+    Client::new(ClientOptions { notes, ..options })
 }
 
 /// Takes names of a layout away again.

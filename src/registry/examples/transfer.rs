@@ -25,7 +25,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let credentials = CredentialSources::usual(std::env::vars().collect(), home.as_deref().map(Path::new));
     let insecure = std::env::var("INSECURE").unwrap_or_default().split(',').map(str::to_owned).collect();
     let notes = Arc::new(|note| eprintln!("{note}"));
-    let client = Client::new(ClientOptions { credentials, insecure, notes, ..ClientOptions::default() })?;
+    let client = Client::new(ClientOptions { credentials, insecure, notes, ..ClientOptions::default() });
     let jobs = std::env::var("JOBS").ok().and_then(|jobs| jobs.parse().ok()).unwrap_or(4);
     let push = PushOptions { jobs, ..PushOptions::default() };
 

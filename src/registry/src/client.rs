@@ -40,12 +40,9 @@ pub struct Client {
 }
 
 impl Client {
-    /// A client. Nothing is connected or read yet but certificates.
-    ///
-    /// # Errors
-    /// Certificates or proxies that cannot be used.
-    pub fn new(options: ClientOptions) -> Result<Client, RegistryError> {
-        Ok(Client { shared: Arc::new(Shared::new(options)?) })
+    /// A client. Nothing is connected or read yet: certificates and proxies that cannot be used are told by the first request.
+    pub fn new(options: ClientOptions) -> Client {
+        Client { shared: Arc::new(Shared::new(options)) }
     }
 
     /// What a reference means now.

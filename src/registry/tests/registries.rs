@@ -50,7 +50,7 @@ impl Peer {
         };
         let explicit = vec![(self.address.clone(), credentials)];
         let budget = Duration::from_secs(20);
-        Client::new(ClientOptions { explicit, budget, ..ClientOptions::default() }).unwrap()
+        Client::new(ClientOptions { explicit, budget, ..ClientOptions::default() })
     }
 
     /// A repository of this run.
@@ -239,7 +239,7 @@ async fn tokens_of_three_seconds() {
 async fn zuul_registry() {
     let Some(peer) = Peer::find("KILN_TEST_ZUUL_REGISTRY", "writer", "write-password") else { return };
     conforms(&peer, "zuul").await;
-    let anonymous = Client::new(ClientOptions::default()).unwrap();
+    let anonymous = Client::new(ClientOptions::default());
     let options = PullOptions::default();
     anonymous.pull(&peer.name("zuul:1"), &place().layout, &options, no_progress()).await.unwrap();
 }
@@ -252,7 +252,7 @@ async fn zuul_registry_that_wants_readers_to_log_in() {
     let to = place();
     reader.client().pull(&reader.name("zuul:1"), &to.layout, &PullOptions::default(), no_progress()).await.unwrap();
     assert!(Path::new(to.directory.path()).join("blobs").is_dir());
-    let anonymous = Client::new(ClientOptions::default()).unwrap();
+    let anonymous = Client::new(ClientOptions::default());
     let refused = anonymous.pull(&reader.name("zuul:1"), &place().layout, &PullOptions::default(), no_progress()).await;
     assert!(matches!(refused, Err(RegistryError::Denied { .. })), "{refused:?}");
 }
@@ -260,8 +260,8 @@ async fn zuul_registry_that_wants_readers_to_log_in() {
 /// A login as docker, podman or GitLab keep it.
 fn client_with(files: Vec<PathBuf>, environment: &[(&str, &str)]) -> Client {
     let environment = environment.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
-    let credentials = CredentialSources { files, environment };
-    Client::new(ClientOptions { credentials, budget: Duration::from_secs(20), ..ClientOptions::default() }).unwrap()
+    let credentials = CredentialSources { files, environment, ..CredentialSources::default() };
+    Client::new(ClientOptions { credentials, budget: Duration::from_secs(20), ..ClientOptions::default() })
 }
 
 async fn push_with(client: &Client, name: &Reference) -> Result<(), RegistryError> {
@@ -331,7 +331,7 @@ async fn zuul_registry_as_a_mirror() {
         let stored = Reference::parse(&format!("{}/{path}:1", peer.address)).unwrap();
         push_with(&peer.client(), &stored).await.unwrap();
         let mirrors = vec![Mirror { registry: "*".into(), location: peer.address.clone(), fallback: false }];
-        let client = Client::new(ClientOptions { mirrors, ..ClientOptions::default() }).unwrap();
+        let client = Client::new(ClientOptions { mirrors, ..ClientOptions::default() });
         let wanted = Reference::parse(&format!("{wanted}:1")).unwrap();
         let pulled = client.pull(&wanted, &place().layout, &PullOptions::default(), no_progress()).await.unwrap();
         assert_eq!(pulled.from, format!("{}/{path}", peer.address));
@@ -444,7 +444,7 @@ async fn certificates_are_trusted_where_they_are_given() {
     let image = digest(&from.image("amd64", &[b"layer"]));
     let name = Reference::parse(&format!("localhost:{}/image", server.port)).unwrap();
     let push = async |options: ClientOptions| {
-        let client = Client::new(options).unwrap();
+        let client = Client::new(options);
         client.push(&from.layout, &image, std::slice::from_ref(&name), &PushOptions::default(), no_progress()).await
     };
     let started = Instant::now();
@@ -458,9 +458,9 @@ async fn certificates_are_trusted_where_they_are_given() {
     // The certificate is for another name.
     let other = Reference::parse(&format!("127.0.0.1:{}/image", server.port)).unwrap();
     let ca_files = vec![server.directory.path().join("ca.pem")];
-    let client = Client::new(ClientOptions { ca_files, ..ClientOptions::default() }).unwrap();
+    let client = Client::new(ClientOptions { ca_files, ..ClientOptions::default() });
     assert!(matches!(client.resolve(&other).await, Err(RegistryError::Untrusted { .. })));
 
     let missing = ClientOptions { ca_files: vec!["/nowhere/ca.pem".into()], ..ClientOptions::default() };
-    assert!(matches!(Client::new(missing), Err(RegistryError::Certificates { .. })));
+    assert!(matches!(push(missing).await, Err(RegistryError::Certificates { .. })));
 }

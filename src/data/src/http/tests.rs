@@ -173,14 +173,14 @@ async fn an_answer_that_is_no_text_or_too_large_is_refused() {
 async fn proxies_and_certificates_come_from_the_environment() {
     let proxy = Server::new(vec![answer("200 OK", "", "by proxy")]).await;
     let environment = BTreeMap::from([("http_proxy".to_owned(), proxy.address.clone())]);
-    let client = crate::client::build(&environment).unwrap();
+    let client = crate::client::build(&environment).await.unwrap();
     let response = client.get("http://somewhere.invalid/x").send().await.unwrap();
     assert_eq!(response.text().await.unwrap(), "by proxy");
     assert!(proxy.asked()[0].starts_with("GET http://somewhere.invalid/x "));
 
     let empty = tempfile::NamedTempFile::new().unwrap();
     let environment = BTreeMap::from([("SSL_CERT_FILE".to_owned(), empty.path().display().to_string())]);
-    let error = crate::client::build(&environment).unwrap_err();
+    let error = crate::client::build(&environment).await.unwrap_err();
     assert_eq!(error.to_string(), format!("cannot read certificates from {}", empty.path().display()));
 }
 

@@ -147,7 +147,7 @@ impl Endpoint {
         let mut url = base.clone();
         url.set_path("/v2/");
         let started = Instant::now();
-        let request = shared.transport.client(self.insecure).request(Method::GET, url);
+        let request = shared.client(self.insecure).await?.request(Method::GET, url);
         let answer = shared.bounded(&self.registry, request.send()).await?;
         self.is_known.store(true, Ordering::Relaxed);
         let status = answer.status().as_u16();

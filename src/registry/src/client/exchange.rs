@@ -213,7 +213,7 @@ impl Repository {
         let insecure = if is_home { self.endpoint.insecure } else { self.shared.is_insecure(url) };
         let started = Instant::now();
         let (body, meter) = call.payload.open().await?;
-        let mut request = self.shared.transport.client(insecure).request(call.method.clone(), url.clone());
+        let mut request = self.shared.client(insecure).await?.request(call.method.clone(), url.clone());
         request = request.headers(call.headers.clone());
         if let Some((body, length)) = body {
             if let Some(length) = length {

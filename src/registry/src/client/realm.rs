@@ -55,7 +55,7 @@ impl Repository {
         login: Option<&Login>,
         identity: &Secret,
     ) -> Result<Option<Token>, Fault> {
-        let client = self.shared.transport.client(self.realm_is_insecure(request.realm));
+        let client = self.shared.client(self.realm_is_insecure(request.realm)).await?;
         let sent = client
             .post(request.realm.clone())
             .header(CONTENT_TYPE, "application/x-www-form-urlencoded")
@@ -80,7 +80,7 @@ impl Repository {
                 query.append_pair("account", &login.credentials.username);
             }
         }
-        let client = self.shared.transport.client(self.realm_is_insecure(request.realm));
+        let client = self.shared.client(self.realm_is_insecure(request.realm)).await?;
         let mut sent = client.get(url).header(ACCEPT, "application/json");
         if let Some(header) = login.and_then(basic_header) {
             sent = sent.header(AUTHORIZATION, header);

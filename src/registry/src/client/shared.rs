@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use super::endpoint::{Endpoint, Login, is_loopback_url};
 use super::repository::Repository;
 use super::retry::{Again, Fault};
-use super::transport::{Transport, is_head_too_large, tls_error};
+use super::transport::{Transport, is_head_too_large};
 use crate::credentials::CredentialError;
 use crate::error::RegistryError;
 use crate::options::{ClientOptions, Note};
@@ -18,7 +18,7 @@ use url::Url;
 /// Options, connections, and what was learned about registries.
 pub(crate) struct Shared {
     pub(crate) options: ClientOptions,
-    pub(crate) transport: Transport,
+    transport: Transport,
     endpoints: Mutex<HashMap<String, Arc<Endpoint>>>,
 }
 
@@ -29,9 +29,13 @@ impl fmt::Debug for Shared {
 }
 
 impl Shared {
-    pub(crate) fn new(options: ClientOptions) -> Result<Shared, RegistryError> {
-        let transport = Transport::new(&options)?;
-        Ok(Shared { options, transport, endpoints: Mutex::default() })
+    pub(crate) fn new(options: ClientOptions) -> Shared {
+        Shared { options, transport: Transport::default(), endpoints: Mutex::default() }
+    }
+
+    /// Connections to a host that is named as insecure, or to any other.
+    pub(crate) async fn client(&self, is_insecure: bool) -> Result<&reqwest::Client, RegistryError> {
+        self.transport.client(is_insecure, &self.options).await
     }
 
     pub(crate) fn note(&self, note: Note) {
@@ -82,7 +86,7 @@ impl Shared {
             let registry = registry.to_owned();
             return Fault::Final(RegistryError::Malformed { registry, what: "an answer".to_owned(), problem });
         }
-        match tls_error(&error) {
+        match kiln_http::tls_error(&error) {
             // Whoever hangs up amid the handshake may be restarting.
             Some(tls) => Fault::Final(RegistryError::Untrusted { registry: registry.to_owned(), source: tls.into() }),
             None => Fault::Again(Again { idle, ..Again::from(error) }),

@@ -93,7 +93,7 @@ fn hasty(options: ClientOptions) -> ClientOptions {
 }
 
 fn client() -> Client {
-    Client::new(options(&Notes::default())).unwrap()
+    Client::new(options(&Notes::default()))
 }
 
 fn login(server: &Server, username: &str, password: &str) -> (String, Credentials) {
@@ -102,7 +102,7 @@ fn login(server: &Server, username: &str, password: &str) -> (String, Credential
 }
 
 fn client_of(server: &Server, notes: &Notes) -> Client {
-    Client::new(ClientOptions { explicit: vec![login(server, "user", "password")], ..options(notes) }).unwrap()
+    Client::new(ClientOptions { explicit: vec![login(server, "user", "password")], ..options(notes) })
 }
 
 fn reference(server: &Server, rest: &str) -> Reference {
@@ -129,7 +129,7 @@ fn all_calls_can_move_between_threads() {
     fn check<T: Send>(_: T) {}
     let place = place();
     let layout = &place.layout;
-    let client = Client::new(ClientOptions::default()).unwrap();
+    let client = Client::new(ClientOptions::default());
     let reference = Reference::parse("localhost:1/a").unwrap();
     let (pull, push) = (PullOptions::default(), PushOptions::default());
     check(client.resolve(&reference));

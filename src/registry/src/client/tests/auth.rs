@@ -17,7 +17,7 @@ async fn a_password_goes_with_each_request() {
     assert!(error.hints()[0].contains("docker login"));
 
     let wrong = ClientOptions { explicit: vec![login(&server, "user", "wrong-password")], ..options(&notes) };
-    let wrong = Client::new(wrong).unwrap();
+    let wrong = Client::new(wrong);
     server.forget();
     let error = push(&wrong, &from, &digest, &name).await.unwrap_err();
     assert!(matches!(&error, RegistryError::Denied { username: Some(name), .. } if name == "user"), "{error:?}");
@@ -91,7 +91,7 @@ async fn the_realm_is_not_asked_again_after_it_refused() {
     push(&client_of(&server, &Notes::default()), &from, &digest, &name).await.unwrap();
 
     let wrong = ClientOptions { explicit: vec![login(&server, "user", "wrong-password")], ..options(&notes) };
-    let wrong = Client::new(wrong).unwrap();
+    let wrong = Client::new(wrong);
     server.forget();
     let error = push(&wrong, &from, &digest, &name).await.unwrap_err();
     assert!(matches!(error, RegistryError::Denied { .. }), "{error:?}");
@@ -128,7 +128,7 @@ async fn an_identity_token_is_posted_and_stands_for_a_password_elsewhere() {
         ..Credentials::default()
     };
     let options = ClientOptions { explicit: vec![(server.address.clone(), identity)], ..options(&Notes::default()) };
-    push(&Client::new(options).unwrap(), &from, &digest, &reference(&server, "image")).await.unwrap();
+    push(&Client::new(options), &from, &digest, &reference(&server, "image")).await.unwrap();
     // This realm, as GitLab's, does not know POST.
     assert_eq!((server.count("POST", "/token"), server.count("GET", "/token")), (1, 1));
     let posted = server.state().log.iter().find(|request| request.is("POST", "/token")).unwrap().body.clone();

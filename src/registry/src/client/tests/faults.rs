@@ -115,7 +115,7 @@ async fn what_fails_for_good_ends_within_the_budget() {
                 let digest = from.image(&[&vec![1; 700_000]]);
                 server.fault(usize::MAX, method, part, fault);
                 let started = Instant::now();
-                let client = Client::new(hasty(options(&Notes::default()))).unwrap();
+                let client = Client::new(hasty(options(&Notes::default())));
                 let error = push(&client, &from, &digest, &reference(&server, "image:1")).await.unwrap_err();
                 assert!(matches!(error, RegistryError::Unavailable { .. }), "{method} {part}: {error:?}");
                 assert!(error.is_environment());
@@ -144,7 +144,7 @@ async fn retries_are_told() {
     let (server, from, notes) = (Server::start(), place(), Notes::default());
     let digest = from.image(&[b"layer"]);
     server.fault(1, "PUT", "/manifests/", unavailable);
-    let client = Client::new(options(&notes)).unwrap();
+    let client = Client::new(options(&notes));
     push(&client, &from, &digest, &reference(&server, "image:1")).await.unwrap();
     let text = notes.text();
     let expected = format!("PUT image:1 at {}: try later (UNAVAILABLE) (503); trying again in 0.", server.address);

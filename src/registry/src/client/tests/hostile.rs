@@ -14,7 +14,7 @@ async fn pushed(server: &Server, layer: &[u8]) -> (Place, Digest) {
 }
 
 fn impatient() -> Client {
-    Client::new(hasty(options(&Notes::default()))).unwrap()
+    Client::new(hasty(options(&Notes::default())))
 }
 
 /// Runs something that must end soon.
@@ -175,8 +175,7 @@ async fn no_redirection_carries_the_login() {
         let client = Client::new(ClientOptions {
             explicit: vec![login(&server, "user", "password")],
             ..hasty(options(&Notes::default()))
-        })
-        .unwrap();
+        });
         // What comes of it does not matter here.
         let _ = pull(&client, &place(), &name).await;
         let _ = push(&client, &from, &digest, &reference(&server, "other:1")).await;
@@ -233,7 +232,7 @@ async fn a_realm_that_refuses_post_is_asked_by_get() {
         let identity_token = Some(Secret::new("password"));
         let identity = Credentials { username: "user".into(), identity_token, ..Credentials::default() };
         let explicit = vec![(server.address.clone(), identity)];
-        let client = Client::new(ClientOptions { explicit, ..options(&Notes::default()) }).unwrap();
+        let client = Client::new(ClientOptions { explicit, ..options(&Notes::default()) });
         push(&client, &from, &digest, &reference(&server, "image")).await.unwrap();
         assert_eq!((server.count("POST", "/token"), server.count("GET", "/token")), (1, 1), "{status}");
     }

@@ -183,7 +183,7 @@ async fn an_upload_that_breaks_says_so() {
 fn mirrored(server: &Server, fallback: bool, notes: &Notes) -> Client {
     // The loopback address of the "upstream" is a name of its own, so that it is another registry.
     let mirror = Mirror { registry: "*".into(), location: server.address.clone(), fallback };
-    Client::new(hasty(ClientOptions { mirrors: vec![mirror], ..options(notes) })).unwrap()
+    Client::new(hasty(ClientOptions { mirrors: vec![mirror], ..options(notes) }))
 }
 
 #[tokio::test]

@@ -112,7 +112,7 @@ impl Scene<'_> {
 
     async fn run(&self, options: ClientOptions) -> Result<(), RegistryError> {
         let explicit = vec![login(&self.server, "user", "password")];
-        let client = Client::new(ClientOptions { explicit, ..options }).unwrap();
+        let client = Client::new(ClientOptions { explicit, ..options });
         let at = |name: &str| reference(&self.server, name);
         // One after the other: the requests are then the same in each run.
         let pushes = |mount_from| PushOptions { mount_from, jobs: 1 };
