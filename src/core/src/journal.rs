@@ -23,7 +23,7 @@ pub struct Undo {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct EntryId(pub u64);
 
-/// A run's journal. Each call is on disk when it returns.
+/// A run's journal. What must not be lost is on disk when a call returns.
 pub trait Journal: Send + Sync {
     /// Notes an undo for a build of this run.
     fn record(&self, build: &str, undo: Undo) -> Result<EntryId, Failure>;
@@ -31,17 +31,18 @@ pub trait Journal: Send + Sync {
     /// Puts a better undo in an entry's place, e.g. now that the id is known.
     fn amend(&self, entry: EntryId, undo: Undo) -> Result<(), Failure>;
 
-    /// Strikes an entry: the thing was undone, or handed over to the user.
+    /// Strikes an entry: the thing was undone, or is one that may be undone again without harm. After a power cut the entry may
+    /// be back.
     fn strike(&self, entry: EntryId) -> Result<(), Failure>;
 
     /// Strikes all entries of a build that succeeded: what is left of it now belongs to the user.
     fn hand_over(&self, build: &str) -> Result<(), Failure>;
 }
 
-/// What undoing found.
 /// How long removing one thing may take, where nobody says else.
 pub const REMOVAL_LIMIT: Duration = Duration::from_secs(60);
 
+/// What undoing found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum UndoOutcome {
     /// It was there and is gone now.
@@ -56,11 +57,11 @@ pub trait Undoer: Send + Sync {
     /// The kinds of [`Undo`] it knows.
     fn kinds(&self) -> &'static [&'static str];
 
-    /// Undoes one; safe to repeat.
     /// How long undoing one thing may take.
     fn limit(&self) -> Duration {
         REMOVAL_LIMIT
     }
 
+    /// Undoes one; safe to repeat.
     async fn undo(&self, undo: &Undo) -> Result<UndoOutcome, Failure>;
 }

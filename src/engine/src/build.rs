@@ -354,11 +354,8 @@ impl BuildRun {
         }
         let rest = rest();
         // At best in one record: a crash between two would give the user half of what belongs together.
-        let handed_over = if rest.is_empty() {
-            journal.hand_over(key)
-        } else {
-            kept.iter().try_for_each(|entry| journal.strike(*entry))
-        };
+        let handed_over =
+            if rest.is_empty() { journal.hand_over(key) } else { journal.release(&kept).map_err(Failure::from) };
         if let Err(failure) = handed_over {
             self.events.warn(format!("cannot bring the cleanup journal up to date: {}", failure.chain()));
         }

@@ -1,4 +1,5 @@
-//! The cleanup journal on disk: one file a run, one JSON record a line, each on disk before its thing is made.
+//! The cleanup journal on disk: one file a run, one JSON record a line, each on disk before its thing is made. That a thing is
+//! gone reaches the disk some time: undoing it once more finds nothing. That it belongs to the user is on disk at once.
 //!
 //! `STATE/runs/RUN.jsonl`: a header, then undo, amend, strike and hand-over records, appended and never rewritten. The
 //! living run holds a lock on its file, which the kernel drops however the process ends: a file that is not locked is
@@ -125,7 +126,7 @@ pub fn runs_directory(state_dir: &Path) -> PathBuf {
     state_dir.join("runs")
 }
 
-/// A run's journal. Its calls write and sync a few hundred bytes and return when they are on disk.
+/// A run's journal. Its calls write a few hundred bytes, and those that must not be lost return when they are on disk.
 #[derive(Debug)]
 pub struct FileJournal {
     path: PathBuf,
@@ -142,6 +143,8 @@ struct State {
     closed: bool,
     /// Lines in the middle that could not be read: then the file is never removed.
     damaged: usize,
+    /// Its name is on disk.
+    is_named: bool,
 }
 
 /// What adopting a journal found.
@@ -177,15 +180,15 @@ impl FileJournal {
             .map_err(|source| failed("create")(&unborn, source))?;
         flock(&file, FlockOperation::NonBlockingLockExclusive)
             .map_err(|source| failed("lock")(&unborn, source.into()))?;
-        let state = State { file, length: 0, next: 1, open: BTreeMap::new(), closed: false, damaged: 0 };
+        let state =
+            State { file, length: 0, next: 1, open: BTreeMap::new(), closed: false, damaged: 0, is_named: false };
         let journal = FileJournal { path, state: Mutex::new(state) };
         // Unlike a rename, a link never takes the name of another run's journal.
-        let named = journal.append(&mut journal.state(), &Record::Run(header.clone())).and_then(|()| {
+        let named = journal.append(&mut journal.state(), &[Record::Run(header.clone())]).and_then(|()| {
             std::fs::hard_link(&unborn, &journal.path).map_err(|source| failed("create")(&journal.path, source))
         });
         std::fs::remove_file(&unborn).map_err(|source| failed("remove")(&unborn, source))?;
         named?;
-        sync_directory(&directory)?;
         Ok(journal)
     }
 
@@ -220,6 +223,7 @@ impl FileJournal {
             open: loaded.open,
             closed: false,
             damaged: loaded.damaged,
+            is_named: true,
         };
         Ok(Adopted::Dead(loaded.header, FileJournal { path: path.to_owned(), state: Mutex::new(state) }))
     }
@@ -262,6 +266,20 @@ impl FileJournal {
         self.state().damaged
     }
 
+    /// Strikes entries whose things belong to the user from now on: all of them, or in a crash perhaps none. Blocking.
+    pub(crate) fn release(&self, entries: &[EntryId]) -> Result<(), JournalError> {
+        let mut state = self.state();
+        let open: Vec<EntryId> = entries.iter().filter(|entry| state.open.contains_key(entry)).copied().collect();
+        if open.is_empty() {
+            return Ok(());
+        }
+        let records: Vec<Record> = open.iter().map(|entry| Record::Strike { entry: *entry }).collect();
+        self.append(&mut state, &records)?;
+        self.sync(&mut state)?;
+        state.open.retain(|id, _| !open.contains(id));
+        Ok(())
+    }
+
     /// Ends the run: removes the file if nothing is left to undo. `true` when it is gone. Blocking.
     pub fn close(&self) -> Result<bool, JournalError> {
         let mut state = self.state();
@@ -269,10 +287,8 @@ impl FileJournal {
             return Ok(false);
         }
         state.closed = true;
+        // Should the name come back after a power cut, what the file holds is nothing that still is to be undone.
         std::fs::remove_file(&self.path).map_err(|source| self.failed("remove", source))?;
-        if let Some(directory) = self.path.parent() {
-            sync_directory(directory)?;
-        }
         Ok(true)
     }
 
@@ -285,18 +301,45 @@ impl FileJournal {
         JournalError::Io { action, path: self.path.clone(), source }
     }
 
-    fn append(&self, state: &mut State, record: &Record) -> Result<(), JournalError> {
+    fn append(&self, state: &mut State, records: &[Record]) -> Result<(), JournalError> {
         if state.closed {
             return Err(JournalError::Closed);
         }
-        let mut line = serde_json::to_vec(record)?;
-        line.push(b'\n');
-        if let Err(error) = state.file.write_all(&line).and_then(|()| state.file.sync_data()) {
-            // Half a line in the middle would hide the next record too. Should this fail as well, the reader copes.
-            let _ = state.file.set_len(state.length);
+        let mut lines = Vec::new();
+        for record in records {
+            serde_json::to_writer(&mut lines, record)?;
+            lines.push(b'\n');
+        }
+        if let Err(error) = state.file.write_all(&lines) {
+            self.cut(state);
             return Err(self.failed("write", error));
         }
-        state.length += line.len() as u64;
+        state.length += lines.len() as u64;
+        Ok(())
+    }
+
+    /// One record that is on disk when this returns.
+    fn append_synced(&self, state: &mut State, record: &Record) -> Result<(), JournalError> {
+        let before = state.length;
+        self.append(state, std::slice::from_ref(record))?;
+        self.sync(state).inspect_err(|_| {
+            // Nobody acts on what it says.
+            state.length = before;
+            self.cut(state);
+        })
+    }
+
+    /// Half a line in the middle would hide the next record too. Should this fail as well, the reader copes.
+    fn cut(&self, state: &State) {
+        let _ = state.file.set_len(state.length);
+    }
+
+    fn sync(&self, state: &mut State) -> Result<(), JournalError> {
+        state.file.sync_data().map_err(|source| self.failed("write", source))?;
+        if !state.is_named {
+            self.path.parent().map_or(Ok(()), sync_directory)?;
+            state.is_named = true;
+        }
         Ok(())
     }
 }
@@ -305,7 +348,7 @@ impl Journal for FileJournal {
     fn record(&self, build: &str, undo: Undo) -> Result<EntryId, Failure> {
         let mut state = self.state();
         let id = EntryId(state.next);
-        self.append(&mut state, &Record::Undo { entry: id, build: build.to_owned(), undo: undo.clone() })?;
+        self.append_synced(&mut state, &Record::Undo { entry: id, build: build.to_owned(), undo: undo.clone() })?;
         state.next += 1;
         state.open.insert(id, OpenEntry { id, build: build.to_owned(), undo });
         Ok(id)
@@ -314,7 +357,7 @@ impl Journal for FileJournal {
     fn amend(&self, entry: EntryId, undo: Undo) -> Result<(), Failure> {
         let mut state = self.state();
         if state.open.contains_key(&entry) {
-            self.append(&mut state, &Record::Amend { entry, undo: undo.clone() })?;
+            self.append_synced(&mut state, &Record::Amend { entry, undo: undo.clone() })?;
             if let Some(open) = state.open.get_mut(&entry) {
                 open.undo = undo;
             }
@@ -325,7 +368,7 @@ impl Journal for FileJournal {
     fn strike(&self, entry: EntryId) -> Result<(), Failure> {
         let mut state = self.state();
         if state.open.contains_key(&entry) {
-            self.append(&mut state, &Record::Strike { entry })?;
+            self.append(&mut state, &[Record::Strike { entry }])?;
             state.open.remove(&entry);
         }
         Ok(())
@@ -334,7 +377,7 @@ impl Journal for FileJournal {
     fn hand_over(&self, build: &str) -> Result<(), Failure> {
         let mut state = self.state();
         if state.open.values().any(|entry| entry.build == build) {
-            self.append(&mut state, &Record::HandOver { build: build.to_owned() })?;
+            self.append_synced(&mut state, &Record::HandOver { build: build.to_owned() })?;
             state.open.retain(|_, entry| entry.build != build);
         }
         Ok(())

@@ -36,6 +36,19 @@ fn every_call_is_a_line_on_disk_and_survives_the_process() {
 }
 
 #[test]
+fn what_was_released_is_the_users() {
+    let directory = tempfile::tempdir().unwrap();
+    let journal = create(directory.path());
+    let entries = ["one", "two", "three"].map(|name| journal.record("a", undo(name)).unwrap());
+    journal.release(&[entries[0], entries[2], EntryId(99)]).unwrap();
+    assert_eq!(names(&journal), ["two"]);
+    let path = journal.path().to_owned();
+    drop(journal);
+    let Adopted::Dead(_, journal) = FileJournal::adopt(&path, false).unwrap() else { panic!("it is dead") };
+    assert_eq!(names(&journal), ["two"]);
+}
+
+#[test]
 fn only_its_owner_can_read_it() {
     let directory = tempfile::tempdir().unwrap();
     let state_dir = directory.path().join("state");
