@@ -44,6 +44,8 @@ mod schema;
 mod session;
 mod source;
 mod spot;
+#[cfg(test)]
+mod tests;
 mod undo;
 mod userdata;
 

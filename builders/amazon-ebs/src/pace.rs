@@ -132,6 +132,7 @@ pub(crate) async fn again_while<T, F: Future<Output = CloudResult<T>> + Send>(
     is_reason: impl Fn(&CloudError) -> bool + Send,
     mut call: impl FnMut() -> F + Send,
 ) -> CloudResult<T> {
+    let limit = pace.limit.map_or(limit, |own| limit.min(own));
     let (start, mut delay) = (Instant::now(), pace.first);
     loop {
         match call().await {
