@@ -155,10 +155,8 @@ async fn until<T>(deadline: Option<Instant>, future: impl Future<Output = T>) ->
 
 fn say(walker: &Walker, arrived: &Arrived, context: &BuildContext) {
     let machine = &walker.route.machine;
-    let (host, user, key) = (machine.label(), &machine.user, arrived.session.host_key());
-    if arrived.key.is_unchecked {
-        context.events.warn(format!("the host key of {host} is {}: {key}", arrived.key.how));
-    }
+    arrived.key.say(&context.events);
+    let (host, user) = (machine.label(), &machine.user);
     context.events.message(format!("connected to {host} as `{user}`"));
 }
 

@@ -72,6 +72,11 @@ impl HostName {
         HostName { host: host.trim_end_matches('.').to_ascii_lowercase(), port }
     }
 
+    /// `host`, or `host:port`.
+    pub(crate) fn for_people(&self) -> String {
+        if self.port == DEFAULT_PORT { self.host.clone() } else { format!("{}:{}", self.host, self.port) }
+    }
+
     /// As it stands in files: `host`, or `[host]:port`.
     pub fn written(&self) -> String {
         if self.port == DEFAULT_PORT { self.host.clone() } else { format!("[{}]:{}", self.host, self.port) }

@@ -2,6 +2,8 @@
 
 use std::sync::{Mutex, PoisonError};
 
+use kiln_core::Events;
+
 use crate::algorithms;
 use crate::hostkey::HostKey;
 use crate::known_hosts::{HostName, Known, KnownHosts};
@@ -89,13 +91,26 @@ impl TrustError {
     }
 }
 
-/// What accepting a key gave.
+/// What has to be said of a key that was accepted.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Accepted {
-    /// How it was checked, for people: `known by ~/.ssh/known_hosts:3`.
-    pub(crate) how: String,
-    /// Whether it was not checked at all, so that the output has to say it.
-    pub(crate) is_unchecked: bool,
+pub(crate) enum Said {
+    /// Nothing: it was checked, in this way (`known by ~/.ssh/known_hosts:3`).
+    Checked(String),
+    /// What the one who judged it says.
+    Judged(String),
+    /// That nobody checked it.
+    Unchecked(String),
+}
+
+impl Said {
+    /// Says what has to be said.
+    pub(crate) fn say(&self, events: &Events) {
+        match self {
+            Said::Checked(_) => {}
+            Said::Judged(text) => events.message(text.clone()),
+            Said::Unchecked(text) => events.warn(text.clone()),
+        }
+    }
 }
 
 /// The policy for one host, and what was seen of it.
@@ -134,23 +149,21 @@ impl Trust {
     }
 
     /// Decides on a key, and remembers it.
-    pub(crate) async fn check(&self, key: &HostKey) -> Result<Accepted, TrustError> {
+    pub(crate) async fn check(&self, key: &HostKey) -> Result<Said, TrustError> {
         let accepted = match &self.policy {
             HostKeyPolicy::KnownHosts(files) => self.known(files, key)?,
             HostKeyPolicy::Pinned(pins) => self.pinned(pins, key)?,
-            HostKeyPolicy::AcceptAny => Accepted { how: "not checked".to_owned(), is_unchecked: true },
+            HostKeyPolicy::AcceptAny => self.unchecked(key, "not checked"),
             HostKeyPolicy::FirstUse => self.first_use(key)?,
             HostKeyPolicy::Judged(_) if self.accepted().is_some() => self.first_use(key)?,
             HostKeyPolicy::Judged(judge) => match judge.judge(key).await {
-                Verdict::Accepted(how) => {
-                    let is_unchecked = how.is_some();
-                    Accepted { how: how.unwrap_or_else(|| "the one that it was given".to_owned()), is_unchecked }
-                }
+                Verdict::Accepted(None) => Said::Checked("the one that it was given".to_owned()),
+                Verdict::Accepted(Some(text)) => Said::Judged(text),
                 Verdict::Refused(expected) => {
                     return Err(self.other(key, format!("{} is expected", shown_pins(&expected))));
                 }
                 Verdict::NotYet(reason) => {
-                    let (host, shown) = (self.name.written(), key.to_string());
+                    let (host, shown) = (self.name.for_people(), key.to_string());
                     return Err(TrustError::NotYet { host, shown, reason });
                 }
             },
@@ -159,31 +172,29 @@ impl Trust {
         Ok(accepted)
     }
 
-    fn first_use(&self, key: &HostKey) -> Result<Accepted, TrustError> {
+    fn first_use(&self, key: &HostKey) -> Result<Said, TrustError> {
         match self.accepted() {
-            None => Ok(Accepted { how: "taken as it is, and kept for this build".to_owned(), is_unchecked: true }),
-            Some(accepted) if accepted == *key => {
-                Ok(Accepted { how: "the same as before".to_owned(), is_unchecked: false })
-            }
+            None => Ok(self.unchecked(key, "taken as it is, and kept for this build")),
+            Some(accepted) if accepted == *key => Ok(Said::Checked("the same as before".to_owned())),
             Some(accepted) => Err(self.other(key, format!("it showed {accepted} before"))),
         }
     }
 
-    fn pinned(&self, pins: &[String], key: &HostKey) -> Result<Accepted, TrustError> {
+    fn pinned(&self, pins: &[String], key: &HostKey) -> Result<Said, TrustError> {
         if pins.iter().filter_map(|pin| pin.parse::<Pin>().ok()).any(|pin| pin.fits(key)) {
-            return Ok(Accepted { how: "the one that the template names".to_owned(), is_unchecked: false });
+            return Ok(Said::Checked("the one that the template names".to_owned()));
         }
         Err(self.other(key, format!("{} is expected", shown_pins(pins))))
     }
 
-    fn known(&self, files: &[std::path::PathBuf], key: &HostKey) -> Result<Accepted, TrustError> {
-        let (host, shown) = (self.name.written(), key.to_string());
+    fn known(&self, files: &[std::path::PathBuf], key: &HostKey) -> Result<Said, TrustError> {
+        let (host, shown) = (self.name.for_people(), key.to_string());
         let known = KnownHosts::read(files).map_err(|(path, error)| TrustError::File {
             path: path.display().to_string(),
             reason: error.to_string(),
         })?;
         match known.look_up(&self.name, key) {
-            Known::Yes(place) => Ok(Accepted { how: format!("known by {place}"), is_unchecked: false }),
+            Known::Yes(place) => Ok(Said::Checked(format!("known by {place}"))),
             Known::No => Err(TrustError::Unknown { host, shown, fingerprint: key.fingerprint_sha256() }),
             Known::Other(others) => {
                 let others: Vec<String> =
@@ -195,8 +206,12 @@ impl Trust {
         }
     }
 
+    fn unchecked(&self, key: &HostKey, how: &str) -> Said {
+        Said::Unchecked(format!("the host key of {} is {how}: {key}", self.name.for_people()))
+    }
+
     fn other(&self, key: &HostKey, expected: String) -> TrustError {
-        TrustError::Other { host: self.name.written(), shown: key.to_string(), expected }
+        TrustError::Other { host: self.name.for_people(), shown: key.to_string(), expected }
     }
 }
 
@@ -227,7 +242,7 @@ mod tests {
     async fn pins_show_both_fingerprints() {
         let (one, two) = (key(), key());
         let trust = trust(HostKeyPolicy::Pinned(vec![one.to_openssh()]));
-        assert!(!trust.check(&one).await.unwrap().is_unchecked);
+        assert!(matches!(trust.check(&one).await.unwrap(), Said::Checked(_)));
         let error = trust.check(&two).await.unwrap_err();
         assert_eq!(error.to_string(), format!("web shows the host key {two}, which is not its own: {one} is expected"));
         assert_eq!(error.hints().len(), 1);
@@ -237,8 +252,8 @@ mod tests {
     async fn first_use_demands_the_same_key_afterwards() {
         let (one, two) = (key(), key());
         let trust = trust(HostKeyPolicy::FirstUse);
-        assert!(trust.check(&one).await.unwrap().is_unchecked);
-        assert!(!trust.check(&one).await.unwrap().is_unchecked);
+        assert!(matches!(trust.check(&one).await.unwrap(), Said::Unchecked(_)));
+        assert!(matches!(trust.check(&one).await.unwrap(), Said::Checked(_)));
         let error = trust.check(&two).await.unwrap_err().to_string();
         assert!(error.ends_with(&format!("it showed {one} before")), "{error}");
     }

@@ -15,7 +15,7 @@ use crate::dial;
 use crate::login::{self, LoginError, Refused};
 use crate::route::{FirstLeg, Hop, Route};
 use crate::session::{Session, SessionSettings};
-use crate::trust::{Accepted, TrustError};
+use crate::trust::{Said, TrustError};
 use crate::tunnel::Tunnels;
 
 /// Why one try failed.
@@ -46,7 +46,7 @@ impl WalkError {
 /// What going the way gave.
 pub(crate) struct Arrived {
     pub(crate) session: Session,
-    pub(crate) key: Accepted,
+    pub(crate) key: Said,
 }
 
 /// Goes the way.
@@ -106,10 +106,7 @@ impl Walker {
                 Some(bastion) => through(bastion, hop).await?,
             };
             let arrived = self.enter(hop, socket).await?;
-            if arrived.key.is_unchecked {
-                let (host, key) = (hop.label(), arrived.session.host_key());
-                self.events.warn(format!("the host key of the bastion {host} is {}: {key}", arrived.key.how));
-            }
+            arrived.key.say(&self.events);
             last = Some(arrived.session);
         }
         kept.clone_from(&last);

@@ -151,6 +151,18 @@ impl Check<'_> {
             let error = Diagnostic::error("ssh", span, "either `ssh_bastion_host` or `ssh_proxy_host`, not both");
             self.found.push(error.also(self.config.span("ssh_bastion_host"), "the bastion"));
         }
+        let logins =
+            ["ssh_bastion_password", "ssh_bastion_private_key_file", "ssh_private_key_file", "ssh_private_key"];
+        if !options.bastions.is_empty()
+            && options.bastion_login.is_empty()
+            && options.config_file.is_none()
+            && !logins.iter().any(|name| self.config.is_unknown(name))
+        {
+            self.error("ssh_bastion_host", "there is no way to log in to the bastion").help = Some(
+                "set one of `ssh_bastion_private_key_file`, `ssh_bastion_password`, `ssh_bastion_agent_auth`"
+                    .to_owned(),
+            );
+        }
         let knows = [
             ("ssh_host_key", !options.host_keys.is_empty()),
             ("ssh_known_hosts_file", options.known_hosts_file.is_some()),
