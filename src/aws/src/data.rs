@@ -39,6 +39,3 @@ fn failed(error: CloudError) -> Failure {
         None => failure,
     }
 }
-
-#[cfg(test)]
-mod tests;

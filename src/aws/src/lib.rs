@@ -157,3 +157,6 @@ async fn asked(session: &Session) -> Result<IpAddr, Box<dyn std::error::Error + 
     let answer = request.send().await?.error_for_status()?.text().await?;
     Ok(answer.trim().parse()?)
 }
+
+#[cfg(test)]
+mod tests;
