@@ -112,6 +112,9 @@ pub(crate) struct TemplateArgs {
     /// Build all but these; post-processors of that name, and what follows them in their chain, are left out too
     #[arg(long, value_name = "NAMES", value_delimiter = ',')]
     pub(crate) except: Vec<String>,
+    /// Take what the selected builds are built upon as it was built before, instead of building it
+    #[arg(long, value_parser = go_bool, num_args = 0..=1, require_equals = true, default_value_t = false, default_missing_value = "true", value_name = "BOOL", hide_default_value = true)]
+    pub(crate) no_deps: bool,
     /// What the template is, whatever its name
     #[arg(long, value_enum, value_name = "TYPE")]
     pub(crate) config_type: Option<ConfigType>,

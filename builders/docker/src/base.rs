@@ -12,6 +12,7 @@ use kiln_docker::{BaseUndo, EngineError, ImageInfo, undo};
 use kiln_registry::{Credentials, Origin, Reference, normalize_registry};
 
 use crate::config::{BuildBlock, Pull};
+use crate::handed::is_id;
 use crate::launch::DockerBuilder;
 
 /// Steps of a transfer closer together than this are not all told.
@@ -67,12 +68,21 @@ impl DockerBuilder {
             (Some(build), Some(entry)) => self.build(context, build, entry).await?,
             _ => {
                 let image = self.config.image.clone().unwrap_or_default();
-                self.pull(context, &image).await?;
+                if !is_id(&image) {
+                    self.pull(context, &image).await?;
+                } else if !self.has(&image).await? {
+                    self.take_over(context, &image).await?;
+                }
                 image
             }
         };
         let found = self.engine().inspect_image(&reference).await?;
         found.ok_or_else(|| {
+            if is_id(&reference) {
+                let message = "neither the engine's store nor kiln's has it".to_owned();
+                let error = EngineError::NotFound { what: format!("image {reference}"), message };
+                return Failure::from(error).hint("build it again, or name an image");
+            }
             let error = EngineError::NotFound {
                 what: format!("image {reference}"),
                 message: "it is not in the engine's store, and `pull` does not allow to fetch it".to_owned(),

@@ -22,6 +22,7 @@ mod changes;
 mod commit;
 mod communicator;
 mod config;
+mod handed;
 mod keep;
 mod launch;
 mod machine;

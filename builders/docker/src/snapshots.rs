@@ -3,13 +3,14 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use kiln_core::{BuildContext, Failure, Input, Key, Launched, Sealed, Snapshots, StateInfo};
+use kiln_core::{Artifact, BuildContext, Failure, Input, Key, Launched, Sealed, Snapshots, StateInfo};
 use kiln_docker::ImageInfo;
 use kiln_docker::models::HostConfig;
 use kiln_registry::Reference;
 use sha2::{Digest as _, Sha256};
 
 use crate::config::{Config, Pull};
+use crate::handed::is_id;
 use crate::launch::DockerBuilder;
 use crate::machine;
 
@@ -73,6 +74,11 @@ impl Snapshots for DockerBuilder {
         Ok(sealed)
     }
 
+    async fn sealed_before(&self, key: &Key) -> Result<Option<Artifact>, Failure> {
+        let Some(marks) = self.marks.get() else { return Ok(None) };
+        Ok(self.result(key, marks).await?.map(|sealed| sealed.artifact))
+    }
+
     async fn is_sealed(&self, key: &Key) -> Result<bool, Failure> {
         // Nobody asks before the base is known.
         let Some(marks) = self.marks.get() else { return Ok(false) };
@@ -86,6 +92,10 @@ impl DockerBuilder {
         let Some(image) = self.config.image.as_deref().filter(|_| self.config.build.is_none()) else {
             return Ok("not built yet".to_owned());
         };
+        if is_id(image) {
+            // It means the same wherever it lies.
+            return Ok(image.to_owned());
+        }
         let found = self.found(image).await?;
         if self.config.pull == Pull::Always || (found.is_none() && self.config.pull == Pull::Missing) {
             let credentials = match Reference::parse(image) {

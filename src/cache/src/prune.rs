@@ -72,6 +72,7 @@ impl Store {
             return Ok(pruned);
         }
         let trash = self.take_away(&inventory, &decision)?;
+        self.forget_ids();
         drop(locked);
         for path in trash {
             self.remove(&path);

@@ -34,6 +34,12 @@ pub struct SealedEntry {
     pub details: BTreeMap<String, String>,
 }
 
+/// The image of an id.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+struct IdEntry {
+    manifest: Digest,
+}
+
 /// What sealing a state gave in a Docker engine.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct EngineResult {
@@ -100,6 +106,42 @@ impl Store {
     /// It cannot be written.
     pub fn put_sealed(&self, key: &Key, entry: &SealedEntry) -> Result<(), CacheError> {
         self.put("sealed", key.as_str(), entry)
+    }
+
+    /// The manifest of the image of this id, the digest of its config, if it is still there. Other processes leave it alone
+    /// from now on.
+    ///
+    /// # Errors
+    /// The store cannot be locked.
+    pub fn manifest_of(&self, id: &Digest) -> Result<Option<Digest>, CacheError> {
+        self.hold()?;
+        let found = self.get("ids", id.hex(), |entry: &IdEntry| self.layout().has(&entry.manifest))?;
+        Ok(found.map(|entry| entry.manifest))
+    }
+
+    /// Notes which manifest an image's id means.
+    ///
+    /// # Errors
+    /// It cannot be written.
+    pub fn put_id(&self, id: &Digest, manifest: &Digest) -> Result<(), CacheError> {
+        if self.manifest_of(id)?.as_ref() == Some(manifest) {
+            return Ok(());
+        }
+        // Stores of earlier days lack it.
+        files::create_private(&self.root.join("ids"))?;
+        self.put("ids", id.hex(), &IdEntry { manifest: manifest.clone() })
+    }
+
+    /// Forgets ids whose images are gone.
+    pub(crate) fn forget_ids(&self) {
+        for file in files::names(&self.root.join("ids")) {
+            let path = self.root.join("ids").join(&file);
+            let entry = self.read::<IdEntry>(&path, file.strip_suffix(".json").unwrap_or(&file));
+            if entry.is_none_or(|entry| !self.layout().has(&entry.value.manifest)) {
+                // It would only say nothing.
+                let _ = std::fs::remove_file(&path);
+            }
+        }
     }
 
     /// What sealing gave in an engine under this key. Whether it is still there the engine knows.

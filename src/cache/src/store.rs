@@ -22,8 +22,8 @@ use crate::states::StateEntry;
 pub(crate) const FORMAT: &str = "1";
 
 /// Directories of a store.
-pub(crate) const DIRECTORIES: [&str; 9] =
-    ["layers", "bases", "steps", "sealed", "results", "plans", "work", "tmp", "leases"];
+pub(crate) const DIRECTORIES: [&str; 10] =
+    ["layers", "bases", "steps", "sealed", "ids", "results", "plans", "work", "tmp", "leases"];
 
 /// Removes trees of a store.
 pub trait Remover: Send + Sync {

@@ -61,8 +61,16 @@ pub type ArtifactValues = BTreeMap<&'static str, ArtifactValue>;
 
 /// What `artifact.BUILD.*` has, whatever the builder: name, shape, and what it is.
 pub const ARTIFACT_VALUES: [(&str, ArtifactShape, &str); 6] = [
-    ("image", ArtifactShape::Text, "The id of the image, `sha256:...`: what `image` of `docker` and `from` of `oci` take."),
-    ("digest", ArtifactShape::Text, "The digest of the image's manifest, where it has one: always with `oci`, with `docker` after a push."),
+    (
+        "image",
+        ArtifactShape::Text,
+        "The id of the image, `sha256:...`: what `image` of `docker` and `from` of `oci` take.",
+    ),
+    (
+        "digest",
+        ArtifactShape::Text,
+        "The digest of the image's manifest, where it has one: always with `oci`, with `docker` after a push.",
+    ),
     ("id", ArtifactShape::Text, "The artifact's id as `manifest` writes it."),
     ("tags", ArtifactShape::List, "The names that the image bears."),
     ("files", ArtifactShape::List, "The files that it consists of."),
@@ -75,6 +83,11 @@ const AMAZON_EBS: &str = "mitchellh.amazonebs";
 /// Can remove an artifact that is not kept.
 #[async_trait]
 pub trait ArtifactOwner: Send + Sync {
+    /// How long removing it may take.
+    fn removal_limit(&self) -> std::time::Duration {
+        crate::journal::REMOVAL_LIMIT
+    }
+
     /// Removes it; an artifact that is gone already is no error.
     async fn destroy(&self, artifact: &Artifact, context: &BuildContext) -> Result<(), Failure>;
 }
@@ -83,11 +96,6 @@ pub trait ArtifactOwner: Send + Sync {
 #[derive(Clone)]
 pub struct Artifact {
     /// Packer's builder id (`packer.docker`, `packer.post-processor.docker-tag`, ...): post-processors check it.
-    /// How long removing it may take.
-    fn removal_limit(&self) -> std::time::Duration {
-        crate::journal::REMOVAL_LIMIT
-    }
-
     pub builder_id: String,
     /// Its id as Packer's manifest shows it.
     pub id: String,

@@ -121,6 +121,12 @@ pub trait Snapshots: Send + Sync {
     /// where the result is gone. It is brought where the arguments want it (files, names, pushes) as sealing does.
     async fn sealed(&self, key: &Key, context: &BuildContext) -> Result<Option<Sealed>, Failure>;
 
+    /// The artifact that [`Snapshots::sealed`] would give, without bringing it anywhere: for builds that are built upon it.
+    async fn sealed_before(&self, key: &Key) -> Result<Option<Artifact>, Failure> {
+        let _ = key;
+        Ok(None)
+    }
+
     /// Whether [`Snapshots::sealed`] would give something, without bringing it anywhere; for `kiln plan`.
     async fn is_sealed(&self, key: &Key) -> Result<bool, Failure>;
 }

@@ -49,6 +49,8 @@ pub enum Outcome {
     Failed,
     /// Stopped by the user.
     Cancelled,
+    /// Of a build: it never began, as one that it is built upon did not end well.
+    Skipped,
 }
 
 /// What became of one task of a tool that a step runs.

@@ -54,8 +54,8 @@ pub use kinds::{
     Processed, Provisioner, ProvisionerKind,
 };
 pub use plan::{
-    Artifacts, BuildSpec, CacheRules, ComponentConfig, ComponentSpec, Extension, Facts, Parent, Plan, PostProcessorSpec,
-    ProcessEnvironment, StepSpec, TextScope,
+    Artifacts, BuildSpec, CacheRules, ComponentConfig, ComponentSpec, Extension, Facts, Parent, Plan,
+    PostProcessorSpec, ProcessEnvironment, StepSpec, TextScope,
 };
 pub use redact::{Redactor, Secret};
 pub use schema::{Decoded, Field, FieldType, Schema};

@@ -10,6 +10,7 @@ use kiln_core::{
 };
 use tokio_util::sync::CancellationToken;
 
+use crate::cache::CachePolicy;
 use crate::cleanup::{blocking, remove_directory};
 use crate::error::BuildError;
 use crate::guard::{bounded, supervise};
@@ -30,6 +31,8 @@ const SECRET_FACTS: &[&str] = &["Password", "SSHPrivateKey", "WinRMPassword"];
 pub(crate) struct BuildRun {
     pub(crate) prepared: PreparedBuild,
     pub(crate) shared: Arc<Shared>,
+    /// How it uses what is kept.
+    pub(crate) cache: CachePolicy,
     /// What the journal calls it.
     pub(crate) key: Arc<str>,
     pub(crate) events: Events,
@@ -93,8 +96,11 @@ impl BuildRun {
             text_scope: Arc::clone(&shared.text_scope),
             secrets: None,
         };
+        let mut cache = shared.settings.cache.clone();
+        cache.post_only |= prepared.is_taken();
         BuildRun {
             key,
+            cache,
             prepared,
             shared,
             events,
@@ -449,7 +455,7 @@ impl BuildRun {
     pub(crate) fn facts(&self, mut values: BTreeMap<String, String>) -> Facts {
         values.entry("PackerRunUUID".to_owned()).or_insert_with(|| self.shared.settings.run_id.to_string());
         SECRET_FACTS.iter().filter_map(|name| values.get(*name)).for_each(|secret| self.shared.redactor.add(secret));
-        Facts { build: Some(values), ..Facts::default() }
+        Facts { build: Some(values), artifacts: Arc::clone(&self.prepared.artifacts), ..Facts::default() }
     }
 
     /// Undoes what a stage left. Why some of it could not be undone.

@@ -36,6 +36,7 @@ pub mod policy;
 mod post_process;
 pub mod prepare;
 pub mod run;
+mod schedule;
 mod scope;
 mod secrets;
 mod step;

@@ -3,7 +3,10 @@
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use kiln_core::{BuildContext, Caching, EntryId, Events, Failure, FailureClass, Input, Journal, Key, RunOptions, Undo};
+use kiln_core::{
+    Artifact, ArtifactValues, Artifacts, BuildContext, Caching, EntryId, Events, Failure, FailureClass, Input, Journal,
+    Key, RunOptions, Undo,
+};
 use serde::{Serialize, Serializer};
 
 use crate::cache::Reason;
@@ -11,7 +14,7 @@ use crate::cache::chain::{Chain, Look, Passed, Setting};
 use crate::cache::explain::{self, Present};
 use crate::cache::memory::RunMemory;
 use crate::cleanup::scratch_name;
-use crate::prepare::{PreparedBuild, PreparedPostProcessor, PreparedRun};
+use crate::prepare::{Again, PreparedBuild, PreparedPostProcessor, PreparedRun};
 use crate::run::{RunSettings, Surroundings, journal_keys};
 
 /// What a run would do.
@@ -30,6 +33,12 @@ pub struct BuildPlan {
     pub builder: String,
     /// `file:line` of the source.
     pub place: String,
+    /// The builds that come before it.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub parents: Vec<String>,
+    /// Whether it does not run, and is taken as it was sealed before.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub is_taken: bool,
     /// What its machine starts as; empty where the builder keeps no states, or where that is not known.
     pub base: Vec<Input>,
     /// The state that the machine starts as.
@@ -123,12 +132,42 @@ pub enum SealPlan {
 pub async fn plan(prepared: &PreparedRun, settings: &RunSettings, surroundings: &Surroundings) -> PlanReport {
     prepared.secrets.iter().for_each(|secret| surroundings.redactor.add(secret));
     let run_memory = Arc::default();
-    let mut builds = Vec::with_capacity(prepared.builds.len());
-    for (build, name) in prepared.builds.iter().zip(journal_keys(&prepared.builds)) {
-        let planning = Planning { prepared, build, settings, surroundings, run_memory: &run_memory };
-        builds.push(planning.build(&name).await);
+    let names = journal_keys(&prepared.builds);
+    let mut plans: Vec<Option<(BuildPlan, Option<ArtifactValues>)>> = vec![None; prepared.builds.len()];
+    for index in parents_first(&prepared.builds) {
+        let planning =
+            Planning { prepared, build: &prepared.builds[index], settings, surroundings, run_memory: &run_memory };
+        let left = |parent: usize| plans[parent].as_ref().and_then(|(_, values)| values.clone());
+        plans[index] = Some(planning.after_parents(&names[index], left).await);
     }
-    PlanReport { builds }
+    PlanReport { builds: plans.into_iter().flatten().map(|(plan, _)| plan).collect() }
+}
+
+/// The builds by their index, each after those that it is built upon; as in the template otherwise.
+pub(crate) fn parents_first(builds: &[PreparedBuild]) -> Vec<usize> {
+    let mut order = Vec::with_capacity(builds.len());
+    let mut is_seen = vec![false; builds.len()];
+    for start in 0..builds.len() {
+        let mut path = vec![(start, 0)];
+        while let Some((index, next)) = path.last_mut() {
+            let index = *index;
+            if *next == 0 && std::mem::replace(&mut is_seen[index], true) {
+                path.pop();
+                continue;
+            }
+            match builds[index].parents.get(*next) {
+                Some(parent) => {
+                    *next += 1;
+                    path.push((*parent, 0));
+                }
+                None => {
+                    order.push(index);
+                    path.pop();
+                }
+            }
+        }
+    }
+    order
 }
 
 /// A plan makes nothing, so there is nothing to undo.
@@ -152,6 +191,7 @@ impl Journal for NoJournal {
     }
 }
 
+#[derive(Clone, Copy)]
 struct Planning<'a> {
     prepared: &'a PreparedRun,
     build: &'a PreparedBuild,
@@ -161,15 +201,51 @@ struct Planning<'a> {
 }
 
 impl Planning<'_> {
-    async fn build(&self, name: &Arc<str>) -> BuildPlan {
+    /// What becomes of the build, and what those may use that are built upon it, where that is there already.
+    async fn after_parents(
+        &self,
+        name: &Arc<str>,
+        left: impl Fn(usize) -> Option<ArtifactValues>,
+    ) -> (BuildPlan, Option<ArtifactValues>) {
+        if self.build.parents.is_empty() {
+            return self.build(name).await;
+        }
+        let mut artifacts = Artifacts::new();
+        for parent in &self.build.parents {
+            let parent_name = Arc::clone(&self.prepared.builds[*parent].name);
+            let Some(values) = left(*parent) else {
+                let reason = Reason::Parent { build: self.clean(&parent_name) };
+                return (self.uncached(&reason, None), None);
+            };
+            artifacts.insert(parent_name, values);
+        }
+        let (kinds, redactor) = (&*self.surroundings.kinds, &*self.surroundings.redactor);
+        let again = Again { kinds, options: &self.prepared.options, redactor };
+        match again.prepare(self.build, Arc::new(artifacts)) {
+            Ok(build) => Planning { build: &build, ..*self }.build(name).await,
+            Err(failure) => {
+                let told = self.surroundings.redactor.redact(&failure.chain()).into_owned();
+                (self.uncached(&Reason::NoBase, Some(told)), None)
+            }
+        }
+    }
+
+    async fn build(&self, name: &Arc<str>) -> (BuildPlan, Option<ArtifactValues>) {
+        let mut policy = self.settings.cache.clone();
+        policy.post_only |= self.build.is_taken();
         let setting = Setting {
-            policy: &self.settings.cache,
+            policy: &policy,
             run_id: &self.settings.run_id,
             run_memory: self.run_memory,
             secrets: &self.prepared.secrets,
         };
+        let mut values = None;
         let plan = match Chain::open(self.build, name, setting, &self.context()).await {
-            Ok(Some(chain)) => Steps::new(self, chain).plan().await,
+            Ok(Some(chain)) => {
+                let (plan, sealed) = Steps::new(self, chain).plan().await;
+                values = sealed.map(|artifact| artifact.values());
+                plan
+            }
             Ok(None) if self.build.cache.is_off => self.uncached(&Reason::Off, None),
             Ok(None) if self.settings.cache.memory.is_none() => self.uncached(&Reason::NoCache, None),
             Ok(None) => self.uncached(&Reason::NoStates, None),
@@ -178,12 +254,15 @@ impl Planning<'_> {
                 self.uncached(&Reason::NoBase, Some(told))
             }
         };
-        if self.settings.cache.post_only && plan.sealing == SealPlan::Runs && plan.error.is_none() {
+        if policy.post_only && plan.sealing == SealPlan::Runs && plan.error.is_none() {
             // What it would run is told all the same: it is why.
-            let told = "nothing is sealed that post-processors alone could start from".to_owned();
-            return BuildPlan { error: Some(told), ..plan };
+            let told = match self.build.is_taken() {
+                true => "it was never built as it stands here, and is not built now",
+                false => "nothing is sealed that post-processors alone could start from",
+            };
+            return (BuildPlan { error: Some(told.to_owned()), ..plan }, None);
         }
-        plan
+        (plan, values)
     }
 
     fn context(&self) -> BuildContext {
@@ -221,6 +300,8 @@ impl Planning<'_> {
             build: self.clean(&self.build.name),
             builder: self.build.builder_kind.to_string(),
             place: self.build.place.clone(),
+            parents: self.build.parents().map(|parent| self.clean(parent)).collect(),
+            is_taken: self.build.is_taken(),
             base: Vec::new(),
             base_key: None,
             steps,
@@ -272,9 +353,10 @@ impl<'a> Steps<'a> {
         Steps { planning, chain, steps: Vec::new(), at, is_restored: false, has_missed: false }
     }
 
-    async fn plan(mut self) -> BuildPlan {
+    async fn plan(mut self) -> (BuildPlan, Option<Artifact>) {
         let total = self.planning.build.steps.len();
         let mut sealing = SealPlan::Runs;
+        let mut state = None;
         while self.steps.len() < total {
             let ahead = self.chain.ahead(self.steps.len(), &self.at.0).await;
             if let Some((last, seen)) = ahead.end
@@ -282,6 +364,7 @@ impl<'a> Steps<'a> {
             {
                 self.pass(&seen);
                 sealing = SealPlan::Cached;
+                state = Some(last);
                 break;
             }
             if ahead.passed.is_empty() {
@@ -292,9 +375,15 @@ impl<'a> Steps<'a> {
         }
         if self.steps.len() == total && self.is_restored && self.is_sealed(&self.at.1.clone()).await {
             sealing = SealPlan::Cached;
+            state = Some(self.at.1.clone());
         }
+        let artifact = match &state {
+            // Who is built upon it cannot be planned without; that it is gone meanwhile is no reason to fail.
+            Some(state) => self.chain.snapshots.sealed_before(state).await.ok().flatten(),
+            None => None,
+        };
         let (base, base_key) = (self.chain.base.clone(), Some(self.chain.base_key.clone()));
-        BuildPlan { base, base_key, ..self.planning.whole(self.steps, sealing) }
+        (BuildPlan { base, base_key, ..self.planning.whole(self.steps, sealing) }, artifact)
     }
 
     async fn is_sealed(&self, key: &Key) -> bool {

@@ -4,9 +4,9 @@ use std::path::Path;
 use std::sync::Arc;
 
 use kiln_core::{
-    Body, Builder, CacheRules, ComponentSpec, Decoded, Diagnostic, Diagnostics, Facts, Failure, FailureClass, Kinds,
-    Node, Plan, PostProcessor, PostProcessorKind, PostProcessorSpec, PrepareContext, Provisioner, ProvisionerKind,
-    Schema, SourceMap, Span, StepSpec, TextScope, Value,
+    Artifacts, Body, BuildSpec, Builder, CacheRules, ComponentSpec, Decoded, Diagnostic, Diagnostics, Facts, Failure,
+    FailureClass, Kinds, Node, Plan, PostProcessor, PostProcessorKind, PostProcessorSpec, PrepareContext, Provisioner,
+    ProvisionerKind, Schema, SourceMap, Span, StepSpec, TextScope, Value,
 };
 
 use crate::ecosystem::{Sort, unknown_kind};
@@ -51,6 +51,7 @@ pub struct PreparedRun {
     pub(crate) text_scope: Arc<TextScope>,
     pub(crate) sources: Arc<SourceMap>,
     pub(crate) secrets: Arc<[String]>,
+    pub(crate) options: PrepareOptions,
 }
 
 /// One build, ready to run.
@@ -76,6 +77,30 @@ pub struct PreparedBuild {
     pub(crate) context: PrepareContext,
     /// What the source says of caching.
     pub(crate) cache: CacheRules,
+    /// As it stands in the template: builds with parents are prepared again when those are done.
+    pub(crate) spec: Arc<BuildSpec>,
+    /// The builds that come before it, by their index.
+    pub(crate) parents: Vec<usize>,
+    /// What they left, once they are done.
+    pub(crate) artifacts: Arc<Artifacts>,
+}
+
+impl PreparedBuild {
+    /// Names of the builds that it is built upon.
+    pub fn parents(&self) -> impl Iterator<Item = &str> {
+        self.spec.parents.iter().map(|parent| &*parent.build)
+    }
+
+    /// It does not run: it is taken as it was sealed before.
+    pub(crate) fn take(&mut self) {
+        Arc::make_mut(&mut self.spec).is_taken = true;
+        self.chains.clear();
+    }
+
+    /// Whether it does not run, and is taken as it was sealed before.
+    pub fn is_taken(&self) -> bool {
+        self.spec.is_taken
+    }
 }
 
 /// One step, ready to run.
@@ -127,9 +152,11 @@ pub fn prepare(plan: &Plan, kinds: &Kinds, options: &PrepareOptions) -> (Option<
         diagnostics: Diagnostics::new(),
         secrets: plan.secrets.clone(),
         facts: Facts::default(),
+        artifacts: Arc::default(),
     };
     preparing.unused(&plan.unused_sources);
-    let builds: Vec<Option<PreparedBuild>> = plan.builds.iter().map(|build| preparing.build(build)).collect();
+    let builds: Vec<Option<PreparedBuild>> =
+        plan.builds.iter().map(|build| preparing.build(&Arc::new(build.clone()), &plan.builds)).collect();
     let Preparing { mut diagnostics, mut secrets, .. } = preparing;
     for item in &mut diagnostics.items {
         beside_template(item, &plan.text_scope, &options.sources);
@@ -145,8 +172,42 @@ pub fn prepare(plan: &Plan, kinds: &Kinds, options: &PrepareOptions) -> (Option<
         text_scope,
         sources: Arc::clone(&options.sources),
         secrets: secrets.into(),
+        options: options.clone(),
     });
     (run, diagnostics)
+}
+
+/// What preparing a build again needs.
+pub(crate) struct Again<'a> {
+    pub(crate) kinds: &'a Kinds,
+    pub(crate) options: &'a PrepareOptions,
+    pub(crate) redactor: &'a kiln_core::Redactor,
+}
+
+impl Again<'_> {
+    /// The build once more, with what the builds left that it is built upon.
+    ///
+    /// # Errors
+    /// With these values its arguments are wrong.
+    pub(crate) fn prepare(&self, build: &PreparedBuild, artifacts: Arc<Artifacts>) -> Result<PreparedBuild, Failure> {
+        let mut preparing = Preparing {
+            kinds: self.kinds,
+            options: self.options,
+            diagnostics: Diagnostics::new(),
+            secrets: Vec::new(),
+            facts: Facts::default(),
+            artifacts,
+        };
+        let again = preparing.build(&build.spec, &[]);
+        let Preparing { mut diagnostics, mut secrets, .. } = preparing;
+        secrets.append(&mut diagnostics.secrets);
+        secrets.iter().for_each(|secret| self.redactor.add(secret));
+        match again {
+            // Warnings were told before the run.
+            Some(again) if !diagnostics.has_errors() => Ok(PreparedBuild { parents: build.parents.clone(), ..again }),
+            _ => Err(wrong_arguments(&diagnostics, &self.options.sources).at(build.source_span)),
+        }
+    }
 }
 
 struct Preparing<'a> {
@@ -156,11 +217,13 @@ struct Preparing<'a> {
     secrets: Vec<String>,
     /// What is known of the machine of the build at hand.
     facts: Facts,
+    /// What builds left that others are built upon.
+    artifacts: Arc<Artifacts>,
 }
 
 impl Preparing<'_> {
     /// `None` where a part of it is unknown or wrong; all parts are checked all the same.
-    fn build(&mut self, build: &kiln_core::BuildSpec) -> Option<PreparedBuild> {
+    fn build(&mut self, build: &Arc<BuildSpec>, all: &[BuildSpec]) -> Option<PreparedBuild> {
         let context = PrepareContext {
             build: Arc::clone(&build.name),
             build_name: Arc::clone(&build.build_name),
@@ -169,7 +232,7 @@ impl Preparing<'_> {
             will_run: self.options.will_run,
         };
         // A source has no machine yet, and says so itself.
-        self.facts = Facts::default();
+        self.facts = Facts { artifacts: Arc::clone(&self.artifacts), ..Facts::default() };
         let source = self.source(&build.source, &context);
         self.facts = self.facts_of(&build.source.kind);
         let steps: Vec<_> = build.steps.iter().map(|step| self.step(step, &context)).collect();
@@ -194,12 +257,22 @@ impl Preparing<'_> {
                 Some(step) => Some(step?),
                 None => None,
             },
-            chains: chains.into_iter().collect::<Option<_>>()?,
+            chains: match build.is_taken {
+                true => Vec::new(),
+                false => chains.into_iter().collect::<Option<_>>()?,
+            },
             builder,
             source_span: build.source.span,
             source_is_unknown,
             context,
             cache: build.cache,
+            parents: build
+                .parents
+                .iter()
+                .filter_map(|parent| all.iter().position(|other| other.name == parent.build))
+                .collect(),
+            spec: Arc::clone(build),
+            artifacts: Arc::clone(&self.artifacts),
         })
     }
 
@@ -207,7 +280,8 @@ impl Preparing<'_> {
     fn facts_of(&self, kind: &str) -> Facts {
         let own = self.kinds.builder(kind).map(|kind| kind.fact_names()).unwrap_or_default();
         let common = if own.is_empty() { &[][..] } else { &COMMON_FACTS };
-        Facts { build: None, names: common.iter().chain(own).map(|name| (*name).to_owned()).collect() }
+        let names = common.iter().chain(own).map(|name| (*name).to_owned()).collect();
+        Facts { build: None, names, artifacts: Arc::clone(&self.artifacts) }
     }
 
     fn source(&mut self, spec: &ComponentSpec, context: &PrepareContext) -> Option<(Arc<dyn Builder>, bool)> {
@@ -409,18 +483,20 @@ impl Binding<'_> {
         if ready.is_none() && !diagnostics.has_errors() {
             diagnostics.push(silent_refusal(spec));
         }
-        let told = |item: &Diagnostic| match kiln_core::render::file_and_line(item, self.sources) {
-            Some(place) => format!("{place}: {}", item.title),
-            None => item.title.clone(),
-        };
         match ready {
             // Its warnings were told before the run.
             Some(ready) if !diagnostics.has_errors() => Ok((ready, Arc::new(body))),
-            _ => {
-                let problems: Vec<String> = diagnostics.items.iter().filter(|item| item.is_error()).map(told).collect();
-                let error = EngineError::WrongArguments { problems: problems.join("; ") };
-                Err(Failure::new(FailureClass::Template, error).at(spec.span))
-            }
+            _ => Err(wrong_arguments(&diagnostics, self.sources).at(spec.span)),
         }
     }
+}
+
+/// What is wrong with arguments that are known only while the template runs.
+fn wrong_arguments(diagnostics: &Diagnostics, sources: &SourceMap) -> Failure {
+    let told = |item: &Diagnostic| match kiln_core::render::file_and_line(item, sources) {
+        Some(place) => format!("{place}: {}", item.title),
+        None => item.title.clone(),
+    };
+    let problems: Vec<String> = diagnostics.items.iter().filter(|item| item.is_error()).map(told).collect();
+    Failure::new(FailureClass::Template, EngineError::WrongArguments { problems: problems.join("; ") })
 }

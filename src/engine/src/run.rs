@@ -12,20 +12,18 @@ use kiln_core::{
     Artifact, EventKind, Events, Failure, FailureClass, Kinds, Prompt, Redactor, Reporter, RunOptions, SourceMap,
     TextScope,
 };
-use tokio::sync::{Mutex, Semaphore};
-use tokio::task::JoinHandle;
+use tokio::sync::Mutex;
 use tokio_util::sync::CancellationToken;
 
-use crate::build::BuildRun;
 use crate::cache::memory::RunMemory;
 use crate::cache::{CachePolicy, check_choice};
 use crate::cleanup::{blocking, remove_directory, scratch_name};
 use crate::error::EngineError;
-use crate::guard::{Stop, bug};
+use crate::guard::Stop;
 use crate::journal::{FileJournal, RunHeader};
 use crate::policy::OnError;
-use crate::prepare::{PreparedBuild, PreparedRun};
-use crate::undo::undo_entries;
+use crate::prepare::{PrepareOptions, PreparedBuild, PreparedRun};
+use crate::schedule::schedule;
 
 /// How a run is to go.
 #[derive(Debug, Clone)]
@@ -157,6 +155,7 @@ pub(crate) struct Shared {
     pub(crate) sources: Arc<SourceMap>,
     pub(crate) secrets: Arc<[String]>,
     pub(crate) run_memory: Arc<RunMemory>,
+    pub(crate) prepare: PrepareOptions,
 }
 
 /// Questions of builds that run side by side come one after the other.
@@ -252,6 +251,7 @@ pub(crate) async fn open(
         sources: Arc::clone(&prepared.sources),
         secrets: Arc::clone(&prepared.secrets),
         run_memory: Arc::default(),
+        prepare: prepared.options.clone(),
         settings,
     }))
 }
@@ -293,18 +293,6 @@ pub(crate) async fn close(shared: &Arc<Shared>, events: &Events) -> Option<PathB
     }
 }
 
-enum Slot {
-    Started(JoinHandle<BuildReport>, Identity),
-    Never(BuildReport),
-}
-
-/// What is known of a build whose task broke.
-struct Identity {
-    name: Arc<str>,
-    kind: Arc<str>,
-    key: Arc<str>,
-}
-
 /// What the journal calls the builds: their names, numbered where two bear the same (two `build` blocks without a name
 /// may use one source).
 pub(crate) fn journal_keys(builds: &[PreparedBuild]) -> Vec<Arc<str>> {
@@ -320,92 +308,4 @@ pub(crate) fn journal_keys(builds: &[PreparedBuild]) -> Vec<Arc<str>> {
         keys.push(key(build, *count));
     }
     keys
-}
-
-/// Starts the builds in the template's order, as many at a time as allowed, and waits for all.
-async fn schedule(builds: Vec<PreparedBuild>, shared: &Arc<Shared>) -> Vec<BuildReport> {
-    let limit = match shared.settings.parallel_builds {
-        _ if shared.settings.debug => 1,
-        0 => Semaphore::MAX_PERMITS,
-        limit => limit.min(Semaphore::MAX_PERMITS),
-    };
-    let permits = Arc::new(Semaphore::new(limit));
-    let mut slots = Vec::with_capacity(builds.len());
-    let keys = journal_keys(&builds);
-    for (index, (build, key)) in builds.into_iter().zip(keys).enumerate() {
-        let permit = tokio::select! {
-            biased;
-            () = shared.stop.cancel.cancelled() => None,
-            permit = Arc::clone(&permits).acquire_owned() => permit.ok(),
-        };
-        let Some(permit) = permit else {
-            slots.push(Slot::Never(never_started(&build, shared)));
-            continue;
-        };
-        let (name, kind) = (Arc::clone(&build.name), Arc::clone(&build.builder_kind));
-        let identity = Identity { name, kind, key: Arc::clone(&key) };
-        let run = BuildRun::new(build, key, index, Arc::clone(shared));
-        let task = tokio::spawn(async move {
-            let report = run.run().await;
-            drop(permit);
-            report
-        });
-        slots.push(Slot::Started(task, identity));
-    }
-    let mut reports = Vec::with_capacity(slots.len());
-    for slot in slots {
-        reports.push(match slot {
-            Slot::Never(report) => report,
-            Slot::Started(task, identity) => match task.await {
-                Ok(report) => report,
-                Err(error) => broken(error, identity, shared).await,
-            },
-        });
-    }
-    reports
-}
-
-fn build_events(name: &Arc<str>, shared: &Shared) -> Events {
-    Events::new(Arc::clone(&shared.reporter), Arc::clone(&shared.redactor)).for_build(Arc::clone(name))
-}
-
-/// The run was stopped before its turn came: it is reported as finished without ever having started.
-fn never_started(build: &PreparedBuild, shared: &Shared) -> BuildReport {
-    let outcome = Outcome::Cancelled;
-    let finished = EventKind::BuildFinished { outcome, seconds: 0.0, error: None, artifacts: Vec::new() };
-    build_events(&build.name, shared).emit(finished);
-    BuildReport {
-        name: Arc::clone(&build.name),
-        builder_kind: Arc::clone(&build.builder_kind),
-        outcome,
-        artifacts: Vec::new(),
-        failures: Vec::new(),
-        last_lines: Vec::new(),
-        duration: Duration::ZERO,
-    }
-}
-
-/// The engine itself panicked in a build's task: the journal still knows what to remove.
-async fn broken(error: tokio::task::JoinError, identity: Identity, shared: &Shared) -> BuildReport {
-    let Identity { name, kind, key } = identity;
-    let events = build_events(&name, shared);
-    let failure = match error.try_into_panic() {
-        Ok(panic) => bug(panic.as_ref()),
-        Err(error) => Failure::new(FailureClass::Bug, error),
-    };
-    events.error(&failure);
-    let entries = shared.journal.open_entries(Some(&key));
-    undo_entries(&shared.journal, entries, &shared.kinds, &events, &shared.stop.hurry).await;
-    let error = Some(failure.chain());
-    let outcome = Outcome::Failed;
-    events.emit(EventKind::BuildFinished { outcome, seconds: 0.0, error, artifacts: Vec::new() });
-    BuildReport {
-        name,
-        builder_kind: kind,
-        outcome,
-        artifacts: Vec::new(),
-        failures: vec![failure],
-        last_lines: Vec::new(),
-        duration: Duration::ZERO,
-    }
 }

@@ -7,6 +7,7 @@ mod cleaning;
 mod events_reference;
 mod failing;
 mod fakes;
+mod graph;
 mod harness;
 mod keeper;
 mod keeping;

@@ -3,7 +3,8 @@
 use std::ops::AsyncFnOnce;
 use std::sync::Arc;
 
-use kiln_core::{BuildContext, Events, Failure, FailureClass, Key, Launched, Machine, suggest};
+use kiln_core::event::Outcome;
+use kiln_core::{Artifacts, BuildContext, Events, Failure, FailureClass, Key, Launched, Machine, suggest};
 
 use crate::build::BuildRun;
 use crate::cache::StepChoice;
@@ -11,8 +12,10 @@ use crate::cache::chain::find_step;
 use crate::cleanup::blocking;
 use crate::error::EngineError;
 use crate::guard::supervise;
-use crate::prepare::PreparedRun;
+use crate::plan::parents_first;
+use crate::prepare::{Again, PreparedBuild, PreparedRun};
 use crate::run::{RunSettings, Shared, Surroundings, close, journal_keys, open};
+use crate::schedule::left;
 use crate::walk::Live;
 
 /// A state that a build kept.
@@ -48,12 +51,13 @@ async fn enter<T>(
     work: impl AsyncFnOnce(&dyn Machine, &BuildContext) -> Result<T, Failure>,
 ) -> Result<T, Failure> {
     let keys = journal_keys(&prepared.builds);
-    let names = suggest::enumerate(prepared.builds.iter().map(|build| &*build.name));
-    let mut builds = prepared.builds.into_iter().zip(keys);
-    let Some((build, key)) = builds.find(|(build, _)| *build.name == *choice.build) else {
+    let Some(index) = prepared.builds.iter().position(|build| *build.name == *choice.build) else {
+        let names = suggest::enumerate(prepared.builds.iter().map(|build| &*build.name));
         let failure = no_state(format!("there is no build `{}`", choice.build));
         return Err(failure.hint(format!("the builds of this template: {names}")));
     };
+    let key = Arc::clone(&keys[index]);
+    let build = upon_parents(prepared.builds, &keys, index, shared).await?;
     let run = BuildRun::new(build, key, 0, Arc::clone(shared));
     run.make_scratch().await?;
     let state = match &choice.step {
@@ -85,6 +89,46 @@ async fn enter<T>(
     run.undo_scope(&run.stepping).await;
     run.remove_scratch().await;
     result
+}
+
+/// A build that knows what its parents left when they were built before.
+async fn upon_parents(
+    builds: Vec<PreparedBuild>,
+    keys: &[Arc<str>],
+    wanted: usize,
+    shared: &Arc<Shared>,
+) -> Result<PreparedBuild, Failure> {
+    let again = Again { kinds: &shared.kinds, options: &shared.prepare, redactor: &shared.redactor };
+    let mut needed = vec![wanted];
+    let mut next = 0;
+    while next < needed.len() {
+        let parents = builds[needed[next]].parents.iter().copied().filter(|parent| !needed.contains(parent));
+        needed.extend(parents.collect::<Vec<_>>());
+        next += 1;
+    }
+    let mut order = parents_first(&builds);
+    order.retain(|index| needed.contains(index));
+    let mut builds: Vec<Option<PreparedBuild>> = builds.into_iter().map(Some).collect();
+    let mut artifacts = Artifacts::new();
+    for index in order {
+        let Some(build) = builds[index].take() else { continue };
+        let mut build = match build.parents.is_empty() {
+            true => build,
+            false => again.prepare(&build, Arc::new(artifacts.clone()))?,
+        };
+        if index == wanted {
+            return Ok(build);
+        }
+        build.take();
+        let name = Arc::clone(&build.name);
+        let report = BuildRun::new(build, Arc::clone(&keys[index]), index, Arc::clone(shared)).run().await;
+        if report.outcome != Outcome::Succeeded {
+            let why = format!("what `{name}` left is not there, and this is built upon it");
+            return Err(no_state(why).hint("build it first"));
+        }
+        artifacts.insert(name, left(&report));
+    }
+    Err(no_state("a build is built upon itself".to_owned()))
 }
 
 fn no_state(why: String) -> Failure {

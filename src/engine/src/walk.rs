@@ -100,7 +100,7 @@ impl<'a> Walk<'a> {
     /// Goes all the way. On failure a machine may be left in [`Walk::live`].
     pub(crate) async fn go(&mut self) -> Result<Made, Stopped> {
         let mut halted = match self.open().await {
-            Ok(()) if self.run.shared.settings.cache.post_only => self.only_sealed().await,
+            Ok(()) if self.run.cache.post_only => self.only_sealed().await,
             Ok(()) => self.forward().await,
             Err(stopped) => return Err(stopped),
         };
@@ -133,7 +133,7 @@ impl<'a> Walk<'a> {
         loop {
             let shared = &run.shared;
             let setting = Setting {
-                policy: &shared.settings.cache,
+                policy: &run.cache,
                 run_id: &shared.settings.run_id,
                 run_memory: &shared.run_memory,
                 secrets: &shared.secrets,
@@ -531,9 +531,12 @@ impl<'a> Walk<'a> {
             let start = chain.base_key.clone();
             let ahead = chain.ahead(0, &start).await;
             hits = ahead.passed.last().map_or(0, |(index, _)| index + 1);
-            if let Some((last, seen)) = ahead.end
-                && let Some(made) = self.sealed(last, &seen).await?
-            {
+            let made = match ahead.end {
+                Some((last, _)) if self.run.prepared.is_taken() => self.taken(&last).await,
+                Some((last, seen)) => self.sealed(last, &seen).await?,
+                None => None,
+            };
+            if let Some(made) = made {
                 return Ok(made);
             }
         }
@@ -544,13 +547,26 @@ impl<'a> Walk<'a> {
         };
         let failure = if is_kept {
             let error = BuildError::NothingSealed { steps: steps.map(name).collect() };
-            Failure::build(error).hint("build it once without `--post-only`")
+            let how =
+                if self.run.prepared.is_taken() { "build it first" } else { "build it once without `--post-only`" };
+            Failure::build(error).hint(how)
         } else {
             let (kind, place) = (self.run.prepared.builder_kind.to_string(), self.run.prepared.place.clone());
             Failure::build(BuildError::NothingKept { kind, place })
         };
         self.run.events.error(&failure);
         Err(Stopped::new(failure, Decision::CleanUp).into())
+    }
+
+    /// What sealing this state gave, left where it is: others are built upon it.
+    async fn taken(&mut self, key: &Key) -> Option<Made> {
+        let run = self.run;
+        let found = self.chain.as_ref()?.snapshots.sealed_before(key).await;
+        let artifact = found.inspect_err(|failure| run.events.warn(failure.chain())).ok()??;
+        run.events.message("taken as it was built before");
+        // Nothing of this run may remove it.
+        let product = Product { artifact: kiln_core::Artifact { owner: None, ..artifact }, scope: run.scope() };
+        Some(Made { product, facts: Arc::new(run.facts(std::collections::BTreeMap::new())) })
     }
 
     async fn record(&mut self, index: usize, state: Option<Key>, has_failed: bool, not_kept: Option<&str>) {
@@ -575,7 +591,7 @@ impl<'a> Walk<'a> {
     /// Remembers what the build came past, for the next one.
     pub(crate) async fn remember(&mut self) {
         let Some(chain) = self.chain.take() else { return };
-        if self.run.shared.settings.cache.post_only {
+        if self.run.cache.post_only {
             return;
         }
         let (builder, base) = (chain.build.builder_kind.to_string(), chain.base.clone());

@@ -105,6 +105,7 @@ pub(crate) fn options(arguments: &TemplateArgs, wanted: Wanted, settings: &Setti
     options.environment.clone_from(&settings.environment);
     options.only.clone_from(&arguments.only);
     options.except.clone_from(&arguments.except);
+    options.without_parents = arguments.no_deps;
     options.home.clone_from(&settings.home);
     options.host = settings.host;
     options.started = SystemTime::now();

@@ -29,6 +29,13 @@ fn build_lines(build: &BuildPlan, now: SystemTime) -> Vec<String> {
         let word = if build.base.is_empty() { "unknown" } else { "fails" };
         lines.extend(error.lines().map(|line| format!("  {word:<7}  {line}")));
     }
+    if !build.parents.is_empty() {
+        lines.push(format!("  after    {}", build.parents.join(", ")));
+    }
+    if build.is_taken && build.error.is_none() {
+        lines.push("  taken    as it was built before".to_owned());
+        return lines;
+    }
     // The first is what it is built upon; a change of any other one is told as the reason of what runs.
     if let Some(shown) = build.base.first().and_then(|input| input.shown.as_deref()) {
         lines.push(format!("  base     {shown}"));
@@ -121,6 +128,8 @@ mod tests {
             build: "oci.worker".to_owned(),
             builder: "oci".to_owned(),
             place: "a.pkr.hcl:1".to_owned(),
+            parents: vec!["oci.base".to_owned()],
+            is_taken: false,
             base: vec![input],
             base_key: None,
             steps: vec![
@@ -135,6 +144,7 @@ mod tests {
         };
         let unknown = BuildPlan {
             build: "oci.other".to_owned(),
+            parents: Vec::new(),
             base: Vec::new(),
             steps: Vec::new(),
             sealing: SealPlan::Cached,
@@ -145,6 +155,7 @@ mod tests {
         let report = PlanReport { builds: vec![build, unknown] };
         insta::assert_snapshot!(text_at(&report, SystemTime::UNIX_EPOCH + Duration::from_secs(7200)), @r#"
         oci.worker (oci, a.pkr.hcl:1)
+          after    oci.base
           base     debian:12
           cached   [1/4] shell: scripts/apt.sh (a.pkr.hcl:1)            2 hours ago, took 1m 1s
           runs     [2/4] shell "install": scripts/apt.sh (a.pkr.hcl:2)  never built

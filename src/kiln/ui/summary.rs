@@ -50,6 +50,7 @@ pub(crate) fn table(rows: &[TableRow], width: Option<usize>) -> String {
             Outcome::Succeeded => "ok",
             Outcome::Failed => "FAILED",
             Outcome::Cancelled => "cancelled",
+            Outcome::Skipped => "skipped",
         };
         text.push_str(&format!("{:name_width$}  {outcome:<9}  {:>7}", row.build, wall(row.seconds)));
         for (index, (label, value)) in details.iter().enumerate() {

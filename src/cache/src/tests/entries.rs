@@ -119,12 +119,20 @@ fn sealed_images_and_bases_count_while_their_manifest_is_there() {
     };
     store.put_sealed(&key(1), &sealed).unwrap();
     store.put_base(&key(1), &base).unwrap();
+    store.put_id(&sealed.config, &manifest).unwrap();
+    store.put_id(&sealed.config, &manifest).unwrap();
+    assert_eq!(place.open().manifest_of(&sealed.config).unwrap(), Some(manifest.clone()));
+    assert_eq!(store.manifest_of(&manifest).unwrap(), None);
+    let id = sealed.config.clone();
     assert_eq!(place.open().sealed(&key(1)).unwrap(), Some(sealed));
     assert_eq!(place.open().base(&key(1)).unwrap(), Some(base));
     assert_eq!(store.sealed(&key(2)).unwrap(), None);
     std::fs::remove_file(store.layout().blob_path(&manifest)).unwrap();
     assert_eq!(store.sealed(&key(1)).unwrap(), None);
     assert_eq!(store.base(&key(1)).unwrap(), None);
+    assert_eq!(store.manifest_of(&id).unwrap(), None);
+    store.prune(&crate::PrunePolicy::default()).unwrap();
+    assert!(entries(&place.root().join("ids")).is_empty(), "ids of images that are gone are forgotten");
 }
 
 #[test]

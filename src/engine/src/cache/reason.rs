@@ -87,6 +87,11 @@ pub enum Reason {
     NoStates,
     /// It cannot be found out what the build starts from.
     NoBase,
+    /// A build runs that this one is built upon.
+    Parent {
+        /// Its name.
+        build: String,
+    },
 }
 
 fn seconds<S: serde::Serializer>(duration: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
@@ -138,6 +143,7 @@ impl fmt::Display for Reason {
             Reason::FromStep => "`--from-step`",
             Reason::NotKnownYet => "depends on the running machine",
             Reason::Outside => "always runs",
+            Reason::Parent { build } => return write!(formatter, "`{build}` comes first, and would run"),
             Reason::NoBase => "what it starts from is not known",
             Reason::NoStates => "this builder keeps no states",
         };

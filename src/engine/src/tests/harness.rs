@@ -7,8 +7,8 @@ use std::time::Duration;
 use indexmap::IndexMap;
 use kiln_core::config::Attribute;
 use kiln_core::{
-    Block, Body, BuildSpec, CacheRules, ComponentConfig, ComponentSpec, Diagnostics, Event, EventKind, Events, Facts,
-    Node, Plan, PostProcessorSpec, Redactor, Schema, SourceId, SourceMap, Span, StepSpec, Value,
+    ArtifactValue, Block, Body, BuildSpec, CacheRules, ComponentConfig, ComponentSpec, Diagnostics, Event, EventKind,
+    Events, Facts, Node, Plan, PostProcessorSpec, Redactor, Schema, SourceId, SourceMap, Span, StepSpec, Value,
 };
 use kiln_testkit::{FixedPrompt, RecordingReporter};
 
@@ -28,6 +28,14 @@ impl ComponentConfig for Arguments {
         let mut attributes = IndexMap::new();
         for (name, value) in &self.values {
             let value = match value {
+                Value::String(text) if text.starts_with("artifact.") => {
+                    let (build, name) = text[9..].split_once('.').unwrap();
+                    match facts.artifacts.get(build).map(|values| values.get(name)) {
+                        None => Value::Unknown,
+                        Some(Some(ArtifactValue::Text(text))) => Value::String(text.clone()),
+                        Some(_) => Value::String(String::new()),
+                    }
+                }
                 Value::String(text) if text.starts_with("build.") => match &facts.build {
                     None => Value::Unknown,
                     Some(values) => Value::String(values.get(&text[6..]).cloned().unwrap_or_default()),
@@ -233,6 +241,7 @@ fn in_few_words(event: &Event) -> String {
         EventKind::Warning { text } => format!("warning: {text}"),
         EventKind::Error { text, .. } => format!("error: {text}"),
         EventKind::Output { line, .. } => format!("output: {line}"),
+        EventKind::Task { task, result, .. } => format!("task {task}: {result:?}"),
         EventKind::Progress { item, .. } => format!("progress: {item}"),
         EventKind::Artifact { artifact } => format!("artifact: {}", artifact.id),
         EventKind::BuildFinished { outcome, artifacts, .. } => {

@@ -155,6 +155,11 @@ impl Snapshots for KeeperBuilder {
         Ok(Some(Sealed { artifact: artifact(&self.world, &name), facts }))
     }
 
+    async fn sealed_before(&self, key: &Key) -> Result<Option<Artifact>, Failure> {
+        let is_there = self.world.keeper.sealed.lock().unwrap().contains_key(key);
+        Ok(is_there.then(|| artifact(&self.world, &format!("image-{}", self.name))))
+    }
+
     async fn is_sealed(&self, key: &Key) -> Result<bool, Failure> {
         Ok(self.world.keeper.sealed.lock().unwrap().contains_key(key))
     }

@@ -10,7 +10,7 @@ use super::harness::{build, maker, step, text};
 use crate::{BuildPlan, PlanReport, Reason, SealPlan, StepAction, StepChoice};
 
 impl Cached {
-    async fn plan(&self) -> PlanReport {
+    pub(super) async fn plan(&self) -> PlanReport {
         let (prepared, surroundings) = self.harness.prepared();
         let before = self.harness.world.log();
         let report = crate::plan(&prepared, &self.harness.settings, &surroundings).await;
