@@ -34,5 +34,7 @@ mod remote;
 mod robustness;
 mod roundtrip;
 mod secrets;
+mod ssh;
+mod ssh_faults;
 mod upgrade;
 mod validate;

@@ -4,6 +4,8 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use kiln_builder_docker::{DockerBuilderKind, DockerSettings};
+use kiln_builder_file::FileBuilderKind;
+use kiln_builder_null::NullBuilderKind;
 use kiln_builder_oci::{OciBuilderKind, OciSettings, OciUndoer};
 use kiln_core::{BuilderKind, Failure, FailureClass, Kinds};
 use kiln_data::DataSettings;
@@ -12,6 +14,7 @@ use kiln_image::Layout;
 use kiln_publish::{GivenEngine, PublishSettings, StoreProvider};
 use kiln_registry::CredentialSources;
 use kiln_sandbox::HelperProgram;
+use kiln_ssh::SshProcess;
 
 use crate::commands::stores::USUAL_SIZE;
 use crate::settings::Settings;
@@ -74,6 +77,9 @@ fn with_engine(engine: BollardEngine, settings: &Settings) -> Result<Kinds, Fail
         Some(other) => return Err(Failure::new(FailureClass::Usage, UnknownBuilder(other.to_owned()))),
     });
     kinds.add_builder(oci);
+    kinds.add_builder(Arc::new(FileBuilderKind));
+    let ssh = SshProcess { home: settings.home.clone(), environment: settings.environment.clone() };
+    kinds.add_builder(Arc::new(NullBuilderKind::new(ssh)));
     kinds.add_undoer(Arc::new(OciUndoer::new(helper)));
     kinds.add_provisioner(Arc::new(kiln_provisioner_breakpoint::BreakpointKind));
     kinds.add_provisioner(Arc::new(kiln_provisioner_file::FileKind));

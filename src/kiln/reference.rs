@@ -11,6 +11,7 @@ use kiln_core::{Field, FieldType, Schema};
 use crate::args;
 
 mod data_sources;
+mod machines;
 mod regions;
 mod variables;
 

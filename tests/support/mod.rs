@@ -3,6 +3,7 @@
 pub(crate) mod docker;
 pub(crate) mod plans;
 pub(crate) mod proxy;
+pub(crate) mod ssh;
 
 use std::io::{BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};

@@ -23,7 +23,7 @@ const FILE: Schema = Schema {
         Field::string("content", "What is written to it. Either this or `source`; an empty file without both."),
         Field::string("source", "The file of this host that is copied to it."),
     ],
-    example: r#"source "file" "motd" {
+    example: r#"source "file" "worker" {
   content = "baked at ${timestamp()}\n"
   target  = "out/motd"
 }"#,

@@ -54,6 +54,15 @@ pub(super) const GROUPS: &[(&str, &[(&str, &str)])] = &[
         "Connections",
         &[
             (
+                "SSH_AUTH_SOCK",
+                "The socket of an SSH agent: for `ssh_agent_auth` and `ssh_agent_forwarding`, and where a key needs no passphrase then.",
+            ),
+            (
+                "USER",
+                "The user who runs kiln: whom an `ssh_config_file` that names nobody logs in as, and what `%u` in it means.",
+            ),
+            ("LOGNAME", "The same, where `USER` is not set."),
+            (
                 "HTTPS_PROXY",
                 "The proxy for `https://` addresses of `http` data sources, and for registries that kiln itself speaks to. \
                  Also in lower case, which goes first.",

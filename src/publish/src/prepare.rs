@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use kiln_core::{BuildContext, Decoded, Diagnostic, Diagnostics, Failure, PrepareContext};
+use kiln_core::{BuildContext, Decoded, Diagnostic, Diagnostics, PrepareContext};
 use kiln_gotemplate::{Data, Rendered, Scope};
 use kiln_registry::Reference;
 use serde::de::DeserializeOwned;

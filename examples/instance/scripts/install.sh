@@ -1,0 +1,4 @@
+#!/bin/sh
+set -eu
+"$ROOT/opt/greeter/greet"
+echo "$BAKED_BY" >"$ROOT/opt/greeter/installed"
