@@ -14,6 +14,7 @@ mod config;
 mod digest;
 mod docker;
 mod error;
+mod files;
 mod from;
 mod guest;
 mod launch;

@@ -2,7 +2,7 @@
 
 use async_trait::async_trait;
 use kiln_cache::SealedEntry;
-use kiln_core::{BuildContext, Failure, Input, Key, Launched, Sealed, Snapshots, StateInfo};
+use kiln_core::{Artifact, BuildContext, Failure, Input, Key, Launched, Sealed, Snapshots, StateInfo};
 use kiln_image::Image;
 
 use crate::error::{self, OciError};
@@ -62,6 +62,16 @@ impl Snapshots for OciBuilder {
         let mut facts = entry.facts;
         facts.insert("ImageSha256".to_owned(), entry.config.to_string());
         Ok(Some(Sealed { artifact, facts }))
+    }
+
+    async fn sealed_before(&self, key: &Key) -> Result<Option<Artifact>, Failure> {
+        let place = self.place().await?;
+        if self.recipe.config.discard {
+            return Ok(place.store.find_state(key).map_err(error::cache)?.map(|_| discarded()));
+        }
+        let Some(entry) = self.sealed_entry(&place, key)? else { return Ok(None) };
+        let layout = place.store.layout().root().to_path_buf();
+        crate::outputs::image_artifact(&self.recipe, &entry.manifest, &entry.config, layout).map(Some)
     }
 
     async fn is_sealed(&self, key: &Key) -> Result<bool, Failure> {

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use kiln_core::{Failure, Undo, UndoOutcome, Undoer};
+use kiln_image::Digest;
 use kiln_image::undo::NameUndo;
 use kiln_sandbox::{Chosen, HelperProgram, Worker};
 use serde::{Deserialize, Serialize};
@@ -15,6 +16,7 @@ use crate::place::Place;
 
 const WORKSPACE: &str = "oci.workspace";
 const BOOTSTRAP: &str = "oci.bootstrap";
+const LAYOUT: &str = "oci.layout";
 
 /// Begins the name of a directory for bootstrapping.
 const BOOTSTRAP_NAME: &str = "kiln-bootstrap-";
@@ -113,7 +115,93 @@ impl BootstrapUndo {
     }
 }
 
-/// Undoes workspaces of stores, directories for bootstrapping, and names of images in layouts.
+/// A layout that is written for the user.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct LayoutUndo {
+    /// Where it is written.
+    temporary: PathBuf,
+    /// Where it is once it is whole.
+    finished: Option<FinishedLayout>,
+}
+
+/// What tells a layout from one that somebody changed or put in its place.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+struct FinishedLayout {
+    path: PathBuf,
+    /// Device and inode.
+    inode: (u64, u64),
+    /// Of its index.
+    index: Digest,
+}
+
+impl FinishedLayout {
+    /// The layout at `from`, which belongs at `path`.
+    fn new(from: &Path, path: &Path) -> std::io::Result<FinishedLayout> {
+        let found = std::fs::symlink_metadata(from)?;
+        let index = Digest::of(&std::fs::read(from.join("index.json"))?);
+        Ok(FinishedLayout { path: path.to_path_buf(), inode: (found.dev(), found.ino()), index })
+    }
+}
+
+impl LayoutUndo {
+    /// Before it is made; the path is absolute.
+    pub(crate) fn new(temporary: &Path) -> LayoutUndo {
+        LayoutUndo { temporary: temporary.to_path_buf(), finished: None }
+    }
+
+    /// It is whole, and about to be moved here.
+    pub(crate) fn finished(&mut self, to: &Path) -> Result<(), Failure> {
+        let finished = FinishedLayout::new(&self.temporary, to);
+        self.finished = Some(finished.map_err(error::local("read", &self.temporary))?);
+        Ok(())
+    }
+
+    pub(crate) fn entry(&self) -> Undo {
+        let path = self.finished.as_ref().map_or(&self.temporary, |finished| &finished.path);
+        Undo {
+            kind: LAYOUT.to_owned(),
+            data: serde_json::json!(self),
+            description: format!("OCI layout {}", path.display()),
+        }
+    }
+
+    #[cfg(test)]
+    pub(crate) fn read(undo: &Undo) -> serde_json::Result<LayoutUndo> {
+        LayoutUndo::deserialize(&undo.data)
+    }
+
+    /// Removes it where nobody has changed it since. What else somebody put into its directory stays.
+    pub(crate) fn remove(&self) -> Result<UndoOutcome, Failure> {
+        let unfinished = self.temporary.file_name().unwrap_or_default().to_string_lossy();
+        let is_ours = unfinished.starts_with('.') && unfinished.contains(".kiln-");
+        let mut has_removed = is_ours && removed(&self.temporary, std::fs::remove_dir_all(&self.temporary))?;
+        if let Some(finished) = &self.finished
+            && FinishedLayout::new(&finished.path, &finished.path).is_ok_and(|now| now == *finished)
+        {
+            has_removed = true;
+            // The index first: without it, what is left is no layout to anybody.
+            for name in ["index.json", "oci-layout"] {
+                let path = finished.path.join(name);
+                removed(&path, std::fs::remove_file(&path))?;
+            }
+            let blobs = finished.path.join("blobs");
+            removed(&blobs, std::fs::remove_dir_all(&blobs))?;
+            let _ = std::fs::remove_dir(&finished.path);
+        }
+        Ok(if has_removed { UndoOutcome::Removed } else { UndoOutcome::AlreadyGone })
+    }
+}
+
+/// Whether something was there to be removed.
+fn removed(path: &Path, result: std::io::Result<()>) -> Result<bool, Failure> {
+    match result {
+        Ok(()) => Ok(true),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(false),
+        Err(source) => Err(error::local("remove", path)(source)),
+    }
+}
+
+/// Undoes workspaces of stores, directories for bootstrapping, layouts, and names of images in layouts.
 #[derive(Debug)]
 pub struct OciUndoer {
     helper: HelperProgram,
@@ -129,7 +217,7 @@ impl OciUndoer {
 #[async_trait]
 impl Undoer for OciUndoer {
     fn kinds(&self) -> &'static [&'static str] {
-        &[WORKSPACE, BOOTSTRAP, NameUndo::KIND]
+        &[WORKSPACE, BOOTSTRAP, LAYOUT, NameUndo::KIND]
     }
 
     async fn undo(&self, undo: &Undo) -> Result<UndoOutcome, Failure> {
@@ -141,6 +229,10 @@ impl Undoer for OciUndoer {
         if undo.kind == NameUndo::KIND {
             let undo: NameUndo = serde_json::from_value(data).map_err(unreadable)?;
             return error::blocking(move || undo.undo().map_err(error::image)).await;
+        }
+        if undo.kind == LAYOUT {
+            let undo: LayoutUndo = serde_json::from_value(data).map_err(unreadable)?;
+            return error::blocking(move || undo.remove()).await;
         }
         if undo.kind == BOOTSTRAP {
             let undo: BootstrapUndo = serde_json::from_value(data).map_err(unreadable)?;

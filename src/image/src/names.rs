@@ -56,11 +56,43 @@ impl Layout {
     /// # Errors
     /// The image is not there; the index cannot be read or written.
     pub fn set_name(&self, name: &str, digest: &Digest) -> Result<(), ImageError> {
+        self.set_name_after(name, digest, |_| true).map(drop)
+    }
+
+    /// Gives a name as [`Layout::set_name`] does if `may` says so, who is told the image that has it now. Nobody can change it in
+    /// between. Tells whether it was given.
+    ///
+    /// # Errors
+    /// As [`Layout::set_name`].
+    pub fn set_name_after(
+        &self,
+        name: &str,
+        digest: &Digest,
+        may: impl FnOnce(Option<Digest>) -> bool,
+    ) -> Result<bool, ImageError> {
         let mut entry = self.entry(digest)?;
         entry.insert("annotations".to_owned(), json!({REF_NAME: name}));
         self.change_index(|entries| {
-            entries.retain(|entry| name_of(entry) != Some(name));
-            entries.push(Value::Object(entry));
+            let is_given = may(image_of(entries, name));
+            if is_given {
+                entries.retain(|entry| name_of(entry) != Some(name));
+                entries.push(Value::Object(entry));
+            }
+            is_given
+        })
+    }
+
+    /// Takes a name away from this image, and from no other that may have it by now. Says whether it had it.
+    ///
+    /// # Errors
+    /// The index cannot be read or written.
+    pub fn take_name(&self, name: &str, from: &Digest) -> Result<bool, ImageError> {
+        self.change_index(|entries| {
+            let is_its = image_of(entries, name).as_ref() == Some(from);
+            if is_its {
+                entries.retain(|entry| name_of(entry) != Some(name));
+            }
+            is_its
         })
     }
 
@@ -71,10 +103,13 @@ impl Layout {
     pub fn add_unnamed(&self, digest: &Digest) -> Result<(), ImageError> {
         let entry = self.entry(digest)?;
         self.change_index(|entries| {
-            if !entries.iter().any(|entry| entry.get("digest").and_then(Value::as_str) == Some(digest.as_str())) {
+            let is_new = !entries.iter().any(|entry| digest_of(entry) == Some(digest.as_str()));
+            if is_new {
                 entries.push(Value::Object(entry));
             }
+            is_new
         })
+        .map(drop)
     }
 
     fn entry(&self, digest: &Digest) -> Result<Map<String, Value>, ImageError> {
@@ -95,16 +130,15 @@ impl Layout {
     /// # Errors
     /// The index cannot be read or written.
     pub fn remove_name(&self, name: &str) -> Result<bool, ImageError> {
-        let mut is_changed = false;
         self.change_index(|entries| {
             let before = entries.len();
             entries.retain(|entry| name_of(entry) != Some(name));
-            is_changed = entries.len() != before;
-        })?;
-        Ok(is_changed)
+            entries.len() != before
+        })
     }
 
-    fn change_index(&self, change: impl FnOnce(&mut Vec<Value>)) -> Result<(), ImageError> {
+    /// Lets `change` look at the entries and change them, and tell whether it did.
+    fn change_index(&self, change: impl FnOnce(&mut Vec<Value>) -> bool) -> Result<bool, ImageError> {
         // The file `oci-layout` never changes, so it can be the lock: no file of our own is left in a layout.
         let lock_path = self.root().join("oci-layout");
         let lock = File::open(&lock_path).map_err(ImageError::io("read", &lock_path))?;
@@ -115,12 +149,15 @@ impl Layout {
             Some(Value::Array(entries)) => entries,
             _ => Vec::new(),
         };
-        change(&mut entries);
+        if !change(&mut entries) {
+            return Ok(false);
+        }
         index.insert("manifests".to_owned(), Value::Array(entries));
         let path = self.root().join("index.json");
         let temporary = self.root().join(".index.json.tmp");
         std::fs::write(&temporary, to_json(&index)?).map_err(ImageError::io("write", &temporary))?;
-        std::fs::rename(&temporary, &path).map_err(ImageError::io("write", path))
+        std::fs::rename(&temporary, &path).map_err(ImageError::io("write", path))?;
+        Ok(true)
     }
 
     fn read_index(&self) -> Result<Map<String, Value>, ImageError> {
@@ -144,6 +181,16 @@ pub(crate) fn read_bounded(path: &Path) -> Result<Vec<u8>, ImageError> {
         return Err(ImageError::Malformed { what: path.display().to_string(), problem });
     }
     Ok(bytes)
+}
+
+fn digest_of(entry: &Value) -> Option<&str> {
+    entry.get("digest").and_then(Value::as_str)
+}
+
+/// The image that bears a name. The last one counts: writers that only append exist.
+fn image_of(entries: &[Value], name: &str) -> Option<Digest> {
+    let found = entries.iter().rev().find(|entry| name_of(entry) == Some(name))?;
+    Digest::parse(digest_of(found)?).ok()
 }
 
 fn name_of(entry: &Value) -> Option<&str> {

@@ -26,21 +26,30 @@ impl NameUndo {
     /// The kind of its journal entries.
     pub const KIND: &'static str = "image.name";
 
-    /// Of a name before it is given; `None` where the image has it already.
+    /// Gives an image a name, having told `note` the journal's entry for that; nobody else can change the name in between.
+    /// Nothing is told or done where the image has the name already; nothing is done where `note` fails. Blocks.
     ///
     /// # Errors
-    /// The layout's index cannot be read.
-    pub fn of(layout: &Layout, name: &str, image: &Digest) -> Result<Option<NameUndo>, ImageError> {
-        let before = layout.resolve_name(name)?;
-        if before.as_ref() == Some(image) {
-            return Ok(None);
-        }
+    /// The outer one: the layout cannot be read or written. The inner one: what `note` says.
+    pub fn give<E>(
+        layout: &Layout,
+        name: &str,
+        image: &Digest,
+        note: impl FnOnce(Undo) -> Result<(), E>,
+    ) -> Result<Result<(), E>, ImageError> {
         let root = std::path::absolute(layout.root()).map_err(ImageError::io("find", layout.root()))?;
-        Ok(Some(NameUndo { layout: root, name: name.to_owned(), image: image.clone(), before }))
+        let mut noted = Ok(());
+        layout.set_name_after(name, image, |before| {
+            if before.as_ref() == Some(image) {
+                return false;
+            }
+            noted = note(NameUndo { layout: root, name: name.to_owned(), image: image.clone(), before }.entry());
+            noted.is_ok()
+        })?;
+        Ok(noted)
     }
 
-    /// The journal's entry.
-    pub fn entry(&self) -> Undo {
+    fn entry(&self) -> Undo {
         Undo {
             kind: NameUndo::KIND.to_owned(),
             data: serde_json::json!(self),
@@ -57,14 +66,11 @@ impl NameUndo {
             return Ok(UndoOutcome::AlreadyGone);
         }
         let layout = Layout::create(&self.layout)?;
-        if layout.resolve_name(&self.name)?.as_ref() != Some(&self.image) {
-            return Ok(UndoOutcome::AlreadyGone);
-        }
-        match self.before.as_ref().filter(|before| layout.has(before)) {
-            Some(before) => layout.set_name(&self.name, before)?,
-            None => drop(layout.remove_name(&self.name)?),
-        }
-        Ok(UndoOutcome::Removed)
+        let is_ours = match self.before.as_ref().filter(|before| layout.has(before)) {
+            Some(before) => layout.set_name_after(&self.name, before, |now| now.as_ref() == Some(&self.image))?,
+            None => layout.take_name(&self.name, &self.image)?,
+        };
+        Ok(if is_ours { UndoOutcome::Removed } else { UndoOutcome::AlreadyGone })
     }
 }
 
@@ -87,11 +93,20 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let layout = Layout::create(directory.path()).unwrap();
         let (one, two) = (manifest(&layout, "1"), manifest(&layout, "2"));
-        let first = NameUndo::of(&layout, "a:1", &one).unwrap().unwrap();
-        layout.set_name("a:1", &one).unwrap();
-        assert_eq!(NameUndo::of(&layout, "a:1", &one).unwrap(), None);
-        let second = NameUndo::of(&layout, "a:1", &two).unwrap().unwrap();
-        layout.set_name("a:1", &two).unwrap();
+        let give = |image: &Digest| {
+            let mut noted = None;
+            let note = |undo: Undo| {
+                noted = Some(NameUndo::deserialize(undo.data).unwrap());
+                Ok::<(), ()>(())
+            };
+            NameUndo::give(&layout, "a:1", image, note).unwrap().unwrap();
+            noted
+        };
+        let first = give(&one).unwrap();
+        assert_eq!(give(&one), None);
+        let second = give(&two).unwrap();
+        assert_eq!(NameUndo::give(&layout, "a:1", &one, |_| Err("full")).unwrap(), Err("full"));
+        assert_eq!(layout.resolve_name("a:1").unwrap(), Some(two.clone()), "what cannot be noted is not done");
         assert_eq!(first.undo().unwrap(), UndoOutcome::AlreadyGone, "it means another image");
         assert_eq!(second.undo().unwrap(), UndoOutcome::Removed);
         assert_eq!(layout.resolve_name("a:1").unwrap(), Some(one));

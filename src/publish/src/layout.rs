@@ -36,19 +36,14 @@ impl LayoutImage {
     pub(crate) fn name(&self, reference: &Reference, context: &BuildContext) -> Result<(), Failure> {
         let name = reference.in_full();
         let failed = |error| PublishError::layout(format!("name the image {reference}"))(error);
-        if let Some(undo) = NameUndo::of(&self.layout, &name, &self.manifest).map_err(failed)? {
-            context.journal.record(&context.build, undo.entry())?;
-            self.layout.set_name(&name, &self.manifest).map_err(failed)?;
-        }
-        Ok(())
+        let note = |undo| context.journal.record(&context.build, undo).map(drop);
+        NameUndo::give(&self.layout, &name, &self.manifest, note).map_err(failed)?
     }
 
     /// Takes names away again that still mean it.
     fn unname(&self, names: &[String]) -> Result<(), ImageError> {
         for name in names {
-            if self.layout.resolve_name(name)?.as_ref() == Some(&self.manifest) {
-                self.layout.remove_name(name)?;
-            }
+            self.layout.take_name(name, &self.manifest)?;
         }
         Ok(())
     }
