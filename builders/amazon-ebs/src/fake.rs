@@ -287,6 +287,7 @@ impl Cloud for FakeCloud {
                         is_asked
                             && passes(filters, &instance.tags, |name| match name {
                                 "client-token" => instance.client_token.clone(),
+                                "instance.group-id" => instance.security_groups.first().cloned(),
                                 _ => None,
                             })
                     })

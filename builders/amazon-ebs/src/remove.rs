@@ -182,10 +182,25 @@ pub(crate) async fn group(cloud: &dyn Cloud, data: &GroupUndo, pace: Pace) -> Re
     let mut has_removed = false;
     for id in ids {
         let is_held = |error: &CloudError| error.kind == ErrorKind::InUse;
-        let deleted = again_while(pace, RELEASE, is_held, || cloud.delete_security_group(&id));
-        has_removed |= removed(&format!("delete security group {}", data.name), deleted).await?;
+        let mut action = format!("delete security group {}", data.name);
+        let mut deleted = cloud.delete_security_group(&id).await;
+        if deleted.as_ref().is_err_and(is_held) {
+            // An instance that goes on does not release it, however long one waits.
+            match user_of(cloud, &id).await {
+                Some(user) => action.push_str(&format!(", which instance {user} uses")),
+                None => deleted = again_while(pace, RELEASE, is_held, || cloud.delete_security_group(&id)).await,
+            }
+        }
+        has_removed |= removed(&action, async { deleted }).await?;
     }
     Ok(has_removed)
+}
+
+/// An instance that uses a security group and is not about to end.
+async fn user_of(cloud: &dyn Cloud, group: &str) -> Option<String> {
+    let users = cloud.describe_instances(&[], &[Filter::new("instance.group-id", group)]).await.ok()?;
+    let stays = |instance: &InstanceInfo| !matches!(instance.state.as_str(), "shutting-down" | "terminated");
+    users.into_iter().find(stays).map(|instance| instance.id)
 }
 
 /// Deletes an instance profile with its role.

@@ -122,6 +122,19 @@ async fn what_a_killed_run_left_is_found_without_its_ids() {
 }
 
 #[tokio::test]
+async fn a_group_is_not_waited_for_while_an_instance_lives_in_it() {
+    let cloud = FakeCloud::new();
+    let run = Run::new(&cloud, json!({}));
+    let machine = run.launch().await.unwrap();
+    std::mem::forget(machine);
+    let undoer = run.kind.undoer();
+    let entries = run.context.journal.open();
+    let group = entries.iter().find(|undo| undo.kind == "aws.security-group").unwrap();
+    let failure = kiln_core::Undoer::undo(&undoer, group).await.unwrap_err();
+    assert!(failure.chain().contains(", which instance i-"), "{}", failure.chain());
+}
+
+#[tokio::test]
 async fn somebody_elses_key_pair_of_the_name_stays() {
     let cloud = FakeCloud::new();
     let other = kiln_ssh::keys::generate(kiln_ssh::KeyKind::Ed25519, "").unwrap();
