@@ -36,6 +36,7 @@ if [ "$id" != "$(cat /var/lib/cloud-instance-id 2>/dev/null)" ]; then
     # As cloud-init does it, scripts run last, while one can log in already.
     (for script in "$seed"/scripts/*; do [ ! -x "$script" ] || "$script"; done >/var/log/cloud-init-output.log 2>&1) &
 fi
+for hook in "$seed"/hooks/*; do [ ! -x "$hook" ] || "$hook"; done
 echo "<14>Jan  1 00:00:00 ec2: -----BEGIN SSH HOST KEY FINGERPRINTS-----"
 for key in /etc/ssh/ssh_host_*_key.pub; do echo "<14>Jan  1 00:00:00 ec2: $(ssh-keygen -lf "$key")"; done
 echo "<14>Jan  1 00:00:00 ec2: -----END SSH HOST KEY FINGERPRINTS-----"

@@ -1,4 +1,4 @@
-"""User data as cloud-init reads it, as far as builds use it: scripts, and the host keys, files and commands of cloud-config."""
+"""User data as cloud-init reads it, as far as builds use it: scripts, boot hooks, and the host keys, files and commands of cloud-config."""
 
 import base64
 import email
@@ -8,7 +8,7 @@ import shlex
 
 import yaml
 
-CONFIG, SCRIPT = "text/cloud-config", "text/x-shellscript"
+CONFIG, SCRIPT, HOOK = "text/cloud-config", "text/x-shellscript", "text/cloud-boothook"
 
 
 class UserData:
@@ -17,7 +17,8 @@ class UserData:
     def __init__(self, data):
         self.host_keys = {}  # file name below /etc/ssh -> text
         self.files = []  # (path, mode, bytes)
-        self.scripts = []  # texts, in their order
+        self.scripts = []  # texts, in their order; run once, when the machine is up
+        self.hooks = []  # run early, at every boot
         self.authorized = []
         self.problems = []
         for kind, content in parts(data):
@@ -25,6 +26,8 @@ class UserData:
                 self.read_config(content)
             elif kind == SCRIPT:
                 self.scripts.append(content)
+            elif kind == HOOK:
+                self.hooks.append(content.removeprefix("#cloud-boothook\n"))
             elif content.strip():
                 self.problems.append(f"user data of type {kind} is passed over")
 
@@ -52,13 +55,14 @@ class UserData:
             self.scripts.append(f"#!/bin/sh\n{line}\n")
 
     def write(self, directory):
-        """Lays it down for the machine's start: `hostkeys/`, `files/` with their paths, `scripts/NN`."""
+        """Lays it down for the machine's start: `hostkeys/`, `files/` with their paths, `scripts/NN`, `hooks/NN`."""
         for name, text in self.host_keys.items():
             put(os.path.join(directory, "hostkeys", name), text.encode(), 0o644 if name.endswith(".pub") else 0o600)
         for path, mode, data in self.files:
             put(os.path.join(directory, "files", path.lstrip("/")), data, mode)
-        for number, text in enumerate(self.scripts):
-            put(os.path.join(directory, "scripts", f"{number:02}"), text.encode(), 0o755)
+        for kind, texts in (("scripts", self.scripts), ("hooks", self.hooks)):
+            for number, text in enumerate(texts):
+                put(os.path.join(directory, kind, f"{number:02}"), text.encode(), 0o755)
         put(os.path.join(directory, "problems"), "".join(line + "\n" for line in self.problems).encode(), 0o644)
 
 
@@ -91,5 +95,6 @@ def typed(data, told):
     # What a part begins with counts where its type says nothing.
     if told in ("text/plain", "application/octet-stream"):
         first = text.lstrip().split("\n", 1)[0]
-        told = CONFIG if first.startswith("#cloud-config") else SCRIPT if first.startswith("#!") else told
+        marks = {"#cloud-config": CONFIG, "#!": SCRIPT, "#cloud-boothook": HOOK}
+        told = next((kind for mark, kind in marks.items() if first.startswith(mark)), told)
     yield told, text
