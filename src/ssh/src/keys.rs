@@ -180,9 +180,9 @@ pub fn check_certificate(text: &str) -> Result<(), KeyError> {
 #[cfg(test)]
 mod tests {
     use std::os::unix::fs::PermissionsExt;
-    use std::process::Command;
 
     use super::*;
+    use crate::test_support::keygen;
 
     #[test]
     fn options_choose_the_kind() {
@@ -204,13 +204,7 @@ mod tests {
         let path = directory.path().join("key");
         std::fs::write(&path, pair.private.expose()).unwrap();
         std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).unwrap();
-        let Ok(output) = Command::new("ssh-keygen").arg("-yf").arg(&path).output() else {
-            assert!(std::env::var_os("KILN_TEST_REQUIRE").is_none(), "ssh-keygen is missing");
-            eprintln!("SKIPPED: ssh-keygen is missing");
-            return None;
-        };
-        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-        Some(String::from_utf8(output.stdout).unwrap().trim().to_owned())
+        keygen(directory.path(), &["-yf", "key"]).map(|public| public.trim().to_owned())
     }
 
     #[test]

@@ -23,6 +23,7 @@ mod process;
 mod proxy;
 mod route;
 pub mod session;
+mod sftp;
 mod trust;
 mod tunnel;
 mod walk;
@@ -37,3 +38,6 @@ pub use policy::{HostKeyJudge, HostKeyPolicy, Verdict};
 pub use process::SshProcess;
 pub use session::Session;
 pub use tunnel::Tunnel;
+
+#[cfg(test)]
+mod test_support;

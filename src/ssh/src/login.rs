@@ -50,10 +50,8 @@ pub(crate) async fn log_in(session: &Session, host: &str, user: &str, ways: &[Wa
     let mut tried: Vec<String> = Vec::new();
     let mut left: Vec<&Way> = ways.iter().collect();
     // After a part of several was accepted, what was of no use before may be now.
-    loop {
-        let Some(index) = left.iter().position(|way| offered.iter().any(|name| name == way.method.name())) else {
-            break;
-        };
+    let usable = |way: &&Way, offered: &[String]| offered.iter().any(|name| name == way.method.name());
+    while let Some(index) = left.iter().position(|way| usable(way, &offered)) {
         let way = left.remove(index);
         match session.login(user, way.method.clone()).await.map_err(LoginError::Broken)? {
             Login::Done => return Ok(()),

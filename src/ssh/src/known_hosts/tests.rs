@@ -1,10 +1,10 @@
 //! Looking hosts up, with files that OpenSSH's tools wrote.
 
 use std::path::Path;
-use std::process::Command;
 
 use super::*;
 use crate::keys::{KeyKind, generate};
+use crate::test_support::keygen;
 
 fn key() -> HostKey {
     generate(KeyKind::Ed25519, "").unwrap().key().unwrap()
@@ -63,18 +63,6 @@ fn a_key_that_was_given_up_is_refused_wherever_else_it_stands() {
     assert_eq!(known.look_up(&host("a"), &one), Known::Revoked("f:2".to_owned()));
 }
 
-/// `ssh-keygen`, in a directory; these tests need it as little as sshd, and say so.
-fn keygen(directory: &Path, arguments: &[&str]) -> bool {
-    let run = Command::new("ssh-keygen").args(arguments).current_dir(directory).output();
-    let Ok(output) = run else {
-        assert!(std::env::var_os("KILN_TEST_REQUIRE").is_none(), "ssh-keygen is missing");
-        eprintln!("SKIPPED: ssh-keygen is missing");
-        return false;
-    };
-    assert!(output.status.success(), "ssh-keygen {arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
-    true
-}
-
 #[test]
 fn hashed_names_are_found() {
     let directory = tempfile::tempdir().unwrap();
@@ -82,9 +70,7 @@ fn hashed_names_are_found() {
     let file = directory.path().join("hosts");
     let text = line(&host("a.example.com"), &one) + &line(&HostName::new("b.example.com", 2222), &one);
     std::fs::write(&file, text).unwrap();
-    if !keygen(directory.path(), &["-q", "-H", "-f", "hosts"]) {
-        return;
-    }
+    let Some(_) = keygen(directory.path(), &["-q", "-H", "-f", "hosts"]) else { return };
     let text = std::fs::read_to_string(&file).unwrap();
     assert!(!text.contains("example"), "{text}");
     let known = KnownHosts::read(&[file, directory.path().join("missing")]).unwrap();
@@ -103,9 +89,7 @@ fn certificate(arguments: &[&str]) -> Option<(HostKey, HostKey)> {
         std::fs::set_permissions(&private, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
         std::fs::write(private.with_extension("pub"), pair.public).unwrap();
     }
-    if !keygen(directory.path(), &[&["-q", "-s", "ca", "-I", "id"], arguments, &["host.pub"]].concat()) {
-        return None;
-    }
+    keygen(directory.path(), &[&["-q", "-s", "ca", "-I", "id"], arguments, &["host.pub"]].concat())?;
     let read = |name| HostKey::from_openssh(&std::fs::read_to_string(directory.path().join(name)).unwrap()).unwrap();
     Some((read("host-cert.pub"), read("ca.pub")))
 }

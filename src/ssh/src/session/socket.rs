@@ -37,6 +37,7 @@ struct Socket {
     /// How much of `waiting` was sent already.
     sent: usize,
     last_received: Instant,
+    is_closed: bool,
     end: Option<String>,
 }
 
@@ -45,6 +46,8 @@ thread_local! {
 }
 
 type Callback = unsafe extern "C" fn();
+type Send = unsafe extern "C" fn(c_int, *const c_void, usize, c_int, *mut *mut c_void) -> isize;
+type Receive = unsafe extern "C" fn(c_int, *mut c_void, usize, c_int, *mut *mut c_void) -> isize;
 
 #[allow(unsafe_code)] // The bindings leave this function of libssh2 out.
 unsafe extern "C" {
@@ -58,21 +61,18 @@ unsafe extern "C" {
 /// Gives this thread's session its socket.
 pub(super) fn attach(session: &ssh2::Session, descriptor: OwnedFd) {
     let socket =
-        Socket { descriptor, own: None, waiting: Vec::new(), sent: 0, last_received: Instant::now(), end: None };
+        Socket { descriptor, own: None, waiting: Vec::new(), sent: 0, last_received: Instant::now(), is_closed: false, end: None };
     SOCKET.with_borrow_mut(|slot| *slot = Some(socket));
     let mut raw = session.raw();
     // SAFETY: the session lives; the two functions have the signatures that libssh2 calls these kinds with, and it knows
     // them under one common function type.
     #[allow(unsafe_code)]
     unsafe {
-        let send: unsafe extern "C" fn(c_int, *const c_void, usize, c_int, *mut *mut c_void) -> isize = send;
-        let receive: unsafe extern "C" fn(c_int, *mut c_void, usize, c_int, *mut *mut c_void) -> isize = receive;
-        libssh2_session_callback_set2(&raw mut *raw, CALLBACK_SEND, Some(std::mem::transmute::<_, Callback>(send)));
-        libssh2_session_callback_set2(
-            &raw mut *raw,
-            CALLBACK_RECEIVE,
-            Some(std::mem::transmute::<_, Callback>(receive)),
-        );
+        let (send, receive): (Send, Receive) = (send, receive);
+        let (send, receive) =
+            (std::mem::transmute::<Send, Callback>(send), std::mem::transmute::<Receive, Callback>(receive));
+        libssh2_session_callback_set2(&raw mut *raw, CALLBACK_SEND, Some(send));
+        libssh2_session_callback_set2(&raw mut *raw, CALLBACK_RECEIVE, Some(receive));
     }
 }
 
@@ -131,7 +131,7 @@ unsafe extern "C" fn receive(
     }
     let nothing_yet = result(Err(Errno::AGAIN));
     with(result(Err(Errno::NOTCONN)), |socket| {
-        if socket.end.is_some() {
+        if socket.is_closed || socket.end.is_some() {
             return nothing_yet;
         }
         let flags = RecvFlags::DONTWAIT;
@@ -183,6 +183,22 @@ pub(super) fn flush() {
             socket.sent = 0;
         }
     });
+}
+
+/// While it is there, libssh2 gets nothing from the socket.
+pub(super) struct Gate(());
+
+impl Gate {
+    pub(super) fn close() -> Gate {
+        with((), |socket| socket.is_closed = true);
+        Gate(())
+    }
+}
+
+impl Drop for Gate {
+    fn drop(&mut self) {
+        with((), |socket| socket.is_closed = false);
+    }
 }
 
 /// Whether there is room for more input of channels.

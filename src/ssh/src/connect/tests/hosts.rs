@@ -126,3 +126,69 @@ async fn pausing_before_connecting_connects_twice() {
     works(&with(&sshd, json!({ "pause_before_connecting": "100ms" }))).await;
     assert_eq!(sshd.log().matches("Accepted publickey").count(), 2);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_certificate_counts_where_its_authority_is_known() {
+    let directory = tempfile::tempdir().unwrap();
+    let certificate = directory.path().join("host-cert.pub");
+    let option = format!("HostCertificate {}", certificate.display());
+    let Some(mut sshd) = Sshd::builder().option(&option).start() else { return };
+    // Its key is there only now; the certificate counts from the next start on.
+    let authority = crate::keys::generate(crate::KeyKind::Ed25519, "").unwrap();
+    let file = |name: &str, text: &str| {
+        let path = directory.path().join(name);
+        std::fs::write(&path, text).unwrap();
+        std::fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
+        path
+    };
+    let (ca, public) = (file("ca", authority.private.expose()), file("host.pub", &sshd.host_key()));
+    let mut sign = std::process::Command::new("ssh-keygen");
+    sign.args(["-q", "-h", "-I", "id", "-n", "127.0.0.1", "-s"]).args([&ca, &public]);
+    assert!(sign.status().unwrap().success());
+    sshd.stop();
+    sshd.start_again();
+
+    let known = file("known_hosts", &format!("@cert-authority [127.0.0.1]:* {}\n", authority.public));
+    let json = with(&sshd, json!({ "ssh_host_key": null, "ssh_known_hosts_file": known }));
+    let context = context().build();
+    let (walker, arrived) = enter(&json, &SshProcess::default(), &context).await.unwrap();
+    assert!(arrived.session.host_key().is_certificate());
+    let access = crate::communicator::Connector::access(&walker).await.unwrap().unwrap();
+    assert!(std::fs::read_to_string(access.known_hosts).unwrap().starts_with("@cert-authority [127.0.0.1]:"));
+    // Who knows the key alone is shown the key alone.
+    works(&with(&sshd, json!({}))).await;
+}
+
+/// Refuses at first, and then says that the console agrees.
+struct Judge(std::sync::atomic::AtomicUsize, String);
+
+#[async_trait::async_trait]
+impl crate::HostKeyJudge for Judge {
+    async fn judge(&self, key: &crate::HostKey) -> crate::Verdict {
+        match self.0.fetch_add(1, std::sync::atomic::Ordering::SeqCst) {
+            0 => crate::Verdict::NotYet("the console shows nothing".to_owned()),
+            _ if key.to_openssh() == self.1 => crate::Verdict::Accepted(Some("the console agrees".to_owned())),
+            _ => crate::Verdict::Refused(vec![self.1.clone()]),
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_judge_may_take_its_time_and_is_asked_once() {
+    let Some(sshd) = Sshd::start() else { return };
+    let process = SshProcess::default();
+    let options = options(&with(&sshd, json!({ "ssh_host_key": null })), &process);
+    let judge = |key: String| Endpoint {
+        host_keys: Some(HostKeyPolicy::Judged(Arc::new(Judge(0.into(), key)))),
+        ..Endpoint::of_options(&options).unwrap()
+    };
+    let context = context().build();
+    let (walker, arrived) = establish(&options, &judge(sshd.host_key()), &process, &context).await.unwrap();
+    assert!(context.reporter.messages().contains(&"the console agrees".to_owned()));
+    arrived.session.close().await;
+    assert!(matches!(walker.walk().await.unwrap().key, crate::trust::Said::Checked(_)));
+
+    let other = crate::keys::generate(crate::KeyKind::Ed25519, "").unwrap().key().unwrap();
+    let failure = establish(&options, &judge(other.to_openssh()), &process, &context).await.err().unwrap();
+    assert!(failure.chain().contains(&other.fingerprint_sha256()), "{}", failure.chain());
+}
