@@ -9,7 +9,7 @@ use kiln_core::{Artifact, ArtifactOwner, BuildContext, Content, Failure, Image};
 use kiln_image::pack::PackSettings;
 use kiln_image::undo::NameUndo;
 use kiln_image::{Digest, Layout, archive};
-use kiln_registry::{Client, Progress, PushOptions, Reference, Stage};
+use kiln_registry::{Client, Progress, PushOptions, Reference, RegistryError, Stage, normalize_registry};
 
 use crate::OciSettings;
 use crate::error::{self, OciError};
@@ -130,13 +130,24 @@ impl Bringing<'_> {
         let layout = self.place.store.layout();
         let pushed = self.context.unless_cancelled(async {
             let pushed = self.client.push(layout, manifest, &self.recipe.push, &options, progress).await;
-            pushed.map_err(error::registry)
+            pushed.map_err(|error| self.not_pushed(error))
         });
         let pushed = pushed.await??;
         for reference in &self.recipe.push {
             self.context.events.message(format!("pushed {}@{}", reference.familiar_name(), pushed.digest));
         }
         Ok(())
+    }
+
+    /// At the place of the name that the registry in the error is in.
+    fn not_pushed(&self, error: RegistryError) -> Failure {
+        let registry = error.registry().map(normalize_registry);
+        let index = self.recipe.push.iter().position(|reference| registry.as_ref() == Some(&reference.registry));
+        let failure = error::registry(error);
+        match index.and_then(|index| self.recipe.push_spans.get(index)) {
+            Some(span) => failure.at(*span),
+            None => failure,
+        }
     }
 
     async fn oci_layout(&self, manifest: &Digest, names: &[String], to: &Path) -> Result<(), Failure> {

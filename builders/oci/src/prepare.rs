@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
-use kiln_core::{Builder, BuilderKind, Decoded, Diagnostic, Diagnostics, Failure, PrepareContext, Schema, TextScope};
+use kiln_core::{
+    Builder, BuilderKind, Decoded, Diagnostic, Diagnostics, Failure, PrepareContext, Schema, Span, TextScope,
+};
 use kiln_docker::run_command::{self, HostScope};
 use kiln_docker::secret_in_image;
 use kiln_gotemplate::{Data, Rendered, Scope, render};
@@ -92,6 +94,8 @@ pub(crate) struct Recipe {
     pub(crate) changes: Changes,
     pub(crate) compression: Compression,
     pub(crate) push: Vec<Reference>,
+    /// Their places in the template.
+    pub(crate) push_spans: Vec<Span>,
     /// The arguments are those of a `docker` source.
     pub(crate) is_docker: bool,
 }
@@ -141,7 +145,8 @@ pub(crate) fn prepare(
     if is_wrong {
         return None;
     }
-    let recipe = Recipe { config, from, platform, changes, compression, push, is_docker };
+    let push_spans = (0..push.len()).map(|index| decoded.span(&format!("push[{index}]"))).collect();
+    let recipe = Recipe { config, from, platform, changes, compression, push, push_spans, is_docker };
     Some(Arc::new(OciBuilder::new(settings.clone(), Arc::clone(places), recipe)))
 }
 

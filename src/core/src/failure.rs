@@ -85,6 +85,12 @@ impl Failure {
         self
     }
 
+    /// Adds the place, unless one is known that says more.
+    #[must_use]
+    pub fn within(self, span: Span) -> Failure {
+        if self.span.is_some() { self } else { self.at(span) }
+    }
+
     /// Whether the user stopped it.
     pub fn is_cancelled(&self) -> bool {
         self.class == FailureClass::Cancelled

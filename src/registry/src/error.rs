@@ -129,6 +129,26 @@ pub enum RegistryError {
 }
 
 impl RegistryError {
+    /// Which registry it is about, host with port, where it is about one.
+    pub fn registry(&self) -> Option<&str> {
+        use RegistryError as E;
+        match self {
+            E::Denied { registry, .. }
+            | E::Unavailable { registry, .. }
+            | E::TooMany { registry, .. }
+            | E::Refused { registry, .. }
+            | E::Untrusted { registry, .. }
+            | E::Damaged { registry, .. }
+            | E::Malformed { registry, .. } => Some(registry),
+            E::NotFound { .. }
+            | E::Platform { .. }
+            | E::Credentials(_)
+            | E::Image(_)
+            | E::Certificates { .. }
+            | E::Setup(_) => None,
+        }
+    }
+
     /// What to do about it; one sentence each.
     pub fn hints(&self) -> Vec<String> {
         let hint = match self {
@@ -142,6 +162,9 @@ impl RegistryError {
                 format!(
                     "name the certificate authority of {registry} in SSL_CERT_FILE or in kiln's options for registries"
                 )
+            }
+            RegistryError::Unavailable { registry, .. } => {
+                format!("check that {registry} is its name and that this host reaches it; HTTPS_PROXY and NO_PROXY count")
             }
             RegistryError::TooMany { .. } => {
                 "try again later, or log in: registries allow more with a login".to_owned()

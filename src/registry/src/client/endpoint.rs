@@ -3,7 +3,7 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use kiln_core::Secret;
 use reqwest::Method;
@@ -12,7 +12,7 @@ use tokio::sync::OnceCell;
 use url::{Host, Url};
 
 use super::challenge::Challenge;
-use super::retry::{Again, Fault};
+use super::retry::{Again, Attempts, Fault};
 use super::shared::Shared;
 use super::token::Tokens;
 use crate::credentials::Credentials;
@@ -30,6 +30,10 @@ pub(crate) struct Endpoint {
     /// May be reached without checks.
     pub(crate) insecure: bool,
     base: OnceCell<Url>,
+    /// When it was given up lately, and how that went.
+    lost: Mutex<Option<(Instant, Lost)>>,
+    /// Until when somebody who waits for it has told so.
+    told_until: Mutex<Option<Instant>>,
     challenge: Mutex<Challenge>,
     logins: tokio::sync::Mutex<HashMap<String, Option<Arc<Login>>>>,
     refused: Mutex<HashSet<String>>,
@@ -46,6 +50,31 @@ pub(crate) struct Endpoint {
     pub(crate) may_not_mount: Mutex<HashSet<(String, String)>>,
     /// How it takes blobs, as far as is known.
     pub(crate) manner: AtomicU8,
+}
+
+/// How a registry was given up.
+#[derive(Debug, Clone)]
+struct Lost {
+    attempts: u32,
+    elapsed: Duration,
+    problem: String,
+}
+
+impl Lost {
+    fn of(error: &RegistryError) -> Option<Lost> {
+        let RegistryError::Unavailable { attempts, elapsed, source, .. } = error else { return None };
+        Some(Lost { attempts: *attempts, elapsed: *elapsed, problem: source.to_string() })
+    }
+
+    fn error(self, registry: &str) -> RegistryError {
+        RegistryError::Unavailable {
+            registry: registry.to_owned(),
+            action: "GET /v2/".to_owned(),
+            attempts: self.attempts,
+            elapsed: self.elapsed,
+            source: self.problem.into(),
+        }
+    }
 }
 
 /// As whom a registry is asked.
@@ -84,6 +113,8 @@ impl Endpoint {
             host: host.to_owned(),
             insecure: insecure.iter().any(is_named),
             base: OnceCell::new(),
+            lost: Mutex::default(),
+            told_until: Mutex::default(),
             challenge: Mutex::new(Challenge::Open),
             logins: tokio::sync::Mutex::default(),
             refused: Mutex::default(),
@@ -99,7 +130,39 @@ impl Endpoint {
 
     /// Its root, `https://registry.example.org/`, found by asking it once.
     pub(crate) async fn base(&self, shared: &Shared) -> Result<&Url, Fault> {
-        self.base.get_or_try_init(|| self.ping(shared)).await
+        self.base.get_or_try_init(|| self.reach(shared)).await
+    }
+
+    /// Asks until it answers: one series of tries, however many requests wait for that, and one failure for all of them.
+    async fn reach(&self, shared: &Shared) -> Result<Url, Fault> {
+        let lost = self.lost.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        if let Some((_, lost)) = lost.filter(|(since, _)| since.elapsed() < shared.options.budget) {
+            return Err(lost.error(&self.registry).into());
+        }
+        let mut attempts = Attempts::default();
+        loop {
+            let again = match self.ping(shared).await {
+                Ok(base) => return Ok(base),
+                Err(Fault::Again(again)) => again,
+                Err(fault) => return Err(fault),
+            };
+            if let Err(error) = attempts.pause(shared, self, "GET /v2/", again).await {
+                let mut lost = self.lost.lock().unwrap_or_else(PoisonError::into_inner);
+                *lost = Lost::of(&error).map(|error| (Instant::now(), error));
+                return Err(error.into());
+            }
+        }
+    }
+
+    /// Whether a wait is to be told: of requests side by side that all miss the same connection, one tells.
+    pub(crate) fn may_tell(&self, wait: Duration) -> bool {
+        let mut told_until = self.told_until.lock().unwrap_or_else(PoisonError::into_inner);
+        let now = Instant::now();
+        if told_until.is_some_and(|until| now < until) {
+            return false;
+        }
+        *told_until = Some(now + wait);
+        true
     }
 
     /// Asks for `/v2/`. Loopback addresses usually speak plain HTTP, insecure hosts may.

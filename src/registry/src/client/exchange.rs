@@ -14,7 +14,7 @@ use super::auth::Grant;
 use super::body::{Patience, Payload, watch};
 use super::endpoint::is_same_origin;
 use super::repository::Repository;
-use super::retry::{Again, Attempts, Fault, Subject, retry_after};
+use super::retry::{Again, Attempts, Fault, retry_after};
 use super::shared::{Shared, silence};
 use super::token::{Scope, missing};
 use crate::error::RegistryError;
@@ -110,9 +110,7 @@ impl Repository {
             Fault::Again(again) => again,
             Fault::Final(error) => return Err(error),
         };
-        let is_known = self.endpoint.is_known.load(Ordering::Relaxed);
-        let subject = Subject { registry: &self.endpoint.registry, action, is_known };
-        attempts.pause(&self.shared.options, &subject, again).await
+        attempts.pause(&self.shared, &self.endpoint, action, again).await
     }
 
     /// The error of something that cannot be tried again.

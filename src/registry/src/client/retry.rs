@@ -1,9 +1,12 @@
 //! When something that failed is tried again, and when it is given up.
 
+use std::sync::atomic::Ordering;
 use std::time::{Duration, SystemTime};
 
+use super::endpoint::Endpoint;
+use super::shared::Shared;
 use crate::error::{Cause, RegistryError};
-use crate::options::{ClientOptions, Note};
+use crate::options::Note;
 
 /// The wait after the first failure; it doubles with each.
 const FIRST_WAIT: Duration = Duration::from_millis(500);
@@ -85,14 +88,18 @@ impl Attempts {
     /// Waits before the next attempt, or gives up.
     pub(crate) async fn pause(
         &mut self,
-        options: &ClientOptions,
-        subject: &Subject<'_>,
+        shared: &Shared,
+        endpoint: &Endpoint,
+        action: &str,
         again: Again,
     ) -> Result<(), RegistryError> {
-        let wait = self.next_wait(options.budget, subject, &again, jitter())?;
-        let problem = describe(again.problem.as_ref());
-        let action = format!("{} at {}", subject.action, subject.registry);
-        (options.notes)(Note::Retry { action, problem, wait });
+        let is_known = endpoint.is_known.load(Ordering::Relaxed);
+        let subject = Subject { registry: &endpoint.registry, action, is_known };
+        let wait = self.next_wait(shared.options.budget, &subject, &again, jitter())?;
+        if !again.unreachable || endpoint.may_tell(wait) {
+            let problem = describe(again.problem.as_ref());
+            shared.note(Note::Retry { action: format!("{action} at {}", endpoint.registry), problem, wait });
+        }
         tokio::time::sleep(wait).await;
         Ok(())
     }

@@ -152,6 +152,29 @@ async fn retries_are_told() {
 }
 
 #[tokio::test]
+async fn a_registry_that_is_not_there_is_missed_once() {
+    let (from, notes) = (place(), Notes::default());
+    let layers: Vec<Vec<u8>> = (0..8u8).map(|number| vec![number; 10]).collect();
+    let layers: Vec<&[u8]> = layers.iter().map(Vec::as_slice).collect();
+    let digest = from.image(&layers);
+    // A port that nobody listens on any more.
+    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let name = Reference::parse(&format!("127.0.0.1:{port}/image:1")).unwrap();
+    let client = Client::new(ClientOptions { budget: Duration::from_secs(16), ..options(&notes) });
+    let first = push(&client, &from, &digest, &name).await.unwrap_err();
+    assert!(first.hints()[0].contains(&format!("127.0.0.1:{port}")), "{:?}", first.hints());
+    let told = notes.text().lines().count();
+    assert!((1..=3).contains(&told), "{}", notes.text());
+    let started = Instant::now();
+    let upload = client.start_upload(&name).await.unwrap_err();
+    let second = push(&client, &from, &digest, &name).await.unwrap_err();
+    assert!(started.elapsed() < Duration::from_millis(200), "it is not waited for again");
+    assert_eq!(shown(first), shown(second));
+    assert_eq!(upload.registry(), Some(name.registry.as_str()));
+    assert_eq!(notes.text().lines().count(), told);
+}
+
+#[tokio::test]
 async fn what_is_refused_is_not_tried_again() {
     let (server, from) = (Server::start(), place());
     let digest = from.image(&[b"layer"]);
