@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use kiln_builder_amazon_ebs::{AmazonEbsKind, AmazonSettings};
 use kiln_builder_docker::{DockerBuilderKind, DockerSettings};
 use kiln_builder_file::FileBuilderKind;
 use kiln_builder_null::NullBuilderKind;
@@ -44,12 +45,14 @@ pub(crate) fn offline(settings: &Settings) -> Result<Kinds, Failure> {
 pub(crate) fn data_sources(settings: &Settings) -> Kinds {
     let mut kinds = Kinds::new();
     kiln_data::register(&mut kinds, DataSettings { environment: settings.environment.clone() });
+    settings.aws.add_data_sources(&mut kinds);
     kinds
 }
 
 fn with_engine(engine: BollardEngine, settings: &Settings) -> Result<Kinds, Failure> {
     let engine: Arc<dyn Engine> = Arc::new(engine);
-    let credentials = CredentialSources::usual(settings.environment.clone(), settings.home.as_deref());
+    let mut credentials = CredentialSources::usual(settings.environment.clone(), settings.home.as_deref());
+    credentials.amazon = settings.aws.registries();
     let mut kinds = Kinds::new();
     let docker: Arc<dyn BuilderKind> = Arc::new(DockerBuilderKind::new(DockerSettings {
         engine: Arc::clone(&engine),
@@ -79,6 +82,9 @@ fn with_engine(engine: BollardEngine, settings: &Settings) -> Result<Kinds, Fail
     kinds.add_builder(oci);
     kinds.add_builder(Arc::new(FileBuilderKind));
     let ssh = SshProcess { home: settings.home.clone(), environment: settings.environment.clone() };
+    let amazon = AmazonEbsKind::new(AmazonSettings::new(settings.aws.clouds(), ssh.clone()));
+    kinds.add_undoer(Arc::new(amazon.undoer()));
+    kinds.add_builder(Arc::new(amazon));
     kinds.add_builder(Arc::new(NullBuilderKind::new(ssh)));
     kinds.add_undoer(Arc::new(OciUndoer::new(helper)));
     kinds.add_provisioner(Arc::new(kiln_provisioner_breakpoint::BreakpointKind));

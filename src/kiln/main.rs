@@ -5,6 +5,7 @@
 
 mod amount;
 mod args;
+mod aws;
 mod commands;
 mod error;
 mod kinds;

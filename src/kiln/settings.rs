@@ -9,6 +9,7 @@ use kiln_core::Failure;
 use kiln_template::Host;
 
 use crate::args::{Arguments, ColorChoice, DockerAs};
+use crate::aws::AwsAccess;
 
 /// The surroundings of one run of the command.
 #[derive(Debug, Clone)]
@@ -39,6 +40,8 @@ pub(crate) struct Settings {
     pub(crate) interactive: bool,
     /// Whether Packer's machine-readable lines are wanted.
     pub(crate) machine_readable: bool,
+    /// The way to AWS.
+    pub(crate) aws: AwsAccess,
 }
 
 impl Settings {
@@ -91,6 +94,7 @@ impl Settings {
             color,
             interactive: terminal && !dumb && set("CI").is_none(),
             machine_readable: arguments.global.machine_readable,
+            aws: AwsAccess::new(&environment),
             environment,
         }
     }
@@ -120,6 +124,7 @@ impl Settings {
             color: false,
             interactive: false,
             machine_readable: false,
+            aws: AwsAccess::new(&BTreeMap::new()),
         }
     }
 

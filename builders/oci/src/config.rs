@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use indexmap::IndexMap;
 use kiln_core::Secret;
+use kiln_registry::EcrOptions;
 use serde::Deserialize;
 
 /// When a registry is asked for the base image.
@@ -118,6 +119,8 @@ pub(crate) struct Config {
     pub(crate) login_server: Option<String>,
     pub(crate) login_username: Option<String>,
     pub(crate) login_password: Option<Secret>,
+    #[serde(flatten)]
+    pub(crate) ecr: EcrOptions,
     #[serde(default)]
     pub(crate) insecure_registries: Vec<String>,
     #[serde(default)]

@@ -167,7 +167,7 @@ impl OciBuilder {
         let config = &self.recipe.config;
         let events = context.events.clone();
         let mut explicit = Vec::new();
-        if config.login {
+        if config.login && !config.ecr.ecr_login {
             let server = normalize_registry(config.login_server.as_deref().unwrap_or_default());
             let credentials = Credentials {
                 username: config.login_username.clone().unwrap_or_default(),

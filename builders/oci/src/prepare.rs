@@ -136,6 +136,7 @@ pub(crate) fn prepare(
     let push = check.references();
     if !is_docker {
         check.login(context);
+        config.ecr.check(decoded, config.login_server.as_deref(), &settings.credentials.amazon, &mut check.found);
         check.communicator();
     }
     check.sandbox(settings, context);
@@ -146,8 +147,11 @@ pub(crate) fn prepare(
         return None;
     }
     let push_spans = (0..push.len()).map(|index| decoded.span(&format!("push[{index}]"))).collect();
+    let mut settings = settings.clone();
+    let server = config.login_server.as_deref();
+    settings.credentials.amazon = settings.credentials.amazon.choose(&config.ecr, server);
     let recipe = Recipe { config, from, platform, changes, compression, push, push_spans, is_docker };
-    Some(Arc::new(OciBuilder::new(settings.clone(), Arc::clone(places), recipe)))
+    Some(Arc::new(OciBuilder::new(settings, Arc::clone(places), recipe)))
 }
 
 struct Check<'a> {
@@ -311,6 +315,9 @@ impl Check<'_> {
 
     fn login(&mut self, context: &PrepareContext) {
         let names = ["login_server", "login_username", "login_password"];
+        if self.config.ecr.ecr_login {
+            return;
+        }
         if !self.config.login {
             if let Some(name) = names.into_iter().find(|name| self.decoded.is_set(name)) {
                 self.warn(name, format!("`{name}` has no effect without `login = true`"));

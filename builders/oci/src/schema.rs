@@ -1,6 +1,10 @@
 //! The arguments of an `oci` source.
 
 use kiln_core::{Field, FieldType, Schema};
+use kiln_registry::EcrOptions;
+
+/// `ecr_login` and its company.
+const ECR: &[Field] = EcrOptions::FIELDS;
 
 /// All arguments.
 pub(crate) const OCI: Schema = Schema {
@@ -101,6 +105,12 @@ pub(crate) const OCI: Schema = Schema {
         Field::string("login_server", "The registry of the login.").default("docker.io"),
         Field::string("login_username", "User of the login."),
         Field::string("login_password", "Password or token of the login."),
+        ECR[0],
+        ECR[1],
+        ECR[2],
+        ECR[3],
+        ECR[4],
+        ECR[5],
         Field::strings("insecure_registries", "Hosts that are spoken to by plain http or with certificates nobody checks."),
         Field::strings("registry_ca_files", "Files of certificates (PEM) that registries are trusted by."),
         Field::map("registry_mirrors", "Registries to the mirrors that are asked first: `\"docker.io\" = \"mirror.example.org\"`."),

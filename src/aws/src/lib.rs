@@ -49,9 +49,12 @@ pub struct AwsSettings {
 #[derive(Clone)]
 pub struct Aws(Arc<Inner>);
 
+/// A session, or who is about to begin it.
+type Begun = Arc<OnceCell<Arc<Session>>>;
+
 struct Inner {
     settings: AwsSettings,
-    sessions: Mutex<Vec<(Access, Arc<OnceCell<Arc<Session>>>)>>,
+    sessions: Mutex<Vec<(Access, Begun)>>,
     logins: ecr::Given,
 }
 

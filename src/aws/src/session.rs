@@ -17,7 +17,7 @@ use kiln_builder_amazon_ebs::cloud::Access;
 use kiln_core::Failure;
 
 use crate::AwsSettings;
-use crate::http::{Http, root_cause};
+use crate::http::Http;
 use crate::role::{self, Question};
 
 /// Tries of one call. Packer's own default; the SDK's three are few for EC2's throttling.
@@ -48,8 +48,8 @@ pub(crate) enum AccessError {
     NoProfile(String),
     #[error("`access_key` and `secret_key` go together")]
     HalfKey,
-    #[error("no AWS credentials were found: {0}")]
-    NoCredentials(String),
+    #[error("no AWS credentials were found")]
+    NoCredentials,
     #[error("cannot get the AWS credentials of {whose}: {reason}")]
     Credentials { whose: String, reason: String },
     #[error("no AWS region is set")]
@@ -103,7 +103,7 @@ impl Session {
         if let (Some(role), Some(base)) = (&access.assume_role, &provider) {
             provider = Some(role::assumed(&config, role, base.clone()));
         }
-        let provider = provider.ok_or_else(|| no_credentials("there is nowhere to look".to_owned()))?;
+        let provider = provider.ok_or_else(no_credentials)?;
         let cached = SharedCredentialsProvider::new(Cached { inner: provider, last: Arc::default() });
         let found = cached.provide_credentials().await;
         found.map_err(|error| refused(&error, access))?;
@@ -187,8 +187,8 @@ fn keys(access: &Access) -> Result<Option<Credentials>, Failure> {
     }
 }
 
-fn no_credentials(reason: String) -> Failure {
-    Failure::environment(AccessError::NoCredentials(reason)).hint(
+fn no_credentials() -> Failure {
+    Failure::environment(AccessError::NoCredentials).hint(
         "they are looked for in the template (`access_key`, `profile`), in the environment (AWS_ACCESS_KEY_ID, AWS_PROFILE, \
          AWS_WEB_IDENTITY_TOKEN_FILE), in ~/.aws/config and ~/.aws/credentials, and in the metadata of this container or instance",
     )
@@ -196,7 +196,7 @@ fn no_credentials(reason: String) -> Failure {
 
 fn refused(error: &CredentialsError, access: &Access) -> Failure {
     if let CredentialsError::CredentialsNotLoaded(_) = error {
-        return no_credentials(root_cause(error));
+        return no_credentials();
     }
     let whose = match (&access.assume_role, &access.profile) {
         (Some(role), _) => format!("the role {}", role.role_arn),

@@ -40,6 +40,7 @@ impl ConsoleArgs {
             // Whatever they would leave out, names keep their values.
             only: Vec::new(),
             except: Vec::new(),
+            no_deps: false,
             config_type: self.config_type,
         }
     }

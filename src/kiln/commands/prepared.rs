@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use kiln_core::{Events, Kinds, Redactor, SourceMap};
+use kiln_core::{Events, Kinds, Prompt, Redactor, SourceMap};
 use kiln_engine::{CachePolicy, OnError, PrepareOptions, PreparedRun, RunSettings, StepChoice, Surroundings, prepare};
 use tokio::task::JoinHandle;
 
@@ -63,6 +63,7 @@ pub(crate) async fn ready(
 pub(crate) struct Stage {
     pub(crate) screen: Arc<Screen>,
     pub(crate) reporter: Arc<QueuedReporter>,
+    prompt: Arc<dyn Prompt>,
     interruption: Interruption,
     listener: JoinHandle<()>,
 }
@@ -73,9 +74,11 @@ impl Stage {
         let screen = Arc::new(Screen::new(bars && settings.interactive, settings.color));
         let reporter = Arc::new(ui::reporter(format, &screen));
         let interruption = Interruption::default();
+        let prompt: Arc<dyn Prompt> = Arc::new(TerminalPrompt::new(Arc::clone(&screen), reporter.clone()));
+        settings.aws.ask_on(&prompt);
         let events = Events::new(reporter.clone(), Arc::clone(redactor));
         let listener = signals::listen(&interruption, events, Arc::clone(&screen));
-        Stage { screen, reporter, interruption, listener }
+        Stage { screen, reporter, prompt, interruption, listener }
     }
 
     /// Who a run talks to.
@@ -84,7 +87,7 @@ impl Stage {
             kinds: Arc::clone(kinds),
             reporter: self.reporter.clone(),
             redactor: Arc::clone(redactor),
-            prompt: Arc::new(TerminalPrompt::new(Arc::clone(&self.screen), self.reporter.clone())),
+            prompt: Arc::clone(&self.prompt),
             cancel: self.interruption.cancel.clone(),
             hurry: self.interruption.hurry.clone(),
         }

@@ -27,7 +27,7 @@ locals {
 - When an argument is sensitive, all outputs are.
 - A data source that cannot be read is told at its block; if nothing else is wrong, the exit code is 4. Addresses are shown
   without user, query and fragment. After three seconds without an answer, kiln says which data sources it waits for.
-- Types that kiln does not have (`amazon-ami`, `hcp-packer-version`, ...) are an error, and the rest of the template is checked all
+- Types that kiln does not have (`hcp-packer-version`, `vault`, ...) are an error, and the rest of the template is checked all
   the same; `validate --allow-unknown-kinds` accepts them, their outputs unknown.
 ";
 
@@ -46,7 +46,9 @@ fn data_sources_are_documented() {
         }
     }
     page.push_str(
-        "\nProxies and certificates come from the [environment](environment.md#data-sources). A server has 10 seconds to \
+        "\nThose of AWS need credentials, as [the variables of AWS](environment.md#aws) and its configuration files give them, or \
+         the access\noptions above. They are found once in a run, also for `amazon-ebs` sources; a code of a second factor is asked \
+         for once. Calls are tried\nup to ten times.\n\nProxies and certificates come from the [environment](environment.md#data-sources). A server has 10 seconds to \
          take a connection,\n30 seconds between two pieces of its answer and 5 minutes in all. `GET`, `HEAD` and `OPTIONS` \
          requests are tried up to three\ntimes when there is no answer, or 429, 502, 503 or 504; `Retry-After` is heeded.\n",
     );

@@ -16,7 +16,7 @@ use kiln_core::{
 use kiln_docker::Engine;
 use kiln_docker::engine::Pushed;
 use kiln_registry::reference::DOCKER_HUB;
-use kiln_registry::{ClientOptions, CredentialSources, Credentials, Found, Reference, normalize_registry};
+use kiln_registry::{ClientOptions, CredentialSources, Credentials, EcrOptions, Found, Reference, normalize_registry};
 use serde::Deserialize;
 
 use crate::error::PublishError;
@@ -32,6 +32,9 @@ const KIND: &str = "docker-push";
 /// Arguments that mean something only where no engine pushes.
 const LAYOUT_ARGUMENTS: [&str; 2] = ["insecure_registries", "registry_ca_files"];
 
+/// `ecr_login` and its company.
+const ECR: &[Field] = EcrOptions::FIELDS;
+
 static SCHEMA: Schema = Schema {
     kind: KIND,
     title: "a `docker-push` post-processor",
@@ -45,15 +48,20 @@ static SCHEMA: Schema = Schema {
         Field::string("login_username", "The user of the login."),
         Field::string("login_password", "The password or token of the login. It is not shown anywhere."),
         Field::string("platform", "Push only this platform of the image, e.g. `linux/arm64`."),
-        Field::strings("insecure_registries", "Registries whose certificate is not checked, or that speak plain HTTP, for images of builds without an engine. Beyond Packer."),
-        Field::strings("registry_ca_files", "Files (PEM) of certificate authorities to trust besides the usual ones, for images of builds without an engine. Beyond Packer."),
-        Field::bool("ecr_login", "Not available yet: log in with `aws ecr get-login-password` before, or use the credential helper `ecr-login`.")
-            .default("false"),
-        Field::string("aws_access_key", "For `ecr_login`."),
-        Field::string("aws_secret_key", "For `ecr_login`."),
-        Field::string("aws_token", "For `ecr_login`."),
-        Field::string("aws_profile", "For `ecr_login`."),
-        Field::bool("aws_force_use_public_ecr", "For `ecr_login`.").default("false"),
+        Field::strings(
+            "insecure_registries",
+            "Registries whose certificate is not checked, or that speak plain HTTP, for images of builds without an engine. Beyond Packer.",
+        ),
+        Field::strings(
+            "registry_ca_files",
+            "Files (PEM) of certificate authorities to trust besides the usual ones, for images of builds without an engine. Beyond Packer.",
+        ),
+        ECR[0],
+        ECR[1],
+        ECR[2],
+        ECR[3],
+        ECR[4],
+        ECR[5],
         Field::string("docker_path", "Taken for Packer's sake, without effect."),
     ],
     example: "post-processors {\n  post-processor \"docker-tag\" {\n    repository = \"registry.example.org/group/image\"\n    tags       = [\"1.2\"]\n  }\n  post-processor \"docker-push\" {}\n}",
@@ -69,7 +77,8 @@ struct Arguments {
     platform: Option<String>,
     insecure_registries: Vec<String>,
     registry_ca_files: Vec<PathBuf>,
-    ecr_login: bool,
+    #[serde(flatten)]
+    ecr: EcrOptions,
 }
 
 /// The kind.
@@ -118,16 +127,12 @@ impl DockerPushKind {
     ) -> Option<DockerPush> {
         let arguments: Arguments = prepare::read(config, diagnostics)?;
         prepare::warn_unused(config, "docker_path", prepare::DOCKER_PATH_UNUSED, diagnostics);
-        if arguments.ecr_login {
-            diagnostics.push(
-                Diagnostic::error("not-available", config.span("ecr_login"), "`ecr_login` is not available yet").help(
-                    "log in before with `aws ecr get-login-password | docker login --password-stdin`, or install docker-credential-ecr-login",
-                ),
-            );
-            return None;
-        }
+        let mut sources = self.credentials.clone();
+        let server = Some(arguments.login_server.as_str());
+        arguments.ecr.check(config, server, &sources.amazon, diagnostics);
+        sources.amazon = sources.amazon.choose(&arguments.ecr, server);
         check_login(config, &arguments, context, diagnostics);
-        let has_login = arguments.login && !arguments.login_username.is_empty();
+        let has_login = arguments.login && !arguments.ecr.ecr_login && !arguments.login_username.is_empty();
         let own = has_login.then_some(Credentials {
             username: arguments.login_username,
             password: arguments.login_password,
@@ -136,7 +141,7 @@ impl DockerPushKind {
         let server = arguments.login_server;
         Some(DockerPush {
             engine: Arc::clone(&self.engine),
-            sources: self.credentials.clone(),
+            sources,
             own,
             own_server: (!server.is_empty()).then(|| normalize_registry(&server)),
             platform: arguments.platform.filter(|platform| !platform.is_empty()),
@@ -151,6 +156,9 @@ impl DockerPushKind {
 /// Half a login is a mistake; a login that `login` does not switch on does nothing, as in Packer, but is said.
 fn check_login(config: &Decoded, arguments: &Arguments, context: &PrepareContext, diagnostics: &mut Diagnostics) {
     let names = ["login_username", "login_password"];
+    if arguments.ecr.ecr_login {
+        return;
+    }
     if !arguments.login && !config.is_unknown("login") {
         if let Some(name) = names.into_iter().find(|name| config.is_set(name)) {
             let title = format!("`{name}` has no effect without `login = true`");

@@ -32,7 +32,7 @@ fn gitlab() -> CredentialSources {
         ("CI_REGISTRY_PASSWORD", "job-token-secret"),
     ];
     let environment = environment.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
-    CredentialSources { files: Vec::new(), environment }
+    CredentialSources { environment, ..CredentialSources::default() }
 }
 
 fn nothing() -> CredentialSources {
@@ -239,7 +239,8 @@ fn half_a_login_and_one_that_is_off_are_told() {
         titles(json!({ "login_password": "hunter22" })),
         ["`login_password` has no effect without `login = true`"]
     );
-    assert_eq!(titles(json!({ "ecr_login": true })), ["`ecr_login` is not available yet"]);
+    assert_eq!(titles(json!({ "ecr_login": true })), ["this kiln is built without AWS, which `ecr_login` asks"]);
+    assert_eq!(titles(json!({ "aws_profile": "ci" })), ["`aws_profile` has no effect without `ecr_login = true`"]);
     assert!(titles(json!({ "login": true })).is_empty());
 }
 
