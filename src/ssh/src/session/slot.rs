@@ -108,6 +108,10 @@ impl Slot {
     fn set_up(&mut self) -> Result<bool, SshError> {
         let mut moved = false;
         while let Some(step) = self.setup.front() {
+            // An answer that is read while a request waits for its own counts as that, even when it is for another channel.
+            // So all that came is put into the queues first, and the request looks there alone.
+            pump(&self.channel)?;
+            let gate = socket::Gate::close();
             let done = match step {
                 Setup::Terminal(terminal) => {
                     let size = (u32::from(terminal.columns), u32::from(terminal.rows), 0, 0);
@@ -123,6 +127,7 @@ impl Slot {
                     }
                 }
             };
+            drop(gate);
             match done {
                 Ok(()) => moved = true,
                 Err(error) if is_again(&error) => return Ok(moved),

@@ -60,8 +60,15 @@ unsafe extern "C" {
 
 /// Gives this thread's session its socket.
 pub(super) fn attach(session: &ssh2::Session, descriptor: OwnedFd) {
-    let socket =
-        Socket { descriptor, own: None, waiting: Vec::new(), sent: 0, last_received: Instant::now(), is_closed: false, end: None };
+    let socket = Socket {
+        descriptor,
+        own: None,
+        waiting: Vec::new(),
+        sent: 0,
+        last_received: Instant::now(),
+        is_closed: false,
+        end: None,
+    };
     SOCKET.with_borrow_mut(|slot| *slot = Some(socket));
     let mut raw = session.raw();
     // SAFETY: the session lives; the two functions have the signatures that libssh2 calls these kinds with, and it knows

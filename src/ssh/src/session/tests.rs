@@ -131,6 +131,25 @@ async fn a_channel_that_nobody_reads_does_not_stop_the_others() {
     assert!(matches!(ending, Ending::Exited(0)));
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn many_short_commands_run_at_once() {
+    let Some(sshd) = Sshd::start() else { return };
+    let session = connect(&sshd).await;
+    let commands = (0..8).map(|index| {
+        let session = session.clone();
+        tokio::spawn(async move {
+            for round in 0..40 {
+                let (stdout, _, ending) = run(&session, &format!("echo {index}.{round}")).await;
+                assert!(matches!(ending, Ending::Exited(0)), "{index}.{round}: {ending:?}");
+                assert_eq!(stdout, format!("{index}.{round}\n").into_bytes());
+            }
+        })
+    });
+    for command in commands.collect::<Vec<_>>() {
+        command.await.unwrap();
+    }
+}
+
 #[tokio::test]
 async fn keys_are_renewed_under_way() {
     let Some(sshd) = Sshd::builder().option("RekeyLimit 1M").start() else { return };

@@ -329,7 +329,8 @@ mod tests {
     #[test]
     fn answers_are_read_and_cut_ones_are_errors() {
         let (id, response) = Response::decode(Bytes::from(names())).unwrap();
-        let attributes = Attributes { size: Some(5), owner: Some((1000, 1000)), mode: Some(0o100_644), modified: Some(20) };
+        let attributes =
+            Attributes { size: Some(5), owner: Some((1000, 1000)), mode: Some(0o100_644), modified: Some(20) };
         assert_eq!((id, response), (9, Response::Names(vec![Entry { name: "ab".into(), attributes }])));
         for length in 0..names().len() {
             assert!(Response::decode(Bytes::from(names()[..length].to_vec())).is_err(), "{length}");
