@@ -76,8 +76,10 @@ pub struct RunReport {
     pub builds: Vec<BuildReport>,
     /// Why nothing ran at all.
     pub failure: Option<Failure>,
-    /// Whether the user stopped it.
+    /// Whether the user stopped it before all builds had come to their ends.
     pub is_cancelled: bool,
+    /// Whether the user stopped it at all.
+    pub is_interrupted: bool,
     /// The journal, where something is left for `kiln cleanup`.
     pub journal: Option<PathBuf>,
     /// Wall time.
@@ -103,6 +105,9 @@ pub struct BuildReport {
     pub duration: Duration,
 }
 
+/// The exit code of a run whose artifacts are there, and whose cleaning up the user stopped.
+const UNCLEAN: u8 = 5;
+
 impl RunReport {
     /// The class of the whole run; `None` when all went well.
     ///
@@ -124,9 +129,16 @@ impl RunReport {
         }
     }
 
+    /// Whether every build came to its end, and the user stopped the run while it removed what they had used: something
+    /// of that is left.
+    pub fn is_left_unclean(&self) -> bool {
+        self.is_interrupted && self.class().is_none() && self.journal.is_some()
+    }
+
     /// The exit code of the process; see `docs/reference/exit-codes.md`.
     pub fn exit_code(&self) -> u8 {
-        self.class().map_or(0, FailureClass::exit_code)
+        let complete = if self.is_left_unclean() { UNCLEAN } else { 0 };
+        self.class().map_or(complete, FailureClass::exit_code)
     }
 
     /// All failures, those of the run first, then build by build.
@@ -186,6 +198,7 @@ pub async fn run(prepared: PreparedRun, settings: RunSettings, surroundings: Sur
         builds: Vec::new(),
         failure: None,
         is_cancelled: false,
+        is_interrupted: false,
         journal: None,
         duration: Duration::ZERO,
     };
@@ -206,8 +219,9 @@ pub async fn run(prepared: PreparedRun, settings: RunSettings, surroundings: Sur
     events.emit(EventKind::RunStarted { run: run.to_string(), builds });
     report.builds = schedule(prepared.builds, &shared).await;
     report.journal = close(&shared, &events).await;
+    report.is_interrupted = cancel.is_cancelled();
     report.is_cancelled =
-        cancel.is_cancelled() && report.builds.iter().any(|build| build.outcome != Outcome::Succeeded);
+        report.is_interrupted && report.builds.iter().any(|build| build.outcome != Outcome::Succeeded);
     report.duration = started.elapsed();
     let succeeded = report.builds.iter().filter(|build| build.outcome == Outcome::Succeeded).count();
     let failed = report.builds.len() - succeeded;

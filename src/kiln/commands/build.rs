@@ -79,6 +79,9 @@ fn closing(report: &RunReport, width: Option<usize>) -> String {
     if report.class() == Some(FailureClass::Cancelled) {
         text.push_str("\nstopped\n");
     }
+    if report.is_left_unclean() {
+        text.push_str("\nall artifacts are there; removing what the builds used was interrupted\n");
+    }
     if report.journal.is_some() {
         text.push_str("\nsomething is left of this run: `kiln cleanup` removes it\n");
     }

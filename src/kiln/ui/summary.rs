@@ -4,6 +4,9 @@ use kiln_core::event::{ArtifactSummary, Outcome};
 
 use super::human::wall;
 
+/// The builder id of AMIs, whose id names one in each region.
+const AMAZON_EBS: &str = "mitchellh.amazonebs";
+
 /// One build's line in the table.
 #[derive(Debug, Clone)]
 pub(crate) struct TableRow {
@@ -105,6 +108,9 @@ fn details(artifacts: &[ArtifactSummary]) -> Vec<(&'static str, String)> {
         if artifact.id.starts_with("sha256:") {
             add("image", artifact.id.clone());
         }
+        if artifact.builder_id == AMAZON_EBS {
+            artifact.id.split(',').for_each(|image| add("ami", image.to_owned()));
+        }
         for tag in &artifact.tags {
             add("tag", tag.clone());
         }
@@ -138,6 +144,16 @@ mod tests {
         ];
         insta::assert_snapshot!(table(&rows, None));
         assert_eq!(table(&rows, Some(200)), table(&rows, None));
+    }
+
+    #[test]
+    fn amis_are_shown_by_region() {
+        let amis = ArtifactSummary {
+            builder_id: AMAZON_EBS.into(),
+            id: "eu-west-1:ami-1,us-east-1:ami-2".into(),
+            ..ArtifactSummary::default()
+        };
+        assert_eq!(details(&[amis]), [("ami", "eu-west-1:ami-1".to_owned()), ("ami", "us-east-1:ami-2".to_owned())]);
     }
 
     #[test]

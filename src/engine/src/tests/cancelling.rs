@@ -98,6 +98,24 @@ async fn a_build_that_came_to_its_end_in_time_keeps_its_artifacts() {
     harness.assert_left(&["image-w", "push", "save", "tag"]);
 }
 
+#[tokio::test(start_paused = true)]
+async fn cleaning_up_that_is_cut_short_is_told_from_a_build_without_result() {
+    let mut spec = build("w");
+    spec.steps = vec![step("one", 3)];
+    let harness = Harness::new(vec![spec]);
+    harness.world.on("destroy", Act::Interrupt(Box::new(Act::Succeed)));
+    assert_eq!(harness.run().await.exit_code(), 0);
+
+    let mut spec = build("w");
+    spec.steps = vec![step("one", 3)];
+    let harness = Harness::new(vec![spec]);
+    harness.world.on("destroy", Act::Hurry(Box::new(Act::Deaf)));
+    harness.world.on("undo machine-w", Act::Deaf);
+    let report = harness.run().await;
+    assert_eq!((report.builds[0].outcome, report.exit_code()), (Outcome::Succeeded, 5));
+    assert!(report.is_left_unclean() && report.journal.is_some());
+}
+
 #[tokio::test]
 async fn builds_whose_turn_has_not_come_are_cancelled_unstarted() {
     let mut first = build("w");
