@@ -74,7 +74,11 @@ impl HostName {
 
     /// `host`, or `host:port`.
     pub(crate) fn for_people(&self) -> String {
-        if self.port == DEFAULT_PORT { self.host.clone() } else { format!("{}:{}", self.host, self.port) }
+        match self.port {
+            DEFAULT_PORT => self.host.clone(),
+            port if self.host.contains(':') => format!("[{}]:{port}", self.host),
+            port => format!("{}:{port}", self.host),
+        }
     }
 
     /// As it stands in files: `host`, or `[host]:port`.

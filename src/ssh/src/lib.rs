@@ -40,4 +40,6 @@ pub use session::Session;
 pub use tunnel::Tunnel;
 
 #[cfg(test)]
+mod garbage;
+#[cfg(test)]
 mod test_support;

@@ -54,7 +54,7 @@ pub(crate) struct Identity {
 impl Hop {
     /// `host`, or `host:port`.
     pub(crate) fn label(&self) -> String {
-        if self.port == DEFAULT_PORT { self.host.clone() } else { format!("{}:{}", self.host, self.port) }
+        HostName::new(&self.host, self.port).for_people()
     }
 }
 

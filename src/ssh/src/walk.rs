@@ -2,9 +2,10 @@
 
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use async_trait::async_trait;
-use kiln_core::{Events, SshAccess};
+use kiln_core::{Events, SshAccess, duration};
 use tokio::sync::Mutex;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
@@ -90,7 +91,7 @@ impl Walker {
         let machine = &self.route.machine;
         match self.bastion().await? {
             None => self.first_leg(machine).await,
-            Some(bastion) => through(&bastion, machine).await,
+            Some(bastion) => through(&bastion, machine, self.route.connect_timeout).await,
         }
     }
 
@@ -103,7 +104,7 @@ impl Walker {
         for hop in &self.route.bastions {
             let socket = match &last {
                 None => self.first_leg(hop).await?,
-                Some(bastion) => through(bastion, hop).await?,
+                Some(bastion) => through(bastion, hop, self.route.connect_timeout).await?,
             };
             let arrived = self.enter(hop, socket).await?;
             arrived.key.say(&self.events);
@@ -144,13 +145,14 @@ impl Walker {
     }
 }
 
-async fn through(bastion: &Session, hop: &Hop) -> Result<OwnedFd, WalkError> {
-    let host = || hop.label();
-    let stream = bastion
-        .open_direct(&hop.host, hop.port)
-        .await
-        .map_err(|error| WalkError::Unreachable { host: host(), reason: error.to_string() })?;
-    dial::through_bastion(stream).map_err(|reason| WalkError::Unreachable { host: host(), reason })
+/// Through a bastion, whose own tries may take minutes.
+async fn through(bastion: &Session, hop: &Hop, timeout: Duration) -> Result<OwnedFd, WalkError> {
+    let unreachable = |reason: String| WalkError::Unreachable { host: hop.label(), reason };
+    let stream = match tokio::time::timeout(timeout, bastion.open_direct(&hop.host, hop.port)).await {
+        Ok(stream) => stream.map_err(|error| unreachable(error.to_string()))?,
+        Err(_) => return Err(unreachable(format!("no answer within {}", duration::display(timeout)))),
+    };
+    dial::through_bastion(stream).map_err(unreachable)
 }
 
 #[async_trait]

@@ -75,6 +75,10 @@ async fn a_passphrase_is_asked_for() {
     let opened = walker.route.machine.identity.as_ref().unwrap().key.opened().unwrap();
     assert!(!crate::keys::inspect(opened.expose()).unwrap().is_encrypted);
 
+    let context = kiln_testkit::context().prompt(FixedPrompt::answering(["open barley"])).build();
+    let failure = enter(&json, &SshProcess::default(), &context).await.err().unwrap();
+    assert!(failure.chain().contains("cannot use the private key"), "{}", failure.chain());
+
     let failure = fails(&json).await;
     assert!(failure.chain().ends_with("is protected by a passphrase, and nobody is there to type it"));
     assert_eq!(failure.hints, ["add the key to an agent, and set `ssh_agent_auth = true`"]);
@@ -186,4 +190,15 @@ async fn what_was_tried_is_told() {
     assert!(text.contains(&expected), "{text}");
     let text = fails(&with(&sshd, json!({ "ssh_private_key_file": null, "ssh_password": "x" }))).await.chain();
     assert!(text.contains("tried nothing (there is password"), "{text}");
+}
+
+#[tokio::test]
+async fn a_server_that_asks_in_its_own_words() {
+    let builder = Sshd::builder().passwords();
+    let builder =
+        builder.option("PasswordAuthentication no").option("KbdInteractiveAuthentication yes").option("UsePAM yes");
+    let Some(sshd) = builder.start() else { return };
+    let user =
+        json!({ "ssh_private_key_file": null, "ssh_username": Sshd::ORDINARY_USER, "ssh_password": Sshd::PASSWORD });
+    works(&with(&sshd, user)).await;
 }
