@@ -477,7 +477,9 @@ class Images:
                 snapshot = self.snapshots.get(device.get("Ebs", {}).get("SnapshotId"))
                 told = {part: getattr(snapshot, part) for part in parts} if snapshot else None
                 devices.append({**device, "snapshot": told})
-            found.append({field: getattr(image, field) for field in fields} | {"devices": devices})
+            # Their order means nothing.
+            permissions = sorted(image.permissions, key=str)
+            found.append({field: getattr(image, field) for field in fields} | {"devices": devices, "permissions": permissions})
         return found
 
     def left(self):
