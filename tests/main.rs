@@ -12,6 +12,9 @@
 
 mod support;
 
+mod amazon;
+mod amazon_faults;
+mod ansible;
 mod bases;
 mod beyond_packer;
 mod build_docker;
@@ -24,8 +27,10 @@ mod examples;
 mod faults;
 mod fix;
 mod fmt;
+mod graph;
 mod inspect;
 mod kill;
+mod kill_amazon;
 mod kill_oci;
 mod mistakes;
 mod push;
@@ -36,5 +41,6 @@ mod roundtrip;
 mod secrets;
 mod ssh;
 mod ssh_faults;
+mod ssh_packer;
 mod upgrade;
 mod validate;

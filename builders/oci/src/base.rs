@@ -76,6 +76,7 @@ impl Bases<'_> {
         let mut resolved = match &self.recipe.from {
             From::Scratch => Resolved::of(input("from", "scratch"), Source::Scratch),
             From::Reference(text) => self.resolve_reference(text).await?,
+            From::Id(id) => self.resolve_id(id).await?,
             From::Local(name) => self.resolve_local(name)?,
             From::DockerDaemon(image) => self.resolve_daemon(image).await?,
             From::OciLayout { path, name } => self.stored(self.import_archive(path, name.as_deref(), true).await?)?,
@@ -141,6 +142,18 @@ impl Bases<'_> {
     }
 
     /// An image of the store by the name that `tags` gave it.
+    /// What a build left without a daemon lies in the store, what one left that used the engine lies there.
+    async fn resolve_id(&self, id: &str) -> Result<Resolved, Failure> {
+        if let Ok(digest) = Digest::parse(id)
+            && let Some(manifest) = self.store().manifest_of(&digest).map_err(error::cache)?
+        {
+            return self.stored(manifest);
+        }
+        self.resolve_daemon(id).await.map_err(|failure| {
+            failure.hint(format!("kiln's store has no image with the id {id} either")).hint("build it again")
+        })
+    }
+
     fn resolve_local(&self, name: &str) -> Result<Resolved, Failure> {
         let found = self.find_local(name)?;
         let manifest = found.ok_or_else(|| {

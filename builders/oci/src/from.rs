@@ -14,6 +14,8 @@ const DEFAULT_AGE: Duration = Duration::from_secs(7 * 24 * 3600);
 pub(crate) enum From {
     /// An image by its reference: of a registry, or of kiln's store where `pull` says so.
     Reference(String),
+    /// An image by its id, the digest of its config: of kiln's store, or else of the Docker engine. What other builds leave.
+    Id(String),
     /// An image of kiln's store by its name.
     Local(String),
     /// An image in an OCI layout, a directory or a tar file.
@@ -102,6 +104,9 @@ impl From {
         if text == "scratch" {
             return Ok(From::Scratch);
         }
+        if kiln_image::Digest::parse(text).is_ok() {
+            return Ok(From::Id(text.to_owned()));
+        }
         match kiln_registry::Reference::parse(text) {
             Ok(_) => Ok(From::Reference(text.to_owned())),
             Err(error) => Err(wrong(path, error.to_string())),
@@ -141,6 +146,7 @@ impl From {
     pub(crate) fn title(&self) -> String {
         match self {
             From::Reference(text) | From::Local(text) => text.clone(),
+            From::Id(id) => format!("image {:.12}", id.trim_start_matches("sha256:")),
             From::OciLayout { path, .. }
             | From::DockerArchive { path, .. }
             | From::Tar(path)
