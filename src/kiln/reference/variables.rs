@@ -108,31 +108,34 @@ pub(super) const GROUPS: &[(&str, &[(&str, &str)])] = &[
     (
         "AWS",
         &[
-            (
-                "AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_SESSION_TOKEN",
-                "Credentials, where the template names neither keys nor a profile.",
-            ),
+            ("AWS_ACCESS_KEY_ID", "The key, where the template names neither keys nor a profile."),
+            ("AWS_SECRET_ACCESS_KEY", "Its secret."),
+            ("AWS_SESSION_TOKEN", "The token of temporary keys."),
             ("AWS_PROFILE", "The profile of `~/.aws/config` and `~/.aws/credentials`, where the template names none."),
-            ("AWS_CONFIG_FILE, AWS_SHARED_CREDENTIALS_FILE", "Other places of these two files."),
-            ("AWS_REGION, AWS_DEFAULT_REGION", "The region, where the template names none."),
+            ("AWS_CONFIG_FILE", "A file in place of `~/.aws/config`."),
             (
-                "AWS_WEB_IDENTITY_TOKEN_FILE, AWS_ROLE_ARN, AWS_ROLE_SESSION_NAME",
-                "Credentials by an identity token, as GitLab and GitHub give them to jobs.",
+                "AWS_SHARED_CREDENTIALS_FILE",
+                "A file in place of `~/.aws/credentials`; `shared_credentials_file` goes before it.",
             ),
+            ("AWS_REGION", "The region, where the template names none."),
+            ("AWS_DEFAULT_REGION", "The same, where `AWS_REGION` is not set."),
+            ("AWS_WEB_IDENTITY_TOKEN_FILE", "The file of an identity token, as GitLab and GitHub give them to jobs."),
+            ("AWS_ROLE_ARN", "The role that the token is for."),
+            ("AWS_ROLE_SESSION_NAME", "The name of its session."),
             (
-                "AWS_CONTAINER_CREDENTIALS_FULL_URI, AWS_CONTAINER_CREDENTIALS_RELATIVE_URI, AWS_CONTAINER_AUTHORIZATION_TOKEN, AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE",
-                "Credentials of a container of AWS's.",
+                "AWS_CONTAINER_CREDENTIALS_FULL_URI",
+                "Where a container of AWS's is given credentials; also `AWS_CONTAINER_CREDENTIALS_RELATIVE_URI`, with `AWS_CONTAINER_AUTHORIZATION_TOKEN` or `..._TOKEN_FILE`.",
             ),
             (
                 "AWS_EC2_METADATA_DISABLED",
-                "`true`: the metadata service of EC2 is never asked. Else it is asked last for credentials and the region.",
+                "`true`: the metadata service of EC2 is never asked. Else it is asked last, for credentials and the region.",
             ),
             (
                 "AWS_ENDPOINT_URL",
                 "Address of all services; `AWS_ENDPOINT_URL_EC2`, `_STS`, `_IAM`, `_SSM`, `_SECRETS_MANAGER`, `_ECR`, `_ECR_PUBLIC` of one. `custom_endpoint_ec2` goes before it.",
             ),
             ("AWS_IGNORE_CONFIGURED_ENDPOINT_URLS", "`true`: those, and those of profiles, do not count."),
-            ("AWS_USE_FIPS_ENDPOINT, AWS_USE_DUALSTACK_ENDPOINT", "`true`: addresses of that kind are used."),
+            ("AWS_USE_FIPS_ENDPOINT", "`true`: addresses of that kind are used."),
         ],
     ),
     (
