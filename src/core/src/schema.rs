@@ -51,7 +51,10 @@ impl FieldType {
             FieldType::Integer => "integer".to_owned(),
             FieldType::Number => "number".to_owned(),
             FieldType::Duration => "duration".to_owned(),
-            FieldType::OneOf(words) => words.join(" | "),
+            // An empty text, where it is taken, is as none.
+            FieldType::OneOf(words) => {
+                words.iter().copied().filter(|word| !word.is_empty()).collect::<Vec<_>>().join(" | ")
+            }
             FieldType::BoolOr(words) => format!("bool | {}", words.join(" | ")),
             FieldType::StringList => "list of strings".to_owned(),
             FieldType::IntegerList => "list of integers".to_owned(),

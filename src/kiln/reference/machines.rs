@@ -71,3 +71,31 @@ fn the_options_of_ssh_are_documented() {
     assert!(kiln_ssh::FIELDS.iter().all(|field| !matches!(field.kind, FieldType::Block(_) | FieldType::Blocks(_))));
     check("ssh.md", &page);
 }
+
+#[cfg(feature = "aws")]
+const AMAZON: &str = "\
+What happens, in which order, and what it takes: the [guide on AMIs](../guide/amazon.md). The arguments of [SSH](ssh.md) are taken
+too; `ssh_username` is needed.
+
+Tags and `ami_description` may say `{{ .SourceAMI }}`, `{{ .SourceAMIName }}`, `{{ .SourceAMICreationDate }}`, `{{ .SourceAMIOwner }}`,
+`{{ .SourceAMIOwnerName }}`, `{{ .SourceAMITags.KEY }}` and `{{ .BuildRegion }}`. Steps have the first five and the last as
+`build.SourceAMI` and so on; `build.ID` is the instance, `build.Host` the address it is reached by, `build.SSHPublicKey` and
+`build.SSHPrivateKey` the key of the build.
+
+The artifact's id is `REGION:AMI`, one for each region, with commas between them.
+
+";
+
+#[cfg(feature = "aws")]
+#[test]
+fn the_amazon_source_is_documented() {
+    let kinds = crate::kinds::offline(&crate::settings::Settings::for_tests()).unwrap();
+    let schema = kinds.builder("amazon-ebs").unwrap().schema();
+    let is_ssh = |name: &str| kiln_ssh::FIELDS.iter().any(|field| field.name == name);
+    let own: Vec<_> = schema.fields.iter().copied().filter(|field| !is_ssh(field.name)).collect();
+    let own = Schema { fields: own.leak(), ..*schema };
+    let mut page =
+        format!("# The `amazon-ebs` source\n\n{}\n\n```hcl\n{}\n```\n\n{AMAZON}", wrapped(schema.doc), schema.example);
+    tables(&mut page, &own);
+    check("amazon-ebs.md", &page);
+}
