@@ -23,6 +23,7 @@ use kiln_builder_amazon_ebs::cloud::{
 use kiln_core::Secret;
 use serde_json::{Value, json};
 
+use crate::capacity::NoCapacity;
 use crate::error::cloud_error;
 use crate::http::watch;
 use crate::service::{Service, partition};
@@ -46,7 +47,8 @@ impl Ec2 {
     pub(crate) fn new(session: Arc<Session>, access: &Access, region: String) -> Ec2 {
         let mut config = aws_sdk_ec2::config::Builder::from(&session.config)
             .region(Region::new(region.clone()))
-            .retry_config(retries(access.max_retries));
+            .retry_config(retries(access.max_retries))
+            .retry_classifier(NoCapacity);
         if let Some(endpoint) = access.endpoint.as_ref().filter(|endpoint| !endpoint.is_empty()) {
             config = config.endpoint_url(endpoint);
         }

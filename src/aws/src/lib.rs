@@ -8,6 +8,7 @@
 //! Owns: how AWS is reached, who asks, what its errors mean. Must not know: templates, steps of a build, what a call is
 //! for. The process's environment comes in [`AwsSettings`].
 
+mod capacity;
 mod cloud;
 mod data;
 mod ecr;

@@ -90,6 +90,13 @@ async fn a_service_that_is_not_there_was_not_asked() {
 }
 
 #[tokio::test]
+async fn without_capacity_there_is_no_second_try() {
+    let service = Service::start([ec2_error(500, "InsufficientInstanceCapacity", "We do not have capacity.")]).await;
+    let error = service.cloud().await.run_instance(&run()).await.unwrap_err();
+    assert_eq!((error.kind, service.requests().len()), (ErrorKind::Capacity, 1), "{error}");
+}
+
+#[tokio::test]
 async fn a_refusal_is_not_tried_again() {
     let service = Service::start([ec2_error(403, "UnauthorizedOperation", "You are not authorized.")]).await;
     let error = service.cloud().await.describe_regions().await.unwrap_err();
