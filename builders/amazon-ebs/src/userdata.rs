@@ -96,11 +96,10 @@ fn host_key_config(pair: &KeyPair) -> String {
     format!("#cloud-config\nssh_keys:\n  ed25519_private: |\n{indented}  ed25519_public: {}\n", pair.public.trim())
 }
 
-/// Runs at every boot, so that a restart does not put it off.
+/// Runs at every boot, so that a restart does not put it off; so early that logind, which `shutdown +N` would ask, is not there.
 fn switch(at: u64) -> String {
-    format!(
-        "#cloud-boothook\n#!/bin/sh\nminutes=$((({at} - $(date +%s) + 59) / 60))\n[ \"$minutes\" -ge 1 ] || minutes=1\nshutdown -P \"+$minutes\"\n"
-    )
+    let wait = "nohup sh -c \"sleep $left; shutdown -P now || poweroff -f\" </dev/null >/dev/null 2>&1 &";
+    format!("#cloud-boothook\n#!/bin/sh\nleft=$(({at} - $(date +%s)))\n[ \"$left\" -ge 1 ] || left=1\n{wait}\n")
 }
 
 fn multipart(parts: &[(String, String)]) -> String {
