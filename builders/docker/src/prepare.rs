@@ -5,7 +5,7 @@ use std::sync::{Arc, OnceLock};
 
 use kiln_core::{Builder, BuilderKind, Decoded, Diagnostic, Diagnostics, PrepareContext, Schema, TextScope, suggest};
 use kiln_docker::run_command::{self, HostScope};
-use kiln_docker::secret_in_image;
+use kiln_docker::{login_mistakes, secret_in_image};
 use kiln_gotemplate::{Data, Rendered, Scope, render};
 use tokio::sync::Mutex;
 
@@ -175,28 +175,8 @@ impl Check<'_> {
     }
 
     fn login(&mut self, context: &PrepareContext) {
-        let names = ["login_server", "login_username", "login_password"];
-        if self.config.ecr.ecr_login {
-            return;
-        }
-        if !self.config.login {
-            if let Some(name) = names.into_iter().find(|name| self.decoded.is_set(name)) {
-                self.warn(name, format!("`{name}` has no effect without `login = true`"));
-            }
-            return;
-        }
-        for name in ["login_username", "login_password"] {
-            let is_empty = self.decoded.values().get(name).is_none_or(|value| value.as_str() == Some(""));
-            if is_empty && !self.decoded.is_unknown(name) {
-                let is_set = self.decoded.is_set(name);
-                let place = self.decoded.span(if is_set { name } else { "login" });
-                let error = Diagnostic::error("docker-source", place, format!("`login` needs `{name}`"));
-                let error = context.unless_checked(error);
-                self.found.push(match is_set {
-                    true => error.help("a variable of the environment that is not set is the usual reason"),
-                    false => error,
-                });
-            }
+        if !self.config.ecr.ecr_login {
+            self.found.extend(login_mistakes(self.decoded, self.config.login, "docker-source", context));
         }
     }
 

@@ -19,6 +19,7 @@ mod from;
 mod guest;
 mod launch;
 mod machine;
+mod missing;
 mod outputs;
 mod place;
 mod prepare;

@@ -66,7 +66,13 @@ impl Place {
     fn open(cache: &Path, helper: HelperProgram, wanted: Option<Isolation>) -> Result<Place, Failure> {
         // Before the probe, which remembers in it what works here.
         kiln_cache::make_place(cache).map_err(error::cache)?;
-        let chosen = probe(&helper, cache).choose(wanted).map_err(Failure::environment)?;
+        let chosen = probe(&helper, cache).choose(wanted).map_err(|error| {
+            let failure = Failure::environment(error);
+            match wanted {
+                Some(_) => failure.hint("without `isolation`, kiln takes the best that works here"),
+                None => failure,
+            }
+        })?;
         let worker = Arc::new(Worker::new(&chosen, &helper));
         let options = StoreOptions { remover: Arc::new(WorkerRemover(Arc::clone(&worker))), ..StoreOptions::default() };
         let store = Store::open(&cache.join(&chosen.store_suffix), &options).map_err(error::cache)?;

@@ -5,15 +5,16 @@ use std::path::Path;
 use std::sync::Arc;
 
 use kiln_core::{
-    Builder, BuilderKind, Decoded, Diagnostic, Diagnostics, Failure, PrepareContext, Schema, Span, TextScope,
+    Builder, BuilderKind, Decoded, Diagnostic, Diagnostics, Failure, PrepareContext, Schema, Span, TextScope, suggest,
 };
 use kiln_docker::run_command::{self, HostScope};
-use kiln_docker::secret_in_image;
+use kiln_docker::{login_mistakes, secret_in_image};
 use kiln_gotemplate::{Data, Rendered, Scope, render};
 use kiln_image::Layout;
 use kiln_image::changes::Changes;
 use kiln_image::compress::Compression;
 use kiln_registry::{Platform, Reference};
+use kiln_sandbox::capabilities::Capabilities;
 
 use crate::OciSettings;
 use crate::config::{Config, Format};
@@ -21,6 +22,7 @@ use crate::docker::DockerAsOci;
 use crate::error;
 use crate::from::From;
 use crate::launch::OciBuilder;
+use crate::missing;
 use crate::place::Places;
 use crate::runtime;
 use crate::schema::OCI;
@@ -146,10 +148,10 @@ pub(crate) fn prepare(
     if is_wrong {
         return None;
     }
-    let push_spans = (0..push.len()).map(|index| decoded.span(&format!("push[{index}]"))).collect();
     let mut settings = settings.clone();
     let server = config.login_server.as_deref();
     settings.credentials.amazon = settings.credentials.amazon.choose(&config.ecr, server);
+    let push_spans = (0..push.len()).map(|index| decoded.span(&format!("push[{index}]"))).collect();
     let recipe = Recipe { config, from, platform, changes, compression, push, push_spans, is_docker };
     Some(Arc::new(OciBuilder::new(settings, Arc::clone(places), recipe)))
 }
@@ -191,7 +193,10 @@ impl Check<'_> {
         // What is not known yet is checked when it is.
         let Some(value) = value.filter(|_| !self.decoded.is_unknown(path)) else { return From::Scratch };
         match From::parse(&value) {
-            Ok(from) => from,
+            Ok(from) => {
+                self.found.extend(missing::base(&from, path, self.decoded));
+                from
+            }
             Err(error) => {
                 self.error(&format!("{path}{}", error.path), error.message, error.help);
                 From::Scratch
@@ -314,28 +319,8 @@ impl Check<'_> {
     }
 
     fn login(&mut self, context: &PrepareContext) {
-        let names = ["login_server", "login_username", "login_password"];
-        if self.config.ecr.ecr_login {
-            return;
-        }
-        if !self.config.login {
-            if let Some(name) = names.into_iter().find(|name| self.decoded.is_set(name)) {
-                self.warn(name, format!("`{name}` has no effect without `login = true`"));
-            }
-            return;
-        }
-        for name in ["login_username", "login_password"] {
-            let is_empty = self.decoded.values().get(name).is_none_or(|value| value.as_str() == Some(""));
-            if is_empty && !self.decoded.is_unknown(name) {
-                let is_set = self.decoded.is_set(name);
-                let place = self.decoded.span(if is_set { name } else { "login" });
-                let error = Diagnostic::error("oci-source", place, format!("`login` needs `{name}`"));
-                let error = context.unless_checked(error);
-                self.found.push(match is_set {
-                    true => error.help("a variable of the environment that is not set is the usual reason"),
-                    false => error,
-                });
-            }
+        if !self.config.ecr.ecr_login {
+            self.found.extend(login_mistakes(self.decoded, self.config.login, "oci-source", context));
         }
     }
 
@@ -354,7 +339,7 @@ impl Check<'_> {
             Err(()) => return,
         };
         let host = HostScope { environment: &settings.credentials.environment, home: settings.home.as_deref() };
-        let run = match words.map(|words| run_command::parse(&words, host)).transpose() {
+        let run = match words.as_deref().map(|words| run_command::parse(words, host)).transpose() {
             Ok(run) => run,
             Err(error) => {
                 if !self.is_docker {
@@ -365,11 +350,30 @@ impl Check<'_> {
         };
         match runtime::Runtime::new(self.config, run, settings.home.as_deref()) {
             Ok(runtime) => {
-                for (path, note) in runtime.without_effect {
-                    self.warn(path, note);
+                for unheeded in &runtime.unheeded {
+                    let index = words.as_deref().and_then(|words| unheeded.index(words));
+                    let path = index.map_or_else(|| "run_command".to_owned(), |index| format!("run_command[{index}]"));
+                    self.warn(&path, unheeded.to_string());
                 }
+                self.found.extend(missing::mounts(&runtime, self.decoded));
             }
             Err(error) => self.error(&error.path, error.message, error.help),
+        }
+        self.capabilities();
+    }
+
+    fn capabilities(&mut self) {
+        for (name, list) in [("cap_add", &self.config.cap_add), ("cap_drop", &self.config.cap_drop)] {
+            for (index, capability) in list.iter().enumerate() {
+                let path = format!("{name}[{index}]");
+                if let Err(error) = Capabilities::named(capability)
+                    && !self.decoded.is_unknown(&path)
+                {
+                    let upper = capability.to_uppercase();
+                    let nearest = suggest::nearest(upper.trim_start_matches("CAP_"), Capabilities::names());
+                    self.error(&path, error.to_string(), nearest.map(|nearest| format!("did you mean `{nearest}`?")));
+                }
+            }
         }
     }
 

@@ -36,8 +36,46 @@ pub(crate) struct Runtime {
     pub(crate) labels: BTreeMap<String, String>,
     pub(crate) user: Option<String>,
     pub(crate) directory: Option<String>,
-    /// Arguments that mean nothing here, and why.
-    pub(crate) without_effect: Vec<(&'static str, String)>,
+    /// Where the template names the mounts, and the devices.
+    pub(crate) mount_places: Vec<String>,
+    pub(crate) device_places: Vec<String>,
+    /// Words of `run_command` that mean nothing here.
+    pub(crate) unheeded: Vec<Unheeded>,
+}
+
+/// What `docker run` knows and a sandbox does not.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Unheeded {
+    /// A flag, by its names.
+    Flag(&'static [&'static str]),
+    /// The command, of so many words.
+    Command(usize),
+}
+
+impl Unheeded {
+    /// The word that it begins at.
+    pub(crate) fn index(&self, words: &[String]) -> Option<usize> {
+        match self {
+            Unheeded::Flag(names) => words.iter().position(|word| {
+                let name = word.split_once('=').map_or(word.as_str(), |(name, _)| name);
+                names.contains(&name)
+            }),
+            Unheeded::Command(length) => words.len().checked_sub(*length),
+        }
+    }
+}
+
+impl std::fmt::Display for Unheeded {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Unheeded::Flag(names) => {
+                write!(formatter, "`{}` has no effect without the Docker engine", names.first().unwrap_or(&""))
+            }
+            Unheeded::Command(_) => {
+                formatter.write_str("the command in `run_command` is not run: a sandbox needs none to keep it alive")
+            }
+        }
+    }
 }
 
 impl Runtime {
@@ -121,36 +159,35 @@ impl Runtime {
         Ok(())
     }
 
-    /// Notes flags that a sandbox does not know.
+    /// Notes what a sandbox does not know.
     fn unheeded(&mut self, host: &HostConfig, command: &[String]) {
-        let flags = [
-            ("--memory", host.memory.is_some() || host.memory_swap.is_some() || host.memory_reservation.is_some()),
-            ("--cpus", host.nano_cpus.is_some() || host.cpu_shares.is_some() || host.cpuset_cpus.is_some()),
-            ("--pids-limit", host.pids_limit.is_some()),
-            ("--ulimit", host.ulimits.is_some()),
-            ("--dns", host.dns.is_some() || host.dns_search.is_some()),
-            ("--shm-size", host.shm_size.is_some()),
-            ("--sysctl", host.sysctls.is_some()),
-            ("--volumes-from", host.volumes_from.is_some()),
-            ("--link", host.links.is_some()),
-            ("--group-add", host.group_add.is_some()),
-            ("--runtime", host.runtime.is_some()),
-            ("--read-only", host.readonly_rootfs == Some(true)),
-            ("--pid, --ipc, --uts, --userns", {
-                host.pid_mode.is_some()
-                    || host.ipc_mode.is_some()
-                    || host.uts_mode.is_some()
-                    || host.userns_mode.is_some()
-            }),
+        let flags: [(&[&str], bool); 21] = [
+            (&["--memory", "-m"], host.memory.is_some()),
+            (&["--memory-swap"], host.memory_swap.is_some()),
+            (&["--memory-reservation"], host.memory_reservation.is_some()),
+            (&["--cpus"], host.nano_cpus.is_some()),
+            (&["--cpu-shares", "-c"], host.cpu_shares.is_some()),
+            (&["--cpuset-cpus"], host.cpuset_cpus.is_some()),
+            (&["--pids-limit"], host.pids_limit.is_some()),
+            (&["--ulimit"], host.ulimits.is_some()),
+            (&["--dns"], host.dns.is_some()),
+            (&["--dns-search"], host.dns_search.is_some()),
+            (&["--shm-size"], host.shm_size.is_some()),
+            (&["--sysctl"], host.sysctls.is_some()),
+            (&["--volumes-from"], host.volumes_from.is_some()),
+            (&["--link"], host.links.is_some()),
+            (&["--group-add"], host.group_add.is_some()),
+            (&["--runtime"], host.runtime.is_some()),
+            (&["--read-only"], host.readonly_rootfs == Some(true)),
+            (&["--pid"], host.pid_mode.is_some()),
+            (&["--ipc"], host.ipc_mode.is_some()),
+            (&["--uts"], host.uts_mode.is_some()),
+            (&["--userns"], host.userns_mode.is_some()),
         ];
-        let named: Vec<&str> = flags.into_iter().filter_map(|(name, is_set)| is_set.then_some(name)).collect();
-        if !named.is_empty() {
-            let text = format!("flags of `run_command` have no effect without the Docker engine: {}", named.join(", "));
-            self.without_effect.push(("run_command", text));
-        }
+        let set = flags.into_iter().filter_map(|(names, is_set)| is_set.then_some(Unheeded::Flag(names)));
+        self.unheeded.extend(set);
         if !command.is_empty() {
-            let text = "the command in `run_command` is not run: a sandbox needs none to keep it alive";
-            self.without_effect.push(("run_command", text.to_owned()));
+            self.unheeded.push(Unheeded::Command(command.len()));
         }
     }
 
@@ -172,6 +209,7 @@ impl Runtime {
                 help: Some("name a directory of this host, beginning with `/`, `./` or `~/`".to_owned()),
             });
         }
+        self.mount_places.push(path.to_owned());
         self.mounts.push(BindMount { source: PathBuf::from(source), target: target.to_owned(), read_only });
         Ok(())
     }
@@ -199,6 +237,7 @@ impl Runtime {
             let message = format!("`{target}` is not below /dev, where a sandbox has its devices");
             return Err(RuntimeError { path: path.to_owned(), message, help: None });
         }
+        self.device_places.push(path.to_owned());
         self.devices.push(Device { source: PathBuf::from(source), target });
         Ok(())
     }
@@ -254,7 +293,10 @@ mod tests {
         assert_eq!(seen.environment, [("A".to_owned(), "1".to_owned())]);
         assert_eq!((seen.user.as_deref(), seen.directory.as_deref()), (Some("app"), Some("/w")));
         assert_eq!(seen.labels["l"], "v");
-        assert_eq!(seen.without_effect.len(), 2, "{:?}", seen.without_effect);
+        let words: Vec<String> = words.iter().map(|word| (*word).to_owned()).collect();
+        let places: Vec<&str> = seen.unheeded.iter().map(|one| words[one.index(&words).unwrap()].as_str()).collect();
+        assert_eq!(places, ["-m", "init"]);
+        assert_eq!(seen.mount_places[0], "volumes.~/src");
     }
 
     #[test]

@@ -100,6 +100,11 @@ impl Capabilities {
         number.map(|number| Capabilities(1 << number)).ok_or_else(|| UnknownCapability(name.to_owned()))
     }
 
+    /// Their names, as [`Capabilities::named`] takes them.
+    pub fn names() -> impl Iterator<Item = &'static str> {
+        NAMES.into_iter().chain(["ALL"])
+    }
+
     /// Docker's, without those of `drop` and with those of `add`. As with docker, `ALL` is where the set starts, and the names
     /// of the other list are the exceptions from it.
     pub fn adjusted(add: &[String], drop: &[String]) -> Result<Capabilities, UnknownCapability> {

@@ -42,7 +42,7 @@ fn one_base_in_one_of_its_forms() {
         json!({ "from": "scratch" }),
         json!({ "image": "debian:12" }),
         json!({ "from": { "busybox": true } }),
-        json!({ "from": { "oci_layout": "x", "name": "y" } }),
+        json!({ "from": { "oci_layout": "/tmp", "name": "y" } }),
     ] {
         assert_eq!(mistakes(whole.clone()), [], "{whole}");
     }
@@ -71,6 +71,25 @@ fn mistakes_point_at_their_item() {
     assert_eq!(only(json!({ "from": "a", "run_command": ["-d", "--frob", "{{.Image}}"] })).1, "\"--frob\"");
     assert!(only(json!({ "from": "a", "network": "mine" })).0.contains("cannot be `mine`"));
     assert!(only(json!({ "from": "a", "login": true, "login_username": "u" })).0.contains("needs `login_password`"));
+}
+
+#[test]
+fn what_is_not_there_is_told_before_the_build() {
+    for (arguments, path, place) in [
+        (json!({ "from": { "oci_layout": "/no/layout" } }), "/no/layout", "\"/no/layout\""),
+        (json!({ "from": { "tar": "/no/root.tar" } }), "/no/root.tar", "\"/no/root.tar\""),
+        (json!({ "from": "a", "volumes": { "/no/src": "/src" } }), "/no/src", "\"/src\""),
+        (json!({ "from": "a", "device": ["/dev/null", "/dev/no"] }), "/dev/no", "\"/dev/no\""),
+    ] {
+        let (title, seen) = only(arguments);
+        assert_eq!((title, seen.as_str()), (format!("there is no {path}"), place));
+    }
+    let seen = only(json!({ "from": "a", "cap_add": ["SYS_TIME", "cap_net_admn"] }));
+    assert_eq!(seen, ("no capability is called `cap_net_admn`".to_owned(), "\"cap_net_admn\"".to_owned()));
+    let words = json!(["-d", "--memory", "1g", "--pid=host", "{{.Image}}", "top"]);
+    let places: Vec<String> =
+        mistakes(json!({ "from": "a", "run_command": words })).into_iter().map(|(_, place)| place).collect();
+    assert_eq!(places, ["\"--memory\"", "\"--pid=host\"", "\"top\""]);
 }
 
 #[test]
