@@ -16,62 +16,15 @@ import socket
 import statistics
 import subprocess
 import sys
-import tempfile
 import time
 import urllib.request
 
+import benchlib
+from benchlib import QUIET, Run
+
 MIB = 1 << 20
-QUIET = {"stdin": subprocess.DEVNULL, "stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE}
-TICK = os.sysconf("SC_CLK_TCK")
 BASE = "debian:bookworm"
 STEPS = [f'provisioner "shell" {{ inline = ["echo step {number}"] }}' for number in range(20)]
-
-
-class Run:
-    """A command that ended: wall and CPU seconds, peak memory in MiB of its largest process, and events as they came."""
-
-    def __init__(self, command, environment, directory, events=False):
-        start = time.monotonic()
-        output = subprocess.PIPE if events else subprocess.DEVNULL
-        with tempfile.TemporaryFile() as errors:
-            process = subprocess.Popen(
-                command, env=environment, cwd=directory, stdin=subprocess.DEVNULL, stdout=output, stderr=errors
-            )
-            self.events, self.marks = [], []
-            for line in process.stdout or ():
-                self.events.append(json.loads(line))
-                if self.events[-1]["event"] in ("step-finished", "output"):
-                    self.marks.append((time.monotonic(), cpu_of(process.pid)))
-            _, status, usage = os.wait4(process.pid, 0)
-            self.end = time.monotonic()
-            process.returncode = os.waitstatus_to_exitcode(status)
-            if process.returncode != 0:
-                errors.seek(0)
-                shown = [event.get("text") or event.get("line") for event in self.events if "text" in event or "line" in event]
-                sys.exit(f"{command} failed: {errors.read().decode()} {shown[-8:]}")
-        self.wall = self.end - start
-        self.cpu = usage.ru_utime + usage.ru_stime
-        self.memory = usage.ru_maxrss / 1024
-
-    def after_last_step(self):
-        """Wall and CPU seconds from the end of the last step on."""
-        when, cpu = self.marks[-1]
-        return self.end - when, self.cpu - cpu
-
-    def step_seconds(self):
-        return [event["seconds"] for event in self.events if event["event"] == "step-finished"]
-
-    def count(self, kind):
-        return sum(event["event"] == kind for event in self.events)
-
-
-def cpu_of(pid):
-    """CPU seconds of a process and of those it has waited for."""
-    try:
-        fields = pathlib.Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    except OSError:
-        return 0.0
-    return sum(int(field) for field in fields[11:15]) / TICK
 
 
 class Registry:
@@ -102,29 +55,17 @@ class Registry:
         self.process.wait()
 
 
-class Bench:
+class Bench(benchlib.Figures):
     def __init__(self, kiln, runs):
-        self.kiln = str(pathlib.Path(kiln).resolve())
-        self.runs = runs
-        self.directory = pathlib.Path(tempfile.mkdtemp(prefix="kiln-bench-"))
-        self.environment = dict(
-            os.environ,
-            CHECKPOINT_DISABLE="1",
-            PACKER_NO_COLOR="1",
-            KILN_STATE_DIR=str(self.directory / "state"),
-            KILN_CACHE_DIR=str(self.directory / "cache"),
-        )
+        super().__init__(kiln, runs)
         self.registry = Registry(self.directory)
         self.images = []
-        self.missed = 0
 
     def close(self):
         self.registry.stop()
         if self.images:
             subprocess.run(["docker", "rmi", "--force", *self.images], check=False, **QUIET)
-        shutil.rmtree(self.directory, ignore_errors=True)
-
-    # Running.
+        super().close()
 
     def template(self, name, source, steps, kind="oci"):
         body = "\n".join(f"  {key} = {value}" for key, value in source.items())
@@ -138,9 +79,6 @@ class Bench:
         options = [*options, "-json"] if events else options
         return Run([self.kiln, "build", *options, template], environment, self.directory, events)
 
-    def command(self, *command):
-        return Run(list(command), self.environment, self.directory)
-
     def docker(self, *command):
         result = subprocess.run(["docker", *command], check=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
         return result.stdout.strip()
@@ -151,35 +89,6 @@ class Bench:
             source = {"from": f'{{ docker_daemon = "{BASE}" }}', "tags": '["base:bench"]'}
             self.build(self.template("base.pkr.hcl", source, []))
         return '{ local = "base:bench" }'
-
-    def alternating(self, *sides):
-        """Each side once to warm up, then all in turn: a list of results for each."""
-        for side in sides:
-            side()
-        results = [[side() for side in sides] for _ in range(self.runs)]
-        return [[result[index] for result in results] for index in range(len(sides))]
-
-    # Telling.
-
-    def report(self, what, ours, theirs, unit, target, peer):
-        ours, theirs = statistics.median(ours), statistics.median(theirs)
-        ratio = ours / theirs
-        verdict = self.verdict(ratio <= target)
-        print(
-            f"{what:<44} kiln {ours:8.3f} {unit:<3}  {peer} {theirs:8.3f} {unit:<3}  ratio {ratio:6.3f}  target {target:.3f}  {verdict}",
-            flush=True,
-        )
-
-    def limit(self, what, values, unit, most):
-        value = statistics.median(values)
-        best = min(values)
-        print(
-            f"{what:<44} kiln {value:8.3f} {unit:<3}  best {best:.3f}  at most {most:.3f}  {self.verdict(value <= most)}", flush=True
-        )
-
-    def verdict(self, is_met):
-        self.missed += not is_met
-        return "ok" if is_met else "MISSED"
 
     # Figures.
 
@@ -372,24 +281,5 @@ PIGZ = "pigz -1 -p2"
 FIGURES = ("steps", "start", "rebuild", "seal", "push", "pull", "apt")
 
 
-def main():
-    if len(sys.argv) < 2:
-        sys.exit(__doc__)
-    runs = int(sys.argv[2]) if len(sys.argv) > 2 else 5
-    chosen = sys.argv[3:] or FIGURES
-    bench = Bench(sys.argv[1], runs)
-    print(f"medians of {runs} runs; ratio = kiln / peer, smaller is better")
-    busy = os.getloadavg()[0] / os.cpu_count()
-    if busy > 0.5:
-        # A step of kiln's is work alone, one of its peers mostly waits: other work makes these ratios worse.
-        print(f"this machine is busy ({busy:.1f} waiting for each processor): figures of a few milliseconds say little", flush=True)
-    try:
-        for figure in chosen:
-            getattr(bench, figure)()
-    finally:
-        bench.close()
-    sys.exit(1 if bench.missed else 0)
-
-
 if __name__ == "__main__":
-    main()
+    benchlib.main(Bench, FIGURES, __doc__)

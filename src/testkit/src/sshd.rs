@@ -74,7 +74,7 @@ impl SshdBuilder {
 }
 
 /// A private sshd: keys and configuration in a directory of its own, on a loopback port of its own, run by the present user and
-/// letting that user in with [`Sshd::user_key`]. Dropping it ends it and whatever its sessions started.
+/// letting that user in with [`Sshd::user_key`]. Sessions have an empty home. Dropping it ends it and whatever its sessions started.
 #[derive(Debug)]
 pub struct Sshd {
     program: PathBuf,
@@ -111,6 +111,7 @@ impl Sshd {
             tempfile::Builder::new().prefix("kiln-sshd-").tempdir().expect("a temporary directory can be made");
         let passwords = builder.passwords;
         let mut sshd = Sshd { program, directory, port: 0, daemon: None, host_key_kinds: kinds, passwords };
+        fs::create_dir(sshd.file("home")).expect("a home can be made");
         sshd.new_host_keys();
         generate_key("ed25519", &sshd.user_key(), "user@kiln-test");
         let public = sshd.user_key().with_extension("pub");
@@ -290,7 +291,8 @@ impl Sshd {
         lines.extend(self.host_key_kinds.iter().map(|kind| format!("HostKey {directory}/host_{kind}")));
         lines.push(format!("AuthorizedKeysFile {directory}/authorized_keys"));
         lines.push(format!("PidFile {directory}/pid"));
-        lines.push(format!("SetEnv {MARK}={directory}"));
+        // What the shell of the present user reads at its start is not part of a test.
+        lines.push(format!("SetEnv {MARK}={directory} HOME={directory}/home"));
         lines.push(format!("UsePAM {}", if self.passwords { "yes" } else { "no" }));
         lines.push(format!("PasswordAuthentication {}", if self.passwords { "yes" } else { "no" }));
         lines.push(format!("KbdInteractiveAuthentication {}", if self.passwords { "yes" } else { "no" }));
@@ -315,7 +317,6 @@ impl Sshd {
     fn write_accounts(&self) {
         let user = Sshd::ORDINARY_USER;
         let home = self.file("home");
-        fs::create_dir(&home).expect("a home can be made");
         std::os::unix::fs::chown(&home, Some(7777), Some(7777)).expect("a home can be given away");
         // Others have to get through to the home.
         fs::set_permissions(self.directory.path(), fs::Permissions::from_mode(0o711)).expect("a mode can be set");
