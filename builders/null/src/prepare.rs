@@ -53,7 +53,8 @@ impl BuilderKind for NullBuilderKind {
     ) -> Option<Arc<dyn Builder>> {
         let options = SshOptions::read(decoded, &self.process, context, diagnostics);
         let mut found = Diagnostics::new();
-        if decoded.values().get("communicator").and_then(|value| value.as_str()) != Some("none") {
+        // Of other communicators, what matters is told by the options.
+        if matches!(decoded.values().get("communicator").and_then(|value| value.as_str()), None | Some("" | "ssh")) {
             check(decoded, &mut found);
         }
         let is_wrong = found.has_errors();

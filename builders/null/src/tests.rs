@@ -70,6 +70,14 @@ fn what_a_login_needs_is_asked_for_at_once() {
 }
 
 #[test]
+fn of_a_communicator_that_kiln_does_not_have_nothing_else_is_asked() {
+    assert_eq!(
+        mistakes(json!({ "communicator": "winrm", "winrm_host": "h", "winrm_username": "u" })),
+        ["kiln does not have the communicator `winrm`"]
+    );
+}
+
+#[test]
 fn what_is_not_known_yet_is_not_missing() {
     let arguments = json!({"ssh_host": "x", "ssh_username": "x", "ssh_password": "x"});
     let unknown = ["ssh_host", "ssh_username", "ssh_password"];
