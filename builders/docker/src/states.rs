@@ -3,9 +3,9 @@
 //! A state is trusted only with a code that this user's kiln alone can make: a hit is code that runs, and anybody may put
 //! labels on an image that is pulled.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 use std::time::SystemTime;
 
 use kiln_cache::{Store, StoreOptions};
@@ -121,11 +121,13 @@ pub(crate) struct States {
     store: OnceCell<Option<Arc<Store>>>,
     /// As listed once, and with what was kept since.
     listed: Mutex<Option<BTreeMap<Key, KeptImage>>>,
+    /// What a build of this run found or made, and may go on from.
+    used: std::sync::Mutex<BTreeSet<Key>>,
 }
 
 impl States {
     pub(crate) fn new(engine: Arc<dyn Engine>, root: Option<PathBuf>) -> States {
-        States { engine, root, store: OnceCell::new(), listed: Mutex::new(None) }
+        States { engine, root, store: OnceCell::new(), listed: Mutex::new(None), used: std::sync::Mutex::default() }
     }
 
     /// The store that keeps what the engine cannot.
@@ -151,20 +153,36 @@ impl States {
                 unknown.insert(states)
             }
         };
-        Ok(states.get(key).cloned())
+        let found = states.get(key).cloned();
+        // Still under the lock, so that nobody trims in between.
+        found.iter().for_each(|state| self.note_use(&state.key));
+        Ok(found)
+    }
+
+    fn note_use(&self, key: &Key) {
+        self.used.lock().unwrap_or_else(PoisonError::into_inner).insert(key.clone());
     }
 
     pub(crate) async fn add(&self, state: KeptImage) {
+        self.note_use(&state.key);
         if let Some(states) = &mut *self.listed.lock().await {
             states.insert(state.key.clone(), state);
         }
     }
 
-    /// Removes the oldest ones until no more than so many bytes are left. What this run used stays: it has containers.
+    /// Removes the oldest ones until no more than so many bytes are left. What this run found or made stays, and so does what
+    /// has containers.
     pub(crate) async fn trim(&self, limit: u64) -> Result<(), Failure> {
         let store = self.store().await?;
+        let mut listed = self.listed.lock().await;
         let states = list(&*self.engine, &store).await?;
-        remove(&*self.engine, beyond(states, limit)).await?;
+        let used = self.used.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let mut old = beyond(states, limit);
+        old.retain(|state| !used.contains(&state.key));
+        let gone = remove(&*self.engine, old).await?;
+        if let Some(listed) = &mut *listed {
+            listed.retain(|_, state| gone.iter().all(|gone| gone.id != state.id));
+        }
         Ok(())
     }
 }

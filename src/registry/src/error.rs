@@ -164,7 +164,9 @@ impl RegistryError {
                 )
             }
             RegistryError::Unavailable { registry, .. } => {
-                format!("check that {registry} is its name and that this host reaches it; HTTPS_PROXY and NO_PROXY count")
+                format!(
+                    "check that {registry} is its name and that this host reaches it; HTTPS_PROXY and NO_PROXY count"
+                )
             }
             RegistryError::TooMany { .. } => {
                 "try again later, or log in: registries allow more with a login".to_owned()

@@ -120,6 +120,32 @@ async fn a_state_is_kept_though_old_ones_cannot_be_removed() {
 }
 
 #[tokio::test]
+async fn what_a_build_found_is_not_removed_for_want_of_room() {
+    for is_found in [false, true] {
+        let fake = Fake::new();
+        fake.engine.set_container_size(1000);
+        assert_eq!(fake.kept(json!({}), &info(60, true)).await, Ok(()));
+        let settings = DockerSettings {
+            store: Some(fake.store.path().join("0")),
+            states_size: Some(0),
+            ..DockerSettings::new(fake.engine.clone())
+        };
+        let kind = DockerBuilderKind::new(settings);
+        let arguments = json!({ "image": "base", "pull": false, "commit": true });
+        let (decoded, mut diagnostics) = Arguments::new(arguments).decode(kind.schema());
+        let builder = kind.prepare(&decoded, &prepare_context(), &mut diagnostics).unwrap();
+        let snapshots = builder.snapshots().unwrap();
+        if is_found {
+            assert!(snapshots.find(&key(1)).await.unwrap().is_some());
+        }
+        let machine = machine(builder.launch(&fake.context).await.unwrap());
+        machine.keep(&key(2), &info(60, true), &fake.context).await.unwrap();
+        assert!(snapshots.find(&key(2)).await.unwrap().is_some());
+        assert_eq!(snapshots.find(&key(1)).await.unwrap().is_some(), is_found);
+    }
+}
+
+#[tokio::test]
 async fn nothing_is_kept_after_a_step_that_failed() {
     let fake = Fake::new();
     let machine = fake.launch(json!({})).await;
