@@ -1,7 +1,7 @@
 #!/bin/sh
 # Figures against Debian's packer and other peers: those of the language, then, with an engine (started where none answers),
 # those of builds, and those of the builder without an engine and of the registry client,
-# and those of the AMI builder.
+# those of SSH, and those of the AMI builder.
 . "$(dirname "$0")/lib.sh"
 
 language=0
@@ -14,7 +14,9 @@ builds=0
 /usr/bin/python3 "$ROOT/scripts/bench.py" "$@" || builds=1
 oci=0
 /usr/bin/python3 "$ROOT/scripts/bench_oci.py" "$@" || oci=1
+ssh=0
+/usr/bin/python3 "$ROOT/scripts/bench_ssh.py" "$@" || ssh=1
 for assignment in $("$ROOT/scripts/aws-harness.sh" start); do export "${assignment?}"; done
 aws=0
 /usr/bin/python3 "$ROOT/scripts/bench_aws.py" "$@" || aws=1
-exit $((language | builds | oci | aws))
+exit $((language | builds | oci | ssh | aws))
