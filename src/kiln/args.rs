@@ -9,6 +9,7 @@ mod cache;
 mod console;
 mod fix;
 mod fmt;
+mod graph;
 mod plan;
 mod shell;
 mod steps;
@@ -18,6 +19,7 @@ pub(crate) use cache::{CacheArgs, CacheCommand, ExplainArgs, ListArgs, PruneArgs
 pub(crate) use console::ConsoleArgs;
 pub(crate) use fix::FixArgs;
 pub(crate) use fmt::FmtArgs;
+pub(crate) use graph::{GraphArgs, GraphFormat};
 pub(crate) use plan::PlanArgs;
 pub(crate) use shell::{ShellArgs, Target};
 pub(crate) use steps::{DockerAs, StepCacheArgs};
@@ -67,6 +69,8 @@ pub(crate) enum Command {
     Build(BuildArgs),
     /// Show what a build would run, what it would restore, and why
     Plan(PlanArgs),
+    /// Show which builds are built upon which
+    Graph(GraphArgs),
     /// Check a template without building
     Validate(ValidateArgs),
     /// Show what a template holds: variables, builds, steps, post-processors

@@ -7,6 +7,7 @@ mod completions;
 mod console;
 mod fix;
 mod fmt;
+mod graph;
 mod init;
 mod inspect;
 mod load;
@@ -33,6 +34,7 @@ pub(crate) fn run(arguments: Arguments, settings: &Settings) -> Result<u8, CliEr
     match arguments.command {
         Command::Build(arguments) => block_on(build::run(&arguments, settings)),
         Command::Plan(arguments) => block_on(plan::run(&arguments, settings)),
+        Command::Graph(arguments) => graph::run(&arguments, settings),
         Command::Shell(arguments) => block_on(shell::run(&arguments, settings)),
         Command::Cache(arguments) => cache::run(&arguments, settings),
         Command::Validate(arguments) => validate::run(&arguments, settings),
