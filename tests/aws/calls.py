@@ -16,6 +16,9 @@ SCOPE = re.compile(r"Credential=([^/]+)/\d+/([^/]+)/([^/]+)/")
 # Calls that EC2 answers as it did before when their token comes again.
 IDEMPOTENT = {"RunInstances", "CreateFleet", "CopyImage", "CreateLaunchTemplate"}
 
+# Filters of instances that moto does not have, or answers with states of its own: where the value is found.
+OWN_FILTERS = {"client-token": ["clientToken"], "instance-state-name": ["instanceState", "name"]}
+
 
 class Call:
     def __init__(self, method, path, headers, body):
@@ -103,13 +106,31 @@ def ec2(harness, account, region, action, parameters):
             return answer(action, {"return": True})
     if action == "DeleteSecurityGroup":
         account.check_group_is_free(parameters)
+    own = []
+    if action == "DescribeInstances":
+        own = [item for item in parameters.get("Filter", []) if item["Name"] in OWN_FILTERS]
+        parameters = {**parameters, "Filter": [item for item in parameters.get("Filter", []) if item not in own]}
     if action == "RunInstances":
         root = run(harness, account, region, parameters)
     else:
         root = moto(harness, account, region, action, parameters)
         after(account, region, action, parameters, root)
     account.rewrite(action, root)
+    for item in own:
+        keep_instances(root, OWN_FILTERS[item["Name"]], item.get("Value", []))
     return ET.tostring(root, encoding="utf-8", xml_declaration=True)
+
+
+def keep_instances(root, path, values):
+    """Takes instances out of an answer that have none of these values at a path."""
+    place = "/".join(tag(name) for name in path)
+    for instances in root.iter(tag("instancesSet")):
+        for instance in list(instances):
+            if instance.findtext(place) not in values:
+                instances.remove(instance)
+    for reservations in root.iter(tag("reservationSet")):
+        for reservation in [item for item in reservations if not len(item.find(tag("instancesSet")))]:
+            reservations.remove(reservation)
 
 
 def moto(harness, account, region, action, parameters):

@@ -79,6 +79,10 @@ class Ec2(unittest.TestCase):
         asked = {"ImageId": SOURCE, "InstanceType": "t3.micro", "MinCount": 1, "MaxCount": 1, "ClientToken": "one"}
         first, second = (self.east.run_instances(**asked)["Instances"][0]["InstanceId"] for _ in range(2))
         self.assertEqual(first, second)
+        for name, value in (("client-token", "one"), ("instance-state-name", self.state(first))):
+            found = self.east.describe_instances(Filters=[{"Name": name, "Values": [value]}])["Reservations"]
+            self.assertEqual([item["Instances"][0]["InstanceId"] for item in found], [first])
+            self.assertEqual(self.east.describe_instances(Filters=[{"Name": name, "Values": ["other"]}])["Reservations"], [])
         self.refused("IdempotentParameterMismatch", self.east.run_instances, **{**asked, "InstanceType": "t3.small"})
 
     def test_groups_are_kept_while_in_use(self):
