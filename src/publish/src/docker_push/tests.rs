@@ -3,6 +3,7 @@ use std::time::Duration;
 
 use kiln_docker::EngineError;
 use kiln_docker::fake::{FakeEngine, PUSHED_DIGEST};
+use kiln_registry::EcrRegistry;
 use kiln_testkit::Arguments as TestArguments;
 use serde_json::{Value, json};
 
@@ -110,6 +111,50 @@ async fn dockers_configuration_is_found_for_the_registry() {
     assert_eq!(engine.calls(), ["push r.example.org/a:1 as file-user", "push other.example.org/a:1"]);
     let messages = bench.context.reporter.messages();
     assert!(messages.contains(&"no login found for other.example.org; pushing without".to_owned()), "{messages:?}");
+}
+
+/// AWS, as far as it gives passwords.
+struct FakeAws;
+
+#[async_trait]
+impl kiln_registry::EcrLogins for FakeAws {
+    async fn login(&self, registry: &EcrRegistry, options: &EcrOptions) -> Result<Credentials, Failure> {
+        assert_eq!(
+            (registry, options.aws_profile.as_deref()),
+            (&EcrRegistry::Private { region: "eu-west-1".into() }, Some("ci"))
+        );
+        Ok(Credentials { username: "AWS".into(), password: Secret::new("aws-password"), identity_token: None })
+    }
+}
+
+#[tokio::test]
+async fn amazons_registry_is_logged_in_to_with_what_aws_gives() {
+    let bench = Bench::new();
+    let ecr = "123456789012.dkr.ecr.eu-west-1.amazonaws.com/a:1";
+    let (engine, artifact) = engine_with(&[ecr, "registry.gitlab.com/g/a:1"]);
+    let sources = CredentialSources { amazon: kiln_registry::Amazon::new(Arc::new(FakeAws)), ..gitlab() };
+    let arguments =
+        json!({ "ecr_login": true, "aws_profile": "ci", "login": true, "login_username": "me", "login_password": "x" });
+    push(&engine, sources, arguments).process(&artifact, &bench.context).await.unwrap();
+    let calls = [format!("push {ecr} as AWS"), "push registry.gitlab.com/g/a:1 as gitlab-ci-token".to_owned()];
+    assert_eq!(engine.calls(), calls);
+    let message = "logging in to 123456789012.dkr.ecr.eu-west-1.amazonaws.com with AWS".to_owned();
+    assert!(bench.context.reporter.messages().contains(&message));
+    assert_eq!(bench.context.redactor.redact("aws-password"), "<sensitive>");
+}
+
+#[test]
+fn a_login_server_that_is_not_amazons_is_told() {
+    let aws = CredentialSources { amazon: kiln_registry::Amazon::new(Arc::new(FakeAws)), ..nothing() };
+    let kind = kind(&Arc::new(FakeEngine::new()), aws);
+    let titles = |server: &str, forced: bool| {
+        titles_of(&kind, json!({ "ecr_login": true, "login_server": server, "aws_force_use_public_ecr": forced }))
+    };
+    assert!(titles("https://123456789012.dkr.ecr.us-east-1.amazonaws.com/", false).is_empty());
+    assert_eq!(titles("r.example.org", false), ["`ecr_login` is set, and `r.example.org` is no registry of Amazon's"]);
+    assert!(titles("r.example.org", true).is_empty());
+    let half = json!({ "ecr_login": true, "aws_access_key": "a" });
+    assert_eq!(titles_of(&kind, half), ["`aws_access_key` is set and `aws_secret_key` is not; keys go together"]);
 }
 
 #[tokio::test]
