@@ -28,6 +28,15 @@ install_qemu() {
     as_root rm -rf "$lists"
 }
 
+# Ansible as its users have it, and the connection to containers that its figures are held against.
+install_ansible() {
+    venv=${XDG_CACHE_HOME:-$HOME/.cache}/kiln-test-ansible
+    [ -x "$venv/bin/ansible-playbook" ] && return 0
+    say "installing Ansible into $venv"
+    /usr/bin/python3 -m venv "$venv" >&2
+    "$venv/bin/pip" install --quiet --disable-pip-version-check 'ansible-core==2.19.*' >&2
+}
+
 command -v cargo >/dev/null || fail "no cargo here: install Rust first (https://rustup.rs)"
 command -v apt-get >/dev/null || fail "this script installs Debian packages; on another system install docker, docker-registry, mmdebstrap, uidmap and jq yourself"
 install_packages ca-certificates curl gcc git jq libssl-dev make pkg-config
@@ -46,4 +55,5 @@ if [ "${1:-}" = vm ]; then
     "$ROOT/scripts/aws-harness.sh" prepare vm
 elif [ "${1:-}" = tests ]; then
     "$ROOT/scripts/aws-harness.sh" prepare
+    install_ansible
 fi

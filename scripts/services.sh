@@ -35,6 +35,16 @@ make_base_image() {
     as_root rm -f "$STATE/debian.tar"
 }
 
+# What Ansible needs on a machine, for the tests of playbooks.
+make_python_image() {
+    docker image inspect kiln-test-python:bookworm >/dev/null 2>&1 && return 0
+    say "making kiln-test-python:bookworm"
+    docker build --quiet --tag kiln-test-python:bookworm - >&2 <<'DOCKERFILE'
+FROM debian:bookworm
+RUN apt-get update -q && apt-get install -qy --no-install-recommends python3 python3-apt sudo && rm -rf /var/lib/apt/lists/*
+DOCKERFILE
+}
+
 free_port() {
     /usr/bin/python3 -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])'
 }
@@ -160,6 +170,7 @@ start)
     fi
     start_registry
     if [ "${2:-}" = tests ]; then
+        make_python_image
         start_peers
         "$ROOT/scripts/aws-harness.sh" start >"$STATE/aws.env"
         # What an earlier one noted is another's port by now.

@@ -70,6 +70,7 @@ fn templates_in_readme_and_guide_are_valid() {
                 for script in ["scripts/apt.sh", "scripts/clean.sh"] {
                     world.write(script, "true\n");
                 }
+                world.write("ansible/worker.yml", "- hosts: all\n");
                 // Templates that ask for their repository get one.
                 if block.contains("git.") && !crate::beyond_packer::make_repository(world.path()) {
                     continue;

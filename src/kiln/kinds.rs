@@ -12,6 +12,8 @@ use kiln_core::{BuilderKind, Failure, FailureClass, Kinds};
 use kiln_data::DataSettings;
 use kiln_docker::{BollardEngine, DEFAULT_HOST, DockerUndoer, Engine};
 use kiln_image::Layout;
+use kiln_provisioner_ansible::{AnsibleKind, AnsibleSettings};
+use kiln_provisioner_ansible_local::AnsibleLocalKind;
 use kiln_publish::{GivenEngine, PublishSettings, StoreProvider};
 use kiln_registry::CredentialSources;
 use kiln_sandbox::HelperProgram;
@@ -87,6 +89,12 @@ fn with_engine(engine: BollardEngine, settings: &Settings) -> Result<Kinds, Fail
     kinds.add_builder(Arc::new(amazon));
     kinds.add_builder(Arc::new(NullBuilderKind::new(ssh)));
     kinds.add_undoer(Arc::new(OciUndoer::new(helper)));
+    kinds.add_provisioner(Arc::new(AnsibleKind::new(AnsibleSettings {
+        environment: settings.environment.clone().into(),
+        home: settings.home.clone(),
+        color: settings.color,
+    })));
+    kinds.add_provisioner(Arc::new(AnsibleLocalKind));
     kinds.add_provisioner(Arc::new(kiln_provisioner_breakpoint::BreakpointKind));
     kinds.add_provisioner(Arc::new(kiln_provisioner_file::FileKind));
     kinds.add_provisioner(Arc::new(kiln_provisioner_shell::ShellKind));

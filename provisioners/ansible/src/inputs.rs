@@ -124,9 +124,12 @@ impl Search {
     fn search(&mut self, text: &str, base: &Path) {
         let text = text.replace("{{ playbook_dir }}/", "").replace("{{playbook_dir}}/", "");
         let is_end = |character: char| character.is_whitespace() || "\"'`=,;()[]{}<>|".contains(character);
-        for word in text.split(is_end) {
+        let mut previous = "";
+        for word in text.split(is_end).filter(|word| !word.is_empty()) {
             let word = word.trim_end_matches(':');
-            let is_name = !word.is_empty() && !word.starts_with(['/', '-', '#']) && !word.contains("//");
+            // What is fetched from the machine is written there.
+            let is_target = std::mem::replace(&mut previous, word) == "dest";
+            let is_name = !is_target && !word.is_empty() && !word.starts_with(['/', '-', '#']) && !word.contains("//");
             if !is_name {
                 continue;
             }
@@ -190,7 +193,7 @@ mod tests {
             (
                 "ansible/play.yml",
                 "- hosts: all\n  vars_files:\n    - ../shared/common.yml\n    - \"vars/{{ os }}.yml\"\n  roles: [web]\n  \
-                 tasks:\n    - import_tasks: more.yml\n    - copy: src=motd dest=/etc/motd\n    - script: ../bin/setup.sh -x\n",
+                 tasks:\n    - import_tasks: more.yml\n    - copy: src=motd dest=/etc/motd\n    - script: ../bin/setup.sh -x\n    - fetch: { src: /x, dest: fetched.txt }\n",
             ),
             ("ansible/more.yml", "- debug: msg=\"{{ lookup('file', 'banner.txt') }}\"\n"),
             ("ansible/roles/web/tasks/main.yml", "- template: src=../../../outside/site.conf.j2 dest=/etc/site\n"),
@@ -198,6 +201,7 @@ mod tests {
             ("ansible/motd", "hello\n"),
             ("ansible/banner.txt", "hello\n"),
             ("ansible/unrelated.txt", ""),
+            ("ansible/fetched.txt", ""),
             ("shared/common.yml", "deep: \"{{ playbook_dir }}/deep.yml\"\n"),
             ("ansible/deep.yml", ""),
             ("bin/setup.sh", ""),

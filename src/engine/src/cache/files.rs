@@ -11,7 +11,7 @@ use kiln_core::{FilesRecord, Input, Key};
 
 use super::keys::Fields;
 
-/// What scripts call the build's name. One that mentions it may give each build another result.
+/// What scripts call the build's name, playbooks in small letters. One that mentions it may give each build another result.
 const BUILD_NAME: &[u8] = b"_BUILD_NAME";
 
 /// A file that was written later than this before it was read may be written again without another time.
@@ -200,7 +200,7 @@ pub(crate) fn mentions_build(bytes: &[u8]) -> bool {
     // Rare enough as a first byte, so that the rest is seldom compared.
     let mut rest = bytes;
     while let Some(at) = rest.iter().position(|byte| *byte == b'_') {
-        if rest[at..].starts_with(BUILD_NAME) {
+        if rest[at..].get(..BUILD_NAME.len()).is_some_and(|start| start.eq_ignore_ascii_case(BUILD_NAME)) {
             return true;
         }
         rest = &rest[at + 1..];
@@ -330,6 +330,7 @@ mod tests {
         };
         assert!(!mentions(b"echo _BUILD __BUILD_NAM"));
         assert!(mentions(b"echo $PACKER_BUILD_NAME"));
+        assert!(mentions(b"- debug: var=packer_build_name"));
         for before in [128 * 1024 - 18, 128 * 1024 - 10, 128 * 1024 - 1, 128 * 1024, 256 * 1024 - 20] {
             assert!(mentions(&[&vec![b'x'; before][..], b"$KILN_BUILD_NAME x"].concat()), "{before}");
         }
