@@ -1,8 +1,8 @@
 //! Undoing what a run left in an engine, from the journal alone.
 
+mod file;
+
 use std::collections::BTreeMap;
-use std::os::unix::fs::MetadataExt;
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,6 +14,8 @@ use crate::client::BollardEngine;
 use crate::engine::{Engine, ImageFilter, ImageInfo};
 use crate::error::EngineError;
 use crate::steps::DockerfileSteps;
+
+pub use file::{FileUndo, FinishedFile};
 
 /// Bound on undoing one thing.
 const TIMEOUT: Duration = Duration::from_secs(120);
@@ -155,67 +157,6 @@ impl TagUndo {
     /// As a journal's entry.
     pub fn entry(&self) -> Undo {
         undo("docker.tag", self, format!("image name {}", self.reference))
-    }
-}
-
-/// What undoing a file needs.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct FileUndo {
-    /// The unfinished file, absolute.
-    pub path: PathBuf,
-    /// Where it goes once it is whole, absolute: there only the very same file is removed.
-    #[serde(default)]
-    pub finished: Option<FinishedFile>,
-}
-
-/// A file that was written to its end.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct FinishedFile {
-    /// Where it belongs, absolute.
-    pub path: PathBuf,
-    /// Device and inode, which a move within a directory keeps.
-    pub inode: (u64, u64),
-    /// Size in bytes: an inode's number is used again once its file is gone.
-    pub size: u64,
-    /// When it was written last: seconds and nanoseconds.
-    pub modified: (i64, i64),
-}
-
-impl FinishedFile {
-    /// The file that stands at `from` now and belongs at `path`.
-    pub fn new(from: &std::fs::Metadata, path: PathBuf) -> FinishedFile {
-        FinishedFile {
-            path,
-            inode: (from.dev(), from.ino()),
-            size: from.size(),
-            modified: (from.mtime(), from.mtime_nsec()),
-        }
-    }
-}
-
-impl FileUndo {
-    /// As a journal's entry.
-    pub fn entry(&self) -> Undo {
-        undo("docker.file", self, format!("file {}", self.path.display()))
-    }
-
-    async fn remove(&self) -> Result<bool, EngineError> {
-        let mut has_removed = remove_file(&self.path).await?;
-        if let Some(finished) = &self.finished
-            && let Ok(found) = tokio::fs::symlink_metadata(&finished.path).await
-            && FinishedFile::new(&found, finished.path.clone()) == *finished
-        {
-            has_removed |= remove_file(&finished.path).await?;
-        }
-        Ok(has_removed)
-    }
-}
-
-async fn remove_file(path: &Path) -> Result<bool, EngineError> {
-    match tokio::fs::remove_file(path).await {
-        Ok(()) => Ok(true),
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(false),
-        Err(source) => Err(EngineError::Local { action: "remove", path: path.to_path_buf(), source }),
     }
 }
 
