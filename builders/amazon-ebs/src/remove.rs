@@ -207,9 +207,14 @@ async fn user_of(cloud: &dyn Cloud, group: &str) -> Option<String> {
 pub(crate) async fn profile(cloud: &dyn Cloud, data: &ProfileUndo, pace: Pace) -> Result<bool, Failure> {
     let name = &data.name;
     let is_held = |error: &CloudError| error.kind == ErrorKind::InUse;
-    removed(&format!("take role {name} out of its instance profile"), cloud.remove_role(name, name)).await?;
+    let taken_out =
+        removed(&format!("take role {name} out of its instance profile"), cloud.remove_role(name, name)).await;
     let deleted = again_while(pace, RELEASE, is_held, || cloud.delete_instance_profile(name));
-    let mut has_removed = removed(&format!("delete instance profile {name}"), deleted).await?;
+    // Where the role was out of it already, the first call may fail, and the second one tells.
+    let mut has_removed = match removed(&format!("delete instance profile {name}"), deleted).await {
+        Ok(was_there) => was_there,
+        Err(failure) => return Err(taken_out.err().unwrap_or(failure)),
+    };
     removed(&format!("delete the policy of role {name}"), cloud.delete_role_policy(name, name)).await?;
     let deleted = again_while(pace, RELEASE, is_held, || cloud.delete_role(name));
     has_removed |= removed(&format!("delete role {name}"), deleted).await?;

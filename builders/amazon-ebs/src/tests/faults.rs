@@ -122,6 +122,17 @@ async fn what_a_killed_run_left_is_found_without_its_ids() {
 }
 
 #[tokio::test]
+async fn a_profile_whose_role_is_out_already_is_removed() {
+    let cloud = FakeCloud::new();
+    let run = Run::new(&cloud, ways().remove(0).0);
+    let machine = run.launch().await.unwrap();
+    cloud.here(|region| region.profiles.values_mut().for_each(|role| *role = None));
+    cloud.fault("RemoveRoleFromInstanceProfile", Fault::Fails(ErrorKind::Other, "ServiceFailure", 1));
+    machine.destroy(&run.context).await.unwrap();
+    assert_eq!(run.left(), Vec::<String>::new());
+}
+
+#[tokio::test]
 async fn a_group_is_not_waited_for_while_an_instance_lives_in_it() {
     let cloud = FakeCloud::new();
     let run = Run::new(&cloud, json!({}));
