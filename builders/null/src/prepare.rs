@@ -63,7 +63,9 @@ impl BuilderKind for NullBuilderKind {
         let way = match options.reach {
             Reach::None => Way::None,
             // A host that is not known yet is known when the source is prepared to run.
-            Reach::Ssh => Way::Ssh { endpoint: Endpoint::of_options(&options).unwrap_or_default(), options },
+            Reach::Ssh => {
+                Way::Ssh { endpoint: Endpoint::of_options(&options).unwrap_or_default(), options: options.into() }
+            }
         };
         Some(Arc::new(NullBuilder { way, process: self.process.clone() }))
     }
@@ -95,7 +97,7 @@ fn check(decoded: &Decoded, found: &mut Diagnostics) {
 /// Whether there is a machine.
 enum Way {
     None,
-    Ssh { endpoint: Endpoint, options: SshOptions },
+    Ssh { endpoint: Endpoint, options: Box<SshOptions> },
 }
 
 /// A configured `null` source.
