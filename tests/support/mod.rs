@@ -1,5 +1,6 @@
 //! A world of its own for each test: an empty home, an empty environment, a directory to write templates into.
 
+pub(crate) mod aws;
 pub(crate) mod docker;
 pub(crate) mod plans;
 pub(crate) mod proxy;
