@@ -1,6 +1,7 @@
 //! Machines that are reached over SSH, and builds without a machine: `null` and `file` sources, end to end.
 
 use std::os::unix::fs::PermissionsExt as _;
+use std::process::Command;
 
 use kiln_testkit::Sshd;
 use serde_json::json;
@@ -249,6 +250,23 @@ build {
     let outcome = world.run(&["build", "wrong.pkr.hcl"]);
     assert_eq!(outcome.code, 1, "{}", outcome.stderr);
     assert!(outcome.stderr.contains("this source has no machine"), "{}", outcome.stderr);
+}
+
+/// `examples/instance`, with its own server.
+#[test]
+fn the_example_does_what_it_says() {
+    // Says where there is no server, and gives a port that is free once it is gone.
+    let Some(port) = Sshd::start().map(|sshd| sshd.port()) else { return };
+    let world = World::new();
+    let kiln = world.command(&[]);
+    let mut example = Command::new(crate::examples::root().join("examples/instance/try.sh"));
+    for (name, value) in kiln.get_envs() {
+        value.map(|value| example.env(name, value));
+    }
+    let output = example.env("KILN", kiln.get_program()).env("PORT", port.to_string()).output().unwrap();
+    let (shown, said) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert!(output.status.success(), "{shown}{said}");
+    assert!(shown.starts_with("hello from ") && shown.trim_end().ends_with("@127.0.0.1"), "{shown}{said}");
 }
 
 #[test]
