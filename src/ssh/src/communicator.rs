@@ -58,7 +58,7 @@ pub struct Habits {
     pub pty: bool,
     /// How files travel.
     pub transfer: Transfer,
-    /// The agent that commands may use.
+    /// The agent that commands are to use. Not there yet: it is said, and nothing more.
     pub agent: Option<PathBuf>,
 }
 
@@ -72,6 +72,9 @@ pub struct SshCommunicator {
 impl SshCommunicator {
     /// Connects when first used. `events` takes warnings of files that cannot be sent.
     pub fn new(connector: Arc<dyn Connector>, habits: Habits, events: Events) -> SshCommunicator {
+        if habits.agent.is_some() {
+            events.warn("`ssh_agent_forwarding` has no effect: kiln does not forward agents yet");
+        }
         SshCommunicator { link: Link::new(connector), habits, events }
     }
 
@@ -84,7 +87,7 @@ impl SshCommunicator {
 
     /// What every command is started with.
     fn request(&self) -> ExecRequest {
-        ExecRequest { agent: self.habits.agent.clone(), ..ExecRequest::command(command::LINE) }
+        ExecRequest::command(command::LINE)
     }
 
     /// Runs shell of kiln's own, without a terminal.

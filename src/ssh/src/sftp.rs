@@ -72,7 +72,7 @@ pub(crate) struct Handle(Bytes);
 impl Sftp {
     /// Starts the server.
     pub(crate) async fn start(session: &Session) -> Result<Sftp, SftpError> {
-        let request = ExecRequest { start: Start::Subsystem("sftp".to_owned()), terminal: None, agent: None };
+        let request = ExecRequest { start: Start::Subsystem("sftp".to_owned()), terminal: None };
         let mut channel = session.exec(request).await?;
         let input = channel.input().ok_or(SftpError::Ended)?;
         input.send(packet::hello()).await.map_err(|_| SftpError::Ended)?;

@@ -16,7 +16,7 @@ use tokio::io::AsyncWriteExt;
 use super::SshCommunicator;
 use super::command::{self, quote};
 use super::link::{refused, status};
-use super::upload::{NO_TAR, anchored};
+use super::upload::{NO_TAR, anchored, without_tar};
 use crate::session::{Channel, ChannelEvent};
 
 /// The status that tells that there is nothing at the path.
@@ -116,7 +116,7 @@ impl SshCommunicator {
         let Some(line) = reader.line().await? else {
             return match reader.end {
                 Some(ExitStatus::Exited(ABSENT)) => Err(CommunicatorError::NotFound(from.to_owned())),
-                Some(ExitStatus::Exited(NO_TAR)) => self.download_by_sftp(from, to).await,
+                Some(ExitStatus::Exited(NO_TAR)) => self.download_by_sftp(from, to).await.map_err(without_tar),
                 _ => reader.check(&action).and_then(|()| Err(refused(&action, "the machine's shell said nothing"))),
             };
         };

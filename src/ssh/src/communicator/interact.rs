@@ -36,8 +36,7 @@ impl SshCommunicator {
             format!("exec 3<{path} && rm -f {path} && IFS= read -r _kiln <&3 && exec 3<&- && eval \"$_kiln\"")
         };
         let line = format!("exec /bin/sh -c '{}'", code.replace('\'', "'\\''"));
-        let agent = self.habits.agent.clone();
-        Ok((ExecRequest { terminal: Some(terminal), agent, ..ExecRequest::command(line) }, mark))
+        Ok((ExecRequest { terminal: Some(terminal), ..ExecRequest::command(line) }, mark))
     }
 
     async fn store_header(&self, header: String) -> Result<String, CommunicatorError> {

@@ -43,7 +43,7 @@ exit 1
 
 impl SshCommunicator {
     pub(super) async fn end_leftovers(&self) -> Result<(), CommunicatorError> {
-        let marks = self.link.take_marks();
+        let marks = self.link.take_dropped();
         if marks.is_empty() {
             return Ok(());
         }

@@ -19,18 +19,19 @@ static LAST_MARK: AtomicU64 = AtomicU64::new(0);
 pub(super) struct Link {
     connector: Arc<dyn Connector>,
     session: tokio::sync::Mutex<Option<Session>>,
-    marks: Mutex<BTreeSet<String>>,
+    /// Of commands that may still run although nobody waits for them.
+    dropped: Mutex<BTreeSet<String>>,
 }
 
 /// A command that runs; when it is dropped before its end was seen, it stays noted.
 struct Running<'a> {
     link: &'a Link,
-    mark: String,
+    mark: Option<String>,
 }
 
 impl Link {
     pub(super) fn new(connector: Arc<dyn Connector>) -> Link {
-        Link { connector, session: tokio::sync::Mutex::new(None), marks: Mutex::new(BTreeSet::new()) }
+        Link { connector, session: tokio::sync::Mutex::new(None), dropped: Mutex::new(BTreeSet::new()) }
     }
 
     pub(super) fn connector(&self) -> &dyn Connector {
@@ -58,9 +59,9 @@ impl Link {
         format!("{}.{}.", std::process::id(), LAST_MARK.fetch_add(1, Ordering::Relaxed) + 1)
     }
 
-    /// The marks of commands whose end was not seen; they are forgotten then.
-    pub(super) fn take_marks(&self) -> Vec<String> {
-        std::mem::take(&mut *self.marks.lock().unwrap_or_else(PoisonError::into_inner)).into_iter().collect()
+    /// The marks of commands whose call was dropped; they are forgotten then.
+    pub(super) fn take_dropped(&self) -> Vec<String> {
+        std::mem::take(&mut *self.dropped.lock().unwrap_or_else(PoisonError::into_inner)).into_iter().collect()
     }
 
     /// Runs a command to its end, and feeds it meanwhile.
@@ -113,14 +114,21 @@ impl Link {
     }
 
     fn start(&self, mark: String) -> Running<'_> {
-        self.marks.lock().unwrap_or_else(PoisonError::into_inner).insert(mark.clone());
-        Running { link: self, mark }
+        Running { link: self, mark: Some(mark) }
     }
 }
 
 impl Running<'_> {
-    fn end(self) {
-        self.link.marks.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.mark);
+    fn end(mut self) {
+        self.mark = None;
+    }
+}
+
+impl Drop for Running<'_> {
+    fn drop(&mut self) {
+        if let Some(mark) = self.mark.take().filter(|mark| !mark.is_empty()) {
+            self.link.dropped.lock().unwrap_or_else(PoisonError::into_inner).insert(mark);
+        }
     }
 }
 

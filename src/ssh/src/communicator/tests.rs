@@ -74,6 +74,40 @@ async fn a_machine_with_sftp_alone_conforms() {
     kiln_transport::conformance::check(&machine(&sshd, habits), &root.path().display().to_string()).await;
 }
 
+/// A directory with these of this host's programs and no others.
+fn programs(names: &[&str]) -> tempfile::TempDir {
+    let directory = tempfile::tempdir().unwrap();
+    for name in names {
+        let found =
+            ["/bin", "/usr/bin"].map(|place| Path::new(place).join(name)).into_iter().find(|path| path.exists());
+        std::os::unix::fs::symlink(found.unwrap(), directory.path().join(name)).unwrap();
+    }
+    directory
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_machine_without_tar_takes_trees_by_sftp() {
+    let bin = programs(&["sh", "cat", "chmod", "mkdir", "wc", "stat"]);
+    let option = format!("SetEnv PATH={}", bin.path().display());
+    let Some(sshd) = Sshd::builder().option(&option).start() else { return };
+    let machine = machine(&sshd, Habits::default());
+    let (_, stdout, _) = run(&machine, &Command::shell("command -v tar || echo none")).await;
+    assert_eq!(stdout, "none\n");
+    let root = tempfile::tempdir().unwrap();
+    let path = root.path().join("tree");
+    std::fs::create_dir_all(path.join("sub")).unwrap();
+    std::fs::write(path.join("sub/file"), vec![b'x'; 3_000_000]).unwrap();
+    std::os::unix::fs::symlink("sub/file", path.join("link")).unwrap();
+    let there = root.path().join("there").display().to_string();
+    machine.upload(&Payload::Directory { path: path.clone(), contents_only: false }, &there).await.unwrap();
+    let back = root.path().join("back");
+    assert_eq!(machine.download(&format!("{there}/tree"), &back).await.unwrap(), Downloaded::Directory);
+    assert_eq!(std::fs::read(back.join("tree/sub/file")).unwrap(), vec![b'x'; 3_000_000]);
+    assert_eq!(std::fs::read_link(back.join("tree/link")).unwrap(), Path::new("sub/file"));
+    // Once more over what is there.
+    machine.upload(&Payload::Directory { path, contents_only: false }, &there).await.unwrap();
+}
+
 #[tokio::test]
 async fn a_script_is_stored_run_and_removed_and_its_end_is_told() {
     let Some(sshd) = Sshd::start() else { return };
@@ -252,14 +286,16 @@ async fn a_terminal_is_a_terminal_and_a_person_sits_at_it() {
 async fn what_was_dropped_is_ended_and_nothing_else() {
     let Some(sshd) = Sshd::start() else { return };
     let machine = machine(&sshd, Habits::default());
-    let stays = Command::shell("sleep 61 & wait; echo never");
+    // No other run of this test has the same.
+    let sleep = |seconds: u32| format!("sleep {seconds}.{}", std::process::id());
+    let stays = Command::shell(format!("{} & wait; echo never", sleep(61)));
     let mut kept = NullSink;
     let stays = machine.exec(&stays, &mut kept);
     tokio::pin!(stays);
-    let goes = Command::shell("trap '' HUP PIPE TERM; (env -i sleep 62); sleep 63");
-    let lives = |name: &str| command_lines().lines().any(|line| line.trim_end().ends_with(name));
+    let goes = Command::shell(format!("trap '' HUP PIPE TERM; (env -i {}); {}", sleep(62), sleep(63)));
+    let lives = |seconds| command_lines().lines().any(|line| line.trim_end() == sleep(seconds));
     let both_live = async {
-        while !(lives("sleep 61") && lives("sleep 62")) {
+        while !(lives(61) && lives(62)) {
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
     };
@@ -270,5 +306,5 @@ async fn what_was_dropped_is_ended_and_nothing_else() {
         () = both_live => {}
     }
     machine.end_dropped().await.unwrap();
-    assert!(lives("sleep 61") && !lives("sleep 62") && !lives("sleep 63"));
+    assert!(lives(61) && !lives(62) && !lives(63));
 }

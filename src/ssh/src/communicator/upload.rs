@@ -88,7 +88,7 @@ impl SshCommunicator {
         let mut sink = CaptureSink::default();
         let sent = self.run_own(&action, &shell, Source::Stream(stream), &mut sink).await;
         if matches!(sent, Ok(ExitStatus::Exited(NO_TAR))) {
-            return self.upload_by_sftp(payload, to).await;
+            return self.upload_by_sftp(payload, to).await.map_err(without_tar);
         }
         let sent = sent.and_then(|status| succeeded(status, &action, &sink));
         match outcome.await.unwrap_or(Ok(Vec::new())) {
@@ -106,6 +106,16 @@ impl SshCommunicator {
         for path in skipped {
             self.events.warn(format!("{} is a socket or device and was not uploaded", path.display()));
         }
+    }
+}
+
+/// That a machine has no `tar` either is told with what SFTP says.
+pub(super) fn without_tar(error: CommunicatorError) -> CommunicatorError {
+    match error {
+        CommunicatorError::Transport { action, source } => {
+            refused(action, format!("the machine has no `tar`, and SFTP fails too: {source}"))
+        }
+        other => other,
     }
 }
 

@@ -416,9 +416,6 @@ impl Actor {
         };
         let mut setup = VecDeque::new();
         setup.extend(request.terminal.map(Setup::Terminal));
-        if request.agent.is_some() {
-            setup.push_back(Setup::Agent);
-        }
         setup.push_back(Setup::Start(request.start));
         self.slots.push(Slot::new(channel, inlet, setup));
         Ok(Next::Done)

@@ -172,6 +172,19 @@ impl ChannelInput {
         self.put(Input::End).await
     }
 
+    /// As [`ChannelInput::send`], for a thread that may block.
+    ///
+    /// # Errors
+    /// The channel takes no more.
+    ///
+    /// # Panics
+    /// In asynchronous code.
+    pub fn blocking_send(&self, chunk: Bytes) -> Result<(), InputClosed> {
+        self.sender.blocking_send(Input::Bytes(chunk)).map_err(|_| InputClosed)?;
+        self.shared.wake.wake();
+        Ok(())
+    }
+
     async fn put(&self, input: Input) -> Result<(), InputClosed> {
         self.sender.send(input).await.map_err(|_| InputClosed)?;
         self.shared.wake.wake();

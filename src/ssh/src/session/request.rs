@@ -137,13 +137,11 @@ pub struct ExecRequest {
     pub start: Start,
     /// Its terminal, where it has one. Then there is no standard error.
     pub terminal: Option<PseudoTerminal>,
-    /// The socket of an agent that the machine may use meanwhile.
-    pub agent: Option<PathBuf>,
 }
 
 impl ExecRequest {
     /// A command line.
     pub fn command(line: impl Into<String>) -> ExecRequest {
-        ExecRequest { start: Start::Command(line.into()), terminal: None, agent: None }
+        ExecRequest { start: Start::Command(line.into()), terminal: None }
     }
 }

@@ -23,7 +23,6 @@ const READS: usize = 4;
 /// What is asked for when a channel is open, one after the other.
 pub(super) enum Setup {
     Terminal(PseudoTerminal),
-    Agent,
     Start(Start),
 }
 
@@ -117,7 +116,6 @@ impl Slot {
                     let size = (u32::from(terminal.columns), u32::from(terminal.rows), 0, 0);
                     self.channel.request_pty(&terminal.kind, None, Some(size))
                 }
-                Setup::Agent => self.channel.request_auth_agent_forwarding(),
                 Setup::Start(start) => {
                     self.is_started = true;
                     match start {
@@ -268,7 +266,6 @@ impl Setup {
     fn action(&self) -> String {
         match self {
             Setup::Terminal(_) => "give a terminal".to_owned(),
-            Setup::Agent => "forward an agent".to_owned(),
             Setup::Start(Start::Command(_)) => "run a command".to_owned(),
             Setup::Start(Start::Subsystem(name)) => format!("start `{name}`"),
             Setup::Start(Start::Shell) => "start a shell".to_owned(),
