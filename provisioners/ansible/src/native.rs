@@ -9,8 +9,8 @@ use kiln_transport::script::quote;
 /// The longest control path that OpenSSH takes: it adds a name of its own while it makes the socket.
 const LONGEST_CONTROL_PATH: usize = 104;
 
-/// What Ansible and OpenSSH add to the control directory's path.
-const CONTROL_NAME: usize = 1 + 10 + 17;
+/// What comes behind the control directory's path: a digest, and what OpenSSH adds.
+const CONTROL_NAME: usize = 1 + 40 + 17;
 
 /// Options for `ssh`, `scp` and `sftp` alike, as Ansible splits them: the machine's key is the one that kiln verified,
 /// whatever the user's own files say.
@@ -38,21 +38,42 @@ fn option_path(path: &Path) -> String {
     format!("\"{}\"", path.display().to_string().replace('%', "%%"))
 }
 
-/// Where the sockets of shared connections lie, if that can be in the build's own directory: one that outlives the build
-/// would lead to whatever machine has the address next.
-pub(crate) fn control_directory(directory: PathBuf) -> Option<PathBuf> {
-    (directory.as_os_str().len() + CONTROL_NAME <= LONGEST_CONTROL_PATH).then_some(directory)
+/// Where the sockets of shared connections lie: in the build's own directory. One that outlived the build would lead to
+/// whatever machine has the address next.
+#[derive(Debug)]
+pub(crate) struct Control {
+    directory: PathBuf,
+    /// The same by a name that is short enough, which is good as long as the directory is held.
+    short: PathBuf,
+    _held: std::fs::File,
 }
 
-/// Ends the shared connections that lie there.
-pub(crate) async fn end_shared(directory: &Path) {
-    let Ok(mut entries) = tokio::fs::read_dir(directory).await else { return };
-    while let Ok(Some(entry)) = entries.next_entry().await {
-        let control = format!("ControlPath={}", entry.path().display());
-        let mut ssh = tokio::process::Command::new("ssh");
-        ssh.args(["-o", &control, "-O", "exit", "kiln"]);
-        // Gone already is fine.
-        let _ = ssh.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).status().await;
+impl Control {
+    /// In this directory; `None` where it has no name that a socket's address could hold.
+    pub(crate) fn open(directory: PathBuf) -> Option<Control> {
+        let held = std::fs::File::open(&directory).ok()?;
+        let number = std::os::fd::AsRawFd::as_raw_fd(&held);
+        let numbered = PathBuf::from(format!("/proc/{}/fd/{number}", std::process::id()));
+        let fits = |path: &PathBuf| path.as_os_str().len() + CONTROL_NAME <= LONGEST_CONTROL_PATH;
+        let short = [directory.clone(), numbered].into_iter().find(|path| fits(path) && path.is_dir())?;
+        Some(Control { directory, short, _held: held })
+    }
+
+    /// What Ansible makes the path of a socket from.
+    pub(crate) fn pattern(&self) -> String {
+        format!("{}/%%C", self.short.display().to_string().replace('%', "%%%%"))
+    }
+
+    /// Ends the shared connections.
+    pub(crate) async fn end(&self) {
+        let Ok(mut entries) = tokio::fs::read_dir(&self.directory).await else { return };
+        while let Ok(Some(entry)) = entries.next_entry().await {
+            let control = format!("ControlPath={}", option_path(&self.short.join(entry.file_name())));
+            let mut ssh = tokio::process::Command::new("ssh");
+            ssh.args(["-F", "none", "-o", &control, "-O", "exit", "kiln"]);
+            // Gone already is fine.
+            let _ = ssh.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).status().await;
+        }
     }
 }
 
@@ -96,6 +117,20 @@ mod tests {
         let expected = "-o 'UserKnownHostsFile=\"/tmp/a b/known%%hosts\"' -o 'GlobalKnownHostsFile=/dev/null' \
                         -o 'StrictHostKeyChecking=yes' -o 'IdentitiesOnly=yes' -F '/tmp/it'\\''s/config'";
         assert_eq!(common_arguments(&access()), expected);
+    }
+
+    #[test]
+    fn sockets_of_shared_connections_have_short_names() {
+        let directory = tempfile::tempdir().unwrap();
+        let deep = directory.path().join("d".repeat(120));
+        std::fs::create_dir(&deep).unwrap();
+        std::fs::write(deep.join("x"), "").unwrap();
+        let control = Control::open(deep).unwrap();
+        let pattern = control.pattern();
+        assert!(pattern.len() < 40 && pattern.ends_with("/%%C"), "{pattern}");
+        assert!(Path::new(pattern.trim_end_matches("%%C")).join("x").is_file());
+        let near = Control::open(directory.path().to_owned()).unwrap();
+        assert_eq!(near.pattern(), format!("{}/%%C", directory.path().display()));
     }
 
     #[test]

@@ -11,6 +11,7 @@ use kiln_transport::script::clean_tail;
 use crate::configuration::{Configuration, expand};
 use crate::error::AnsibleError;
 use crate::inventory::{ALIAS, Target};
+use crate::native::Control;
 use crate::prepare::Config;
 use crate::process::Program;
 use crate::results::{Results, TaskFailure};
@@ -81,7 +82,8 @@ impl Provisioner for Playbook {
         let access = access.map_err(|source| Failure::build(AnsibleError::Access(source)))?;
         // Ansible's own connection needs another program to type a password; the communicator does not.
         let access = access.filter(|access| access.password.is_none());
-        let run = Run { playbook: self, machine, context, access, workspace };
+        let control = access.as_ref().and_then(|_| Control::open(workspace.path("control")));
+        let run = Run { playbook: self, machine, context, access, control, workspace };
         run.all(command, path).await
     }
 }
@@ -108,6 +110,8 @@ struct Run<'a> {
     context: &'a BuildContext,
     /// How OpenSSH reaches the machine; `None` where kiln does.
     access: Option<SshAccess>,
+    /// Where OpenSSH's shared connections are.
+    control: Option<Control>,
     workspace: Workspace,
 }
 
@@ -127,8 +131,8 @@ impl Run<'_> {
         let results = Results::new(self.context.events.clone());
         let mut sink = LineSink::new(self.context.events.clone());
         let ended = program.run(self.context, &mut sink, service.serve(self.machine.communicator(), &results)).await;
-        if self.access.is_some() {
-            native::end_shared(&self.workspace.path("control")).await;
+        if let Some(control) = &self.control {
+            control.end().await;
         }
         self.check(command, ended?, &results, &sink)
     }
@@ -244,8 +248,9 @@ impl Run<'_> {
         if sections.iter().all(|section| configuration.get(section, "pipelining").is_none()) {
             environment.unless_set("ANSIBLE_PIPELINING", "True");
         }
-        if let Some(directory) = native::control_directory(self.workspace.path("control")) {
-            environment.set("ANSIBLE_SSH_CONTROL_PATH_DIR", directory);
+        environment.set("ANSIBLE_SSH_CONTROL_PATH_DIR", self.workspace.path("control"));
+        if let Some(control) = &self.control {
+            environment.set("ANSIBLE_SSH_CONTROL_PATH", control.pattern());
         }
     }
 

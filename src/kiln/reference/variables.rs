@@ -37,7 +37,7 @@ pub(super) const GROUPS: &[(&str, &[(&str, &str)])] = &[
             ("HOME", "The home: `~/` in templates, journals, docker's and podman's configuration, certificates."),
             ("XDG_STATE_HOME", "See `KILN_STATE_DIR`."),
             ("XDG_CACHE_HOME", "See `KILN_CACHE_DIR`."),
-            ("PATH", "Where `git`, `ssh` (for `DOCKER_HOST=ssh://`) and docker's credential helpers are looked for."),
+            ("PATH", "Where `git`, `ssh` (for `DOCKER_HOST=ssh://`), Ansible and docker's credential helpers are looked for."),
         ],
     ),
     (
@@ -168,6 +168,18 @@ pub(super) const GROUPS: &[(&str, &[(&str, &str)])] = &[
             ),
             ("CI_DEPENDENCY_PROXY_USER", "User of the proxy."),
             ("CI_DEPENDENCY_PROXY_PASSWORD", "Its password."),
+        ],
+    ),
+    (
+        "Ansible",
+        &[
+            (
+                "ANSIBLE_name",
+                "Ansible's own variables; playbooks get them all. See the [guide](../guide/ansible.md#what-is-configured) for those that kiln sets.",
+            ),
+            ("ANSIBLE_CONFIG", "The configuration whose directories of plug-ins and roles kiln adds its own to."),
+            ("ANSIBLE_NOCOLOR", "Ansible's output is not coloured."),
+            ("ANSIBLE_SSH_COMMON_ARGS", "Arguments for `ssh`; those that kiln needs go before them."),
         ],
     ),
 ];
