@@ -34,11 +34,11 @@ pub const FIELDS: &[Field] = &[
     Field::bool("ssh_agent_auth", "Log in with the keys of the agent at `SSH_AUTH_SOCK`."),
     Field::bool(
         "ssh_agent_forwarding",
-        "Let commands on the machine use the agent of this host. Packer does unless told not to; kiln does if told to.",
+        "Let commands on the machine use the agent of this host, as Packer does. No effect yet but a warning.",
     ),
     Field::bool(
         "ssh_disable_agent_forwarding",
-        "Accepted: the agent is not forwarded unless `ssh_agent_forwarding` is set.",
+        "Accepted: the agent is not forwarded.",
     ),
     Field::string("ssh_keypair_name", "Name of a key pair that the cloud has already."),
     Field::string("temporary_key_pair_name", "Name of the key pair that is made for the build."),
