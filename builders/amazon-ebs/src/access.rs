@@ -55,7 +55,7 @@ impl Connections {
     }
 
     /// The same from a journal's entry, which has no keys: with those that this process used, else as the surroundings say.
-    pub(crate) async fn from_journal(&self, access: &Access, region: &str) -> Result<Arc<dyn Cloud>, Failure> {
+    pub(crate) async fn reach_again(&self, access: &Access, region: &str) -> Result<Arc<dyn Cloud>, Failure> {
         let used = self.used.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let known = used.iter().find(|used| without_keys(used) == *access);
         self.clouds.cloud(known.unwrap_or(access), Some(region)).await

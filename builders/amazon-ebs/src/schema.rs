@@ -186,10 +186,10 @@ const RUN: &[Field] = &[
 ];
 
 const COUNT: usize = ACCESS.len() + AMI.len() + RUN.len() + SSH.len();
-const ALL: [Field; COUNT] = Field::joined(&[ACCESS, AMI, RUN, SSH]);
+static ALL: [Field; COUNT] = Field::joined(&[ACCESS, AMI, RUN, SSH]);
 
 /// All arguments.
-pub(crate) const AMAZON_EBS: Schema = Schema {
+pub(crate) static AMAZON_EBS: Schema = Schema {
     kind: "amazon-ebs",
     title: "an `amazon-ebs` source",
     doc: "Launches an EC2 instance, lets the provisioners change it over SSH, and makes an AMI of it.",

@@ -147,7 +147,7 @@ impl AmazonUndoer {
     }
 
     async fn cloud(&self, place: &Place) -> Result<Arc<dyn Cloud>, Failure> {
-        self.connections.from_journal(&place.access, &place.region).await
+        self.connections.reach_again(&place.access, &place.region).await
     }
 
     async fn run(&self, undo: &Undo) -> Result<bool, Failure> {
