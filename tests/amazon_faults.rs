@@ -261,7 +261,7 @@ fn a_reboot_in_a_step_is_waited_for() {
     let mut world = World::new();
     account.enter(&mut world);
     let steps = json!([
-        { "type": "shell", "inline": ["sudo reboot"], "expect_disconnect": true },
+        { "type": "shell", "inline": ["sudo reboot; sleep 120"], "expect_disconnect": true },
         { "type": "shell", "inline": ["echo back"], "pause_before": "1s" },
     ]);
     world.write("a.json", &account.template(&json!({}), &steps).to_string());

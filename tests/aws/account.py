@@ -63,6 +63,8 @@ class Instance:
         self.ena, self.sriov, self.groups, self.key, self.type = True, None, [], None, ""
         self.machine, self.machine_image, self.starts = None, None, 0
         self.console_from = float("inf")
+        # Held while something is done to the machine, which may take a while; the account's lock is not.
+        self.lock = threading.RLock()
 
 
 class Account:
@@ -160,7 +162,7 @@ class Account:
             instance.console_from = time.time() + self.settings.lag("console")
 
     def start_machine(self, instance):
-        with self.lock:
+        with instance.lock:
             if instance.state in ("shutting-down", "terminated"):
                 return
             image = self.images(instance.region).images.get(instance.image)
@@ -196,17 +198,17 @@ class Account:
     def carry_out(self, instance, action):
         if action == "StopInstances":
             time.sleep(self.settings.lag("stopped"))
-            with self.lock:
+            with instance.lock:
                 instance.machine.stop()
                 if instance.state == "stopping":
                     instance.state = "stopped"
         elif action == "TerminateInstances":
             time.sleep(self.settings.lag("terminated"))
-            with self.lock:
+            with instance.lock:
                 instance.machine.remove()
                 instance.state = "terminated"
         else:
-            with self.lock:
+            with instance.lock:
                 if action == "RebootInstances":
                     instance.starts += 1
                     instance.machine.stop()
@@ -219,7 +221,7 @@ class Account:
         instance = self.instances.get(image.instance)
         if instance is None or instance.state == "terminated":
             return
-        with self.lock:
+        with instance.lock:
             live = instance.state == "running" and not image.no_reboot
             if live:
                 instance.starts += 1
@@ -327,9 +329,9 @@ class Account:
 
     def forget(self):
         """Ends the account's machines."""
-        with self.lock:
-            for instance in self.instances.values():
-                instance.state = "terminated"
+        for instance in list(self.instances.values()):
+            instance.state = "terminated"
+            with instance.lock:
                 instance.machine.remove()
 
 
