@@ -19,4 +19,6 @@ ssh=0
 for assignment in $("$ROOT/scripts/aws-harness.sh" start); do export "${assignment?}"; done
 aws=0
 /usr/bin/python3 "$ROOT/scripts/bench_aws.py" "$@" || aws=1
-exit $((language | builds | oci | ssh | aws))
+ansible=0
+/usr/bin/python3 "$ROOT/scripts/bench_ansible.py" "$@" || ansible=1
+exit $((language | builds | oci | ssh | aws | ansible))
