@@ -208,9 +208,9 @@ impl Run<'_> {
                 environment.path_first(name, &working_dir.join(path), &configuration);
             }
         }
-        environment.set("ANSIBLE_LOCAL_TEMP", self.workspace.path("tmp"));
-        environment.set("KILN_ANSIBLE_SOCKET", service.path());
-        environment.set("KILN_ANSIBLE_HOST", alias);
+        environment.give("ANSIBLE_LOCAL_TEMP", self.workspace.path("tmp"));
+        environment.give("KILN_ANSIBLE_SOCKET", service.path());
+        environment.give("KILN_ANSIBLE_HOST", alias);
         match &self.access {
             Some(access) => self.reach_by_ssh(&mut environment, access, arguments, &configuration),
             None => {
@@ -240,17 +240,17 @@ impl Run<'_> {
         }
         if !native::merge_common(arguments, &common) {
             let theirs = self.playbook.variable("ANSIBLE_SSH_COMMON_ARGS").unwrap_or_default();
-            environment.set("ANSIBLE_SSH_COMMON_ARGS", format!("{common} {theirs}").trim_end());
+            environment.give("ANSIBLE_SSH_COMMON_ARGS", format!("{common} {theirs}").trim_end());
         }
         // Otherwise Ansible would tell `ssh` not to look at the host's key, before it comes to our options.
-        environment.set("ANSIBLE_HOST_KEY_CHECKING", "True");
+        environment.give("ANSIBLE_HOST_KEY_CHECKING", "True");
         let sections = ["ssh_connection", "connection", "defaults"];
         if sections.iter().all(|section| configuration.get(section, "pipelining").is_none()) {
             environment.unless_set("ANSIBLE_PIPELINING", "True");
         }
-        environment.set("ANSIBLE_SSH_CONTROL_PATH_DIR", self.workspace.path("control"));
+        environment.give("ANSIBLE_SSH_CONTROL_PATH_DIR", self.workspace.path("control"));
         if let Some(control) = &self.control {
-            environment.set("ANSIBLE_SSH_CONTROL_PATH", control.pattern());
+            environment.give("ANSIBLE_SSH_CONTROL_PATH", control.pattern());
         }
     }
 
@@ -316,21 +316,21 @@ struct Environment<'a> {
 }
 
 impl Environment<'_> {
-    fn set(&mut self, name: &str, value: impl Into<OsString>) {
+    fn give(&mut self, name: &str, value: impl Into<OsString>) {
         self.set.push((name.into(), value.into()));
     }
 
     /// Unless the template or the user's environment sets it.
     fn unless_set(&mut self, name: &str, value: &str) {
         if self.playbook.variable(name).is_none() {
-            self.set(name, value);
+            self.give(name, value);
         }
     }
 
     /// Unless the template sets it.
     fn unless_given(&mut self, name: &str, value: &str) {
         if !self.playbook.environment.iter().any(|(given, _)| given == name) {
-            self.set(name, value);
+            self.give(name, value);
         }
     }
 
@@ -364,7 +364,7 @@ impl Environment<'_> {
                 value.push(path);
             }
         }
-        self.set(name, value);
+        self.give(name, value);
     }
 
     /// The template's variables first: those that kiln needs replace them.
