@@ -64,6 +64,8 @@ impl BuildNames {
 
     /// The build that `depends_on` names.
     pub(crate) fn depended_on(&self, name: &str, span: Span, diagnostics: &mut Diagnostics) -> Option<Parent> {
+        // As `sources` may write it.
+        let name = name.strip_prefix("source.").unwrap_or(name);
         let found = self.named(name).map(|build| Parent { build: Arc::clone(build), span });
         if found.is_none() {
             diagnostics.push(self.no_build(name, span));
