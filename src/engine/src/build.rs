@@ -209,7 +209,8 @@ impl BuildRun {
     /// What is done where no machine comes: comes back for another try.
     pub(crate) async fn not_launched(&self, failure: Failure, scope: &Scope) -> Result<(), Stopped> {
         let (kind, place) = (self.prepared.builder_kind.to_string(), self.prepared.place.clone());
-        let failure = wrap(failure, |source| BuildError::Launch { kind, place, source }).within(self.prepared.source_span);
+        let failure =
+            wrap(failure, |source| BuildError::Launch { kind, place, source }).within(self.prepared.source_span);
         match self.decide(&failure).await {
             // What the failed try may have left.
             Decision::Retry => {
@@ -273,7 +274,8 @@ impl BuildRun {
     /// What is done where no artifact comes: comes back for another try.
     pub(crate) async fn not_sealed(&self, failure: Failure, scope: &Scope) -> Result<(), Stopped> {
         let (kind, place) = (self.prepared.builder_kind.to_string(), self.prepared.place.clone());
-        let failure = wrap(failure, |source| BuildError::Seal { kind, place, source }).within(self.prepared.source_span);
+        let failure =
+            wrap(failure, |source| BuildError::Seal { kind, place, source }).within(self.prepared.source_span);
         let decision = self.decide(&failure).await;
         // Before the machine: an engine may go on making the image although nobody waits for it any more, and what
         // it is made from tells when that is over.

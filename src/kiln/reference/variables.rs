@@ -37,7 +37,10 @@ pub(super) const GROUPS: &[(&str, &[(&str, &str)])] = &[
             ("HOME", "The home: `~/` in templates, journals, docker's and podman's configuration, certificates."),
             ("XDG_STATE_HOME", "See `KILN_STATE_DIR`."),
             ("XDG_CACHE_HOME", "See `KILN_CACHE_DIR`."),
-            ("PATH", "Where `git`, `ssh` (for `DOCKER_HOST=ssh://`), Ansible and docker's credential helpers are looked for."),
+            (
+                "PATH",
+                "Where `git`, `ssh` (for `DOCKER_HOST=ssh://`), Ansible and docker's credential helpers are looked for.",
+            ),
         ],
     ),
     (

@@ -36,10 +36,7 @@ pub const FIELDS: &[Field] = &[
         "ssh_agent_forwarding",
         "Let commands on the machine use the agent of this host, as Packer does. No effect yet but a warning.",
     ),
-    Field::bool(
-        "ssh_disable_agent_forwarding",
-        "Accepted: the agent is not forwarded.",
-    ),
+    Field::bool("ssh_disable_agent_forwarding", "Accepted: the agent is not forwarded."),
     Field::string("ssh_keypair_name", "Name of a key pair that the cloud has already."),
     Field::string("temporary_key_pair_name", "Name of the key pair that is made for the build."),
     Field::string("temporary_key_pair_type", "Kind of the key that is made: `ed25519`, `ecdsa` or `rsa`.")

@@ -1,6 +1,6 @@
 //! Builds that are built upon others.
 
-use kiln_core::{Artifacts, ArtifactValue, Plan};
+use kiln_core::{ArtifactValue, Artifacts, Plan};
 
 use super::*;
 
@@ -103,7 +103,8 @@ fn told(text: &str) -> String {
 
 #[test]
 fn mistakes_are_told_at_their_places() {
-    let rest = "\nbuild { sources = [\"oci.a\", \"oci.b\", \"docker.b\"] }\nsource \"docker\" \"b\" { image = \"x\" }\n";
+    let rest =
+        "\nbuild { sources = [\"oci.a\", \"oci.b\", \"docker.b\"] }\nsource \"docker\" \"b\" { image = \"x\" }\n";
     let pair = |one: &str, other: &str| {
         told(&format!("source \"oci\" \"a\" {{ {one} }}\nsource \"oci\" \"b\" {{ {other} }}{rest}"))
     };
