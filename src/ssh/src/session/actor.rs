@@ -32,6 +32,9 @@ const OPEN_TRIES: u32 = 10;
 /// How many connections to a port that the peer listens on may wait.
 const LISTEN_QUEUE: u32 = 16;
 
+/// What takes longer in a login was waiting for a person, or for an agent that asks one.
+const PROMPT: Duration = Duration::from_millis(100);
+
 /// How long a connection is waited for that is told to close, to take what is still on its way.
 const GOODBYE: Duration = Duration::from_secs(1);
 
@@ -99,6 +102,8 @@ pub(super) struct Actor {
     last_asked: Instant,
     /// Signs of life that were asked for: libssh2 keeps each answer where it may be taken for another one's.
     asked: u32,
+    /// Nothing is read for now, so that nothing is known of the peer.
+    is_deaf: bool,
     goodbye: Option<oneshot::Sender<()>>,
 }
 
@@ -237,6 +242,7 @@ impl Actor {
             offered: Vec::new(),
             last_asked: Instant::now(),
             asked: 0,
+            is_deaf: false,
             goodbye: None,
         }
     }
@@ -360,11 +366,18 @@ impl Actor {
 
     fn go_on(&mut self, job: Job) -> Result<Next, SshError> {
         match job {
-            Job::Login(mut attempt, reply) => match attempt.turn(&self.session, &mut self.offered) {
-                Ok(None) => Ok(Next::Wait(Job::Login(attempt, reply))),
-                Ok(Some(login)) => Ok(answer(reply, Ok(login))),
-                Err(error) => fail(reply, error),
-            },
+            Job::Login(mut attempt, reply) => {
+                let since = Instant::now();
+                let turn = attempt.turn(&self.session, &mut self.offered);
+                if since.elapsed() > PROMPT {
+                    socket::listen_anew();
+                }
+                match turn {
+                    Ok(None) => Ok(Next::Wait(Job::Login(attempt, reply))),
+                    Ok(Some(login)) => Ok(answer(reply, Ok(login))),
+                    Err(error) => fail(reply, error),
+                }
+            }
             Job::Methods(user, reply) => match methods(&self.session, &user) {
                 Ok(None) => Ok(Next::Wait(Job::Methods(user, reply))),
                 Ok(Some(list)) => {
@@ -478,8 +491,17 @@ impl Actor {
 
     /// Asks for a sign of life where one is due; gives how long to wait until there is more to do here.
     fn watch(&mut self) -> Result<Option<Duration>, SshError> {
-        let Some(interval) = self.settings.keep_alive.filter(|_| self.receives() && socket::end().is_none()) else {
+        if !self.receives() || socket::end().is_some() {
+            self.is_deaf = true;
             return Ok(None);
+        }
+        if std::mem::take(&mut self.is_deaf) {
+            socket::listen_anew();
+        }
+        let Some(interval) = self.settings.keep_alive else {
+            let Some(limit) = self.settings.read_write_timeout else { return Ok(None) };
+            let silent = socket::last_received().elapsed();
+            return if silent < limit { Ok(Some(limit - silent)) } else { Err(SshError::Silent(limit)) };
         };
         let limit = self
             .settings

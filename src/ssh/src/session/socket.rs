@@ -21,6 +21,9 @@ use rustix::net::{RecvFlags, SendFlags};
 /// How much may wait to be sent before channels give no more input, in bytes. Packets that are owed in any case go beyond.
 const FULL: usize = 512 * 1024;
 
+/// How far beyond, in bytes: a peer that wants answers and takes none would fill the memory.
+const OVERFULL: usize = 16 * 1024 * 1024;
+
 /// Numbers of `LIBSSH2_CALLBACK_SEND` and `LIBSSH2_CALLBACK_RECV`.
 const CALLBACK_SEND: c_int = 5;
 const CALLBACK_RECEIVE: c_int = 6;
@@ -115,6 +118,9 @@ unsafe extern "C" fn send(number: c_int, buffer: *const c_void, length: usize, _
         // What is sent to a connection that ended is lost; that it ended is told when all that came is read.
         if socket.end.is_none() {
             socket.waiting.extend_from_slice(packet);
+            if socket.waiting.len() - socket.sent > OVERFULL {
+                socket.end = Some("the machine asks for more and more, and takes no answer".to_owned());
+            }
         }
     });
     isize::try_from(length).unwrap_or(isize::MAX)
@@ -223,6 +229,11 @@ pub(super) fn last_received() -> Instant {
     with(Instant::now(), |socket| socket.last_received)
 }
 
+/// Counts silence from now on: the peer was not listened to, and may have much to say.
+pub(super) fn listen_anew() {
+    with((), |socket| socket.last_received = Instant::now());
+}
+
 /// How the connection ended, once it did.
 pub(super) fn end() -> Option<String> {
     with(Some("it was closed".to_owned()), |socket| socket.end.clone())
@@ -241,4 +252,29 @@ pub(super) fn with_descriptor<T>(work: impl FnOnce(Option<BorrowedFd<'_>>) -> T)
         // A connection that ended is always readable.
         work(slot.as_ref().filter(|socket| socket.end.is_none()).map(|socket| socket.descriptor.as_fd()))
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_peer_that_takes_no_answers_is_given_up() {
+        let session = ssh2::Session::new().unwrap();
+        let (ours, _theirs) = std::os::unix::net::UnixStream::pair().unwrap();
+        attach(&session, ours.into());
+        let packet = vec![0_u8; 1024 * 1024];
+        let mut sent = 0;
+        while end().is_none() && sent < 100 {
+            // SAFETY: the buffer is as long as it is said.
+            #[allow(unsafe_code)]
+            unsafe {
+                send(9, packet.as_ptr().cast(), packet.len(), 0, std::ptr::null_mut());
+            }
+            flush();
+            sent += 1;
+        }
+        assert!((16..20).contains(&sent), "{sent}");
+        detach();
+    }
 }

@@ -316,3 +316,64 @@ async fn a_dropped_channel_leaves_the_session_usable_and_the_last_handle_ends_it
     }
     panic!("the connection stays");
 }
+
+#[tokio::test]
+async fn a_peer_that_was_not_listened_to_is_not_dead() {
+    let Some(sshd) = Sshd::start() else { return };
+    let quick = || SessionSettings {
+        keep_alive: Some(Duration::from_millis(300)),
+        dead_after: Duration::from_secs(1),
+        ..settings()
+    };
+    let session = shake_hands(&sshd, quick()).await.unwrap();
+    // Whoever judges the host's key takes time.
+    tokio::time::sleep(Duration::from_millis(1500)).await;
+    assert_eq!(session.login(&sshd.user(), key(&sshd)).await.unwrap(), Login::Done);
+    // An agent that asks a person first, and then signs something else.
+    let session = shake_hands(&sshd, quick()).await.unwrap();
+    let directory = tempfile::tempdir().unwrap();
+    let socket = directory.path().join("agent");
+    slow_agent(&socket, crate::HostKey::from_openssh(&public(&sshd)).unwrap().blob);
+    let login = session.login(&sshd.user(), LoginMethod::Agent { socket }).await;
+    assert!(matches!(login, Ok(Login::Refused(_))), "{login:?}");
+}
+
+fn public(sshd: &Sshd) -> String {
+    let path = sshd.user_key();
+    let arguments = ["-y", "-f", path.to_str().unwrap()];
+    crate::test_support::keygen(path.parent().unwrap(), &arguments).unwrap()
+}
+
+/// Has one key, takes its time, and gives a wrong signature.
+fn slow_agent(socket: &std::path::Path, blob: Vec<u8>) {
+    use std::io::{Read, Write};
+    let text = |bytes: &[u8]| [&(bytes.len() as u32).to_be_bytes(), bytes].concat();
+    let listener = std::os::unix::net::UnixListener::bind(socket).unwrap();
+    std::thread::spawn(move || {
+        let (mut stream, _) = listener.accept().unwrap();
+        let mut length = [0; 4];
+        while stream.read_exact(&mut length).is_ok() {
+            let mut packet = vec![0; u32::from_be_bytes(length) as usize];
+            stream.read_exact(&mut packet).unwrap();
+            let answer = if packet[0] == 11 {
+                [&[12, 0, 0, 0, 1][..], &text(&blob), &text(b"key")].concat()
+            } else {
+                std::thread::sleep(Duration::from_millis(1500));
+                [&[14][..], &text(&[text(b"ssh-ed25519"), text(&[7; 64])].concat())].concat()
+            };
+            stream.write_all(&text(&answer)).unwrap();
+        }
+    });
+}
+
+#[tokio::test]
+async fn without_signs_of_life_silence_is_bounded_too() {
+    let Some(sshd) = Sshd::start() else { return };
+    let settings = SessionSettings { keep_alive: None, read_write_timeout: Some(Duration::from_secs(1)), ..settings() };
+    let session = shake_hands(&sshd, settings).await.unwrap();
+    assert_eq!(session.login(&sshd.user(), key(&sshd)).await.unwrap(), Login::Done);
+    let since = Instant::now();
+    let (_, _, ending) = run(&session, "sleep 20").await;
+    assert!(matches!(ending, Ending::Failed(SshError::Silent(_))), "{ending:?}");
+    assert!(since.elapsed() < Duration::from_secs(10));
+}
