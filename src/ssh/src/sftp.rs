@@ -23,6 +23,9 @@ pub(crate) const PIECE: usize = 32 * 1024;
 /// The largest answer that is taken, in bytes.
 const LONGEST: usize = 1024 * 1024;
 
+/// How much the names in one directory may take, in bytes: a list is held whole, and a machine may send one without end.
+const LONGEST_LIST: usize = 64 * 1024 * 1024;
+
 /// Why something did not work.
 #[derive(Debug, Clone, thiserror::Error)]
 pub(crate) enum SftpError {
@@ -166,11 +169,15 @@ impl Sftp {
     /// All that is in a directory, but `.` and `..`.
     pub(crate) async fn list(&self, path: &str) -> Result<Vec<Entry>, SftpError> {
         let directory = self.ask(Request::OpenDirectory { path }).await?.handle().map(Handle)?;
-        let mut all = Vec::new();
+        let (mut all, mut length) = (Vec::<Entry>::new(), 0);
         let ended = loop {
             match self.ask(Request::ReadDirectory { handle: &directory.0 }).await?.names() {
                 Ok(names) if names.is_empty() => break Err(SftpError::Protocol("an empty list")),
-                Ok(names) => all.extend(names.into_iter().filter(|entry| !matches!(entry.name.as_str(), "." | ".."))),
+                Ok(_) if length > LONGEST_LIST => break Err(SftpError::Protocol("a directory without an end")),
+                Ok(names) => {
+                    length += names.iter().map(|entry| size_of::<Entry>() + entry.name.len()).sum::<usize>();
+                    all.extend(names.into_iter().filter(|entry| !matches!(entry.name.as_str(), "." | "..")));
+                }
                 Err(SftpError::Refused(text)) if text == packet::END => break Ok(()),
                 Err(error) => break Err(error),
             }

@@ -296,9 +296,7 @@ impl Reading {
         };
         let data = answer.data().await?;
         if data.is_empty() {
-            self.is_ended = true;
-            self.asked.clear();
-            sftp.close(&self.file).await?.done().await?;
+            self.close(sftp).await?;
             return Ok(None);
         }
         if data.len() > length {
@@ -310,5 +308,12 @@ impl Reading {
             self.asked.push_front((at + data.len() as u64, length - data.len(), rest));
         }
         Ok(Some(data))
+    }
+
+    /// Reads no further.
+    pub(super) async fn close(&mut self, sftp: &Sftp) -> Result<(), SftpError> {
+        self.is_ended = true;
+        self.asked.clear();
+        sftp.close(&self.file).await?.done().await
     }
 }

@@ -82,13 +82,17 @@ impl Archive<'_> {
         self.header(path, attributes, tar::EntryType::Regular, size, None).await?;
         let mut left = size;
         let mut reading = Reading::open(self.sftp, whole).await?;
-        while let Some(piece) = reading.next(self.sftp).await? {
-            // One that grows meanwhile is taken as long as it was.
+        // One that grows meanwhile is taken as long as it was: it may have no end.
+        while left > 0
+            && let Some(piece) = reading.next(self.sftp).await?
+        {
             let length = (piece.len() as u64).min(left);
             left -= length;
             self.send(piece.slice(..length as usize)).await?;
         }
-        if left > 0 {
+        if left == 0 {
+            reading.close(self.sftp).await?;
+        } else {
             return Err(SftpError::Refused(format!("{whole} became shorter while it was read")));
         }
         let padding = (BLOCK - size % BLOCK) % BLOCK;
