@@ -78,12 +78,15 @@ impl TrustError {
     pub(crate) fn hints(&self) -> Vec<String> {
         match self {
             TrustError::Other { .. } => vec![
-                "if the machine was made anew, give its new key by `ssh_host_key`, or bring known_hosts up to date; if not, \
-                 somebody may stand between you and it"
+                "if the machine was made anew, give its new key by `ssh_host_key` (a bastion's by `ssh_bastion_host_key`), or \
+                 bring known_hosts up to date; if not, somebody may stand between you and it"
                     .to_owned(),
             ],
             TrustError::Unknown { fingerprint, .. } => vec![
-                format!("if that is the machine's key, write `ssh_host_key = [\"{fingerprint}\"]`, or add it to known_hosts"),
+                format!(
+                    "if that is its own key, write `ssh_host_key = [\"{fingerprint}\"]` (for a bastion \
+                     `ssh_bastion_host_key`), or add it to known_hosts"
+                ),
                 "`ssh_accept_any_host_key = true` takes whatever comes, as Packer does".to_owned(),
             ],
             _ => Vec::new(),
@@ -153,7 +156,11 @@ impl Trust {
         let accepted = match &self.policy {
             HostKeyPolicy::KnownHosts(files) => self.known(files, key)?,
             HostKeyPolicy::Pinned(pins) => self.pinned(pins, key)?,
-            HostKeyPolicy::AcceptAny => self.unchecked(key, "not checked"),
+            HostKeyPolicy::AcceptAny => match self.accepted() {
+                Some(accepted) if accepted == *key => Said::Checked("the same as before".to_owned()),
+                // After a restart too: the output says so each time.
+                _ => self.unchecked(key, "not checked"),
+            },
             HostKeyPolicy::FirstUse => self.first_use(key)?,
             HostKeyPolicy::Judged(_) if self.accepted().is_some() => self.first_use(key)?,
             HostKeyPolicy::Judged(judge) => match judge.judge(key).await {
@@ -256,6 +263,16 @@ mod tests {
         assert!(matches!(trust.check(&one).await.unwrap(), Said::Checked(_)));
         let error = trust.check(&two).await.unwrap_err().to_string();
         assert!(error.ends_with(&format!("it showed {one} before")), "{error}");
+    }
+
+    #[tokio::test]
+    async fn any_key_is_taken_and_each_new_one_is_said() {
+        let (one, two) = (key(), key());
+        let trust = trust(HostKeyPolicy::AcceptAny);
+        assert!(matches!(trust.check(&one).await.unwrap(), Said::Unchecked(_)));
+        assert!(matches!(trust.check(&one).await.unwrap(), Said::Checked(_)));
+        let said = trust.check(&two).await.unwrap();
+        assert_eq!(said, Said::Unchecked(format!("the host key of web is not checked: {two}")));
     }
 
     #[tokio::test]

@@ -64,8 +64,8 @@ impl Tunnels {
             let listener = TcpListener::bind(("127.0.0.1", tunnel.port))
                 .await
                 .map_err(|error| format!("port {} of this host: {}", tunnel.port, dial::error_text(&error)))?;
-            let (session, tunnel, end) = (Arc::clone(&session), tunnel.clone(), end.clone());
-            tokio::spawn(end.run_until_cancelled_owned(serve_local(listener, tunnel, session)));
+            let serve = serve_local(listener, tunnel.clone(), Arc::clone(&session), end.clone());
+            tokio::spawn(end.clone().run_until_cancelled_owned(serve));
         }
         Ok(Tunnels { remote: remote.to_vec(), has_local: !local.is_empty(), session, events: events.clone(), end })
     }
@@ -79,16 +79,17 @@ impl Tunnels {
         for tunnel in &self.remote {
             match session.listen("localhost", tunnel.port).await {
                 Ok(mut listener) => {
-                    let tunnel = tunnel.clone();
+                    let (tunnel, end) = (tunnel.clone(), self.end.clone());
                     let serve = async move {
                         while let Some(mut incoming) = listener.accept().await {
                             let tunnel = tunnel.clone();
-                            tokio::spawn(async move {
+                            let serve = async move {
                                 if let Ok(mut onward) = dial::tcp(&tunnel.host, tunnel.host_port, CONNECT_TIMEOUT).await
                                 {
                                     let _ = tokio::io::copy_bidirectional(&mut incoming, &mut onward).await;
                                 }
-                            });
+                            };
+                            tokio::spawn(end.clone().run_until_cancelled_owned(serve));
                         }
                     };
                     tokio::spawn(self.end.clone().run_until_cancelled_owned(serve));
@@ -104,7 +105,12 @@ impl Tunnels {
     }
 }
 
-async fn serve_local(listener: TcpListener, tunnel: Tunnel, session: Arc<Mutex<Option<Session>>>) {
+async fn serve_local(
+    listener: TcpListener,
+    tunnel: Tunnel,
+    session: Arc<Mutex<Option<Session>>>,
+    end: CancellationToken,
+) {
     loop {
         let Ok((mut incoming, _)) = listener.accept().await else {
             tokio::time::sleep(Duration::from_millis(100)).await;
@@ -112,11 +118,14 @@ async fn serve_local(listener: TcpListener, tunnel: Tunnel, session: Arc<Mutex<O
         };
         let Some(session) = session.lock().unwrap_or_else(PoisonError::into_inner).clone() else { continue };
         let tunnel = tunnel.clone();
-        tokio::spawn(async move {
+        let serve = async move {
             if let Ok(mut onward) = session.open_direct(&tunnel.host, tunnel.host_port).await {
+                // The stream alone holds the connection from here on.
+                drop(session);
                 let _ = tokio::io::copy_bidirectional(&mut incoming, &mut onward).await;
             }
-        });
+        };
+        tokio::spawn(end.clone().run_until_cancelled_owned(serve));
     }
 }
 

@@ -159,7 +159,11 @@ async fn through(bastion: &Session, hop: &Hop, timeout: Duration) -> Result<Owne
 impl Connector for std::sync::Arc<Walker> {
     async fn connect(&self) -> Result<Session, SshError> {
         match self.walk().await {
-            Ok(arrived) => Ok(arrived.session),
+            Ok(arrived) => {
+                // It may be another key than before, where nobody checks it.
+                arrived.key.say(&self.events);
+                Ok(arrived.session)
+            }
             Err(WalkError::Ssh { error, .. }) => Err(error),
             Err(error) => Err(SshError::Connect { reason: error.to_string(), is_final: !error.may_pass() }),
         }
