@@ -39,7 +39,7 @@ install_ansible() {
 
 command -v cargo >/dev/null || fail "no cargo here: install Rust first (https://rustup.rs)"
 command -v apt-get >/dev/null || fail "this script installs Debian packages; on another system install docker, docker-registry, mmdebstrap, uidmap and jq yourself"
-install_packages ca-certificates curl gcc git jq libssl-dev make pkg-config
+install_packages ca-certificates curl gcc git jq make perl
 install_packages docker-registry mmdebstrap python3-jwt python3-cryptography uidmap
 [ "${1:-}" != quickstart ] || exit 0
 install_packages docker.io iptables

@@ -449,5 +449,6 @@ build {{
     let pruned = world.succeed(&["cache", "prune", "--all"]).stderr;
     assert!(pruned.contains("images of the Docker engine") && pruned.contains("1 removed"), "{pruned}");
     let plan = world.succeed(&["plan", "-var=status=0", "a.pkr.hcl"]).stdout;
-    assert!(plan.contains("cached   seal"), "the image is there all the same: {plan}");
+    assert!(plan.contains("no longer in the cache") && plan.contains("runs     seal"), "{plan}");
+    assert!(docker::image(&image.0[0]).is_some(), "the image is the user's, and stays");
 }
