@@ -271,9 +271,11 @@ impl Actor {
             }
             let moved = self.turn(&mut buffer);
             socket::flush();
+            // What one channel took from the socket may have been for another one, whose turn was over already.
+            let received = socket::take_received();
             match moved {
-                Ok(true) => continue,
-                Ok(false) => {}
+                Ok(moved) if moved || received => continue,
+                Ok(_) => {}
                 Err(error) => return error,
             }
             if let Some(reason) = socket::end() {

@@ -40,6 +40,7 @@ struct Socket {
     /// How much of `waiting` was sent already.
     sent: usize,
     last_received: Instant,
+    has_received: bool,
     is_closed: bool,
     end: Option<String>,
 }
@@ -69,6 +70,7 @@ pub(super) fn attach(session: &ssh2::Session, descriptor: OwnedFd) {
         waiting: Vec::new(),
         sent: 0,
         last_received: Instant::now(),
+        has_received: false,
         is_closed: false,
         end: None,
     };
@@ -155,6 +157,7 @@ unsafe extern "C" fn receive(
             Ok(0) => socket.end = Some(CLOSED.to_owned()),
             Ok(length) => {
                 socket.last_received = Instant::now();
+                socket.has_received = true;
                 return isize::try_from(length).unwrap_or(isize::MAX);
             }
             Err(Errno::AGAIN) => {}
@@ -227,6 +230,11 @@ pub(super) fn is_waiting() -> bool {
 /// When the last byte came.
 pub(super) fn last_received() -> Instant {
     with(Instant::now(), |socket| socket.last_received)
+}
+
+/// Whether something came since the last time this was asked.
+pub(super) fn take_received() -> bool {
+    with(false, |socket| std::mem::take(&mut socket.has_received))
 }
 
 /// Counts silence from now on: the peer was not listened to, and may have much to say.

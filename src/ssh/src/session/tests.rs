@@ -151,6 +151,21 @@ async fn many_short_commands_run_at_once() {
 }
 
 #[tokio::test]
+async fn what_one_channel_takes_from_the_socket_for_another_one_is_not_forgotten() {
+    let Some(sshd) = Sshd::start() else { return };
+    // Nothing else wakes the session's thread, which reads for a spare channel too.
+    let session = shake_hands(&sshd, SessionSettings { keep_alive: None, ..settings() }).await.unwrap();
+    assert_eq!(session.login(&sshd.user(), key(&sshd)).await.unwrap(), Login::Done);
+    let mut channel = session.exec(ExecRequest::command("while read line; do echo $line; done")).await.unwrap();
+    let input = channel.input().unwrap();
+    for number in 0..20_000 {
+        input.send(Bytes::from_static(b"x\n")).await.unwrap();
+        let answer = tokio::time::timeout(Duration::from_secs(20), channel.next()).await;
+        assert!(matches!(answer, Ok(Some(ChannelEvent::Output(..)))), "line {number} stays away: {answer:?}");
+    }
+}
+
+#[tokio::test]
 async fn keys_are_renewed_under_way() {
     let Some(sshd) = Sshd::builder().option("RekeyLimit 1M").start() else { return };
     let session = connect(&sshd).await;
