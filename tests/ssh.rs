@@ -4,7 +4,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::process::Command;
 
 use kiln_testkit::Sshd;
-use serde_json::json;
+use serde_json::{Value as Json, json};
 
 use crate::support::ssh::{Remote, wait_until};
 use crate::support::{World, stable};
@@ -267,6 +267,53 @@ fn the_example_does_what_it_says() {
     let (shown, said) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
     assert!(output.status.success(), "{shown}{said}");
     assert!(shown.starts_with("hello from ") && shown.trim_end().ends_with("@127.0.0.1"), "{shown}{said}");
+}
+
+/// An agent of this host with a key; ends with it.
+struct Agent(std::process::Child);
+
+impl Agent {
+    fn start(socket: &std::path::Path, key: &std::path::Path) -> Agent {
+        let agent = Agent(Command::new("ssh-agent").arg("-D").arg("-a").arg(socket).spawn().unwrap());
+        wait_until("the agent listens", || socket.exists());
+        let added = Command::new("ssh-add").arg("-q").arg(key).env("SSH_AUTH_SOCK", socket).status();
+        assert!(added.unwrap().success());
+        agent
+    }
+}
+
+impl Drop for Agent {
+    fn drop(&mut self) {
+        self.0.kill().unwrap();
+        self.0.wait().unwrap();
+    }
+}
+
+#[test]
+fn an_agent_is_lent_where_the_template_says_so_and_only_there() {
+    let Some(remote) = Remote::start() else { return };
+    let mut world = World::new();
+    let socket = world.path().join("agent");
+    let _agent = Agent::start(&socket, &remote.sshd.user_key());
+    world.env("SSH_AUTH_SOCK", &socket.display().to_string());
+    let steps =
+        |line: &str| json!([{ "type": "shell", "inline": [line, line] }, { "type": "shell", "inline": [line] }]);
+    let lent = remote.source_with(json!({ "ssh_agent_forwarding": true }));
+    world.succeed(&["build", remote.template(&world, lent, steps("ssh-add -l | grep ED25519"))]);
+    let none = steps("test -z \"${SSH_AUTH_SOCK-}\"");
+    world.succeed(&["build", remote.template(&world, remote.source(), none)]);
+    // What the user's configuration says holds where it is asked for, and the template has the last word.
+    let config = world.path().join("config");
+    world.write("config", "ForwardAgent yes\n");
+    let configured = |more: Json| {
+        let mut source = remote.source_with(json!({ "ssh_config_file": config }));
+        source.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        source
+    };
+    let template = remote.template(&world, configured(json!({})), steps("ssh-add -l"));
+    world.succeed(&["build", template]);
+    let kept = configured(json!({ "ssh_disable_agent_forwarding": true }));
+    world.succeed(&["build", remote.template(&world, kept, steps("test -z \"${SSH_AUTH_SOCK-}\""))]);
 }
 
 #[test]

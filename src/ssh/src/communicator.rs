@@ -17,7 +17,7 @@ mod signal;
 mod tests;
 mod upload;
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -58,8 +58,6 @@ pub struct Habits {
     pub pty: bool,
     /// How files travel.
     pub transfer: Transfer,
-    /// The agent that commands are to use. Not there yet: it is said, and nothing more.
-    pub agent: Option<PathBuf>,
 }
 
 /// A machine behind SSH. Connects again when the connection is gone.
@@ -72,9 +70,6 @@ pub struct SshCommunicator {
 impl SshCommunicator {
     /// Connects when first used. `events` takes warnings of files that cannot be sent.
     pub fn new(connector: Arc<dyn Connector>, habits: Habits, events: Events) -> SshCommunicator {
-        if habits.agent.is_some() {
-            events.warn("`ssh_agent_forwarding` has no effect: kiln does not forward agents yet");
-        }
         SshCommunicator { link: Link::new(connector), habits, events }
     }
 

@@ -1,7 +1,6 @@
 //! Waiting for a machine, and getting into it.
 
 use std::fmt;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -85,7 +84,6 @@ pub async fn connect(
             FileTransfer::Sftp => Transfer::Sftp,
             FileTransfer::Tar | FileTransfer::Scp => Transfer::Programs,
         },
-        agent: forwarded_agent(options, process, context),
     };
     let communicator = SshCommunicator::new(Arc::new(walker), habits, context.events.clone());
     Ok(communicator.with_session(arrived.session))
@@ -114,14 +112,6 @@ async fn establish(
         arrived = wait(&walker, options.patience, context).await?;
     }
     Ok((walker, arrived))
-}
-
-fn forwarded_agent(options: &SshOptions, process: &SshProcess, context: &BuildContext) -> Option<PathBuf> {
-    let agent = process.agent().filter(|_| options.forwards_agent);
-    if options.forwards_agent && agent.is_none() {
-        context.events.warn("`ssh_agent_forwarding` is set, and no agent runs: `SSH_AUTH_SOCK` is not set");
-    }
-    agent
 }
 
 /// Tries until it is in, or patience is at its end.

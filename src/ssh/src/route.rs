@@ -42,6 +42,8 @@ pub(crate) struct Hop {
     /// For programs of this host that log in by themselves.
     pub(crate) identity: Option<Identity>,
     pub(crate) password: Option<Secret>,
+    /// The socket of the agent that it may ask.
+    pub(crate) lent_agent: Option<PathBuf>,
 }
 
 /// A key, with its certificate.
@@ -213,7 +215,23 @@ impl Planner<'_> {
         }
         let policy = self.machine_policy(&stop);
         let login = self.options.login.clone();
-        self.hop(stop, &login, policy, None, ways, identity).await
+        let lent_agent = self.lent_agent(&stop);
+        let hop = self.hop(stop, &login, policy, None, ways, identity).await?;
+        Ok(Hop { lent_agent, ..hop })
+    }
+
+    /// The agent that commands on the machine may ask, where the template or the configuration says so.
+    fn lent_agent(&self, stop: &Stop) -> Option<PathBuf> {
+        if !self.options.lends_agent.or(stop.config.forward_agent).unwrap_or(false) {
+            return None;
+        }
+        let agent = self.process.agent();
+        if agent.is_none() {
+            let events = &self.keyring.context.events;
+            events
+                .warn("commands on the machine are to use an SSH agent, and there is none: `SSH_AUTH_SOCK` is not set");
+        }
+        agent
     }
 
     async fn bastion(&mut self, stop: Stop, machine_user: &str) -> Result<Hop, Failure> {
@@ -314,7 +332,8 @@ impl Planner<'_> {
         let key_exchange =
             choose(&self.options.key_exchange, config.key_exchange.as_deref(), algorithms::SAFE_KEY_EXCHANGES);
         let trust = Trust::new(policy, known_as);
-        Ok(Hop { host, port, user: login_name, ways, trust, ciphers, key_exchange, identity, password })
+        let lent_agent = None;
+        Ok(Hop { host, port, user: login_name, ways, trust, ciphers, key_exchange, identity, password, lent_agent })
     }
 
     /// What a configuration has for logging in, or `ssh` itself would try.

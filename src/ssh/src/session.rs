@@ -4,6 +4,7 @@
 mod actor;
 mod channel;
 mod failure;
+mod lent;
 mod login;
 mod request;
 mod slot;
@@ -79,7 +80,8 @@ impl Session {
         let _abandon = Abandon(&shared);
         let (orders, receiver) = mpsc::channel(ORDERS_WAITING);
         let (ready, is_ready) = oneshot::channel();
-        actor::start(socket, settings, Arc::clone(&shared), receiver, ready)
+        let agent = settings.lent_agent.clone().map(lent::serve);
+        actor::start(socket, settings, Arc::clone(&shared), receiver, agent, ready)
             .map_err(|error| host("start a thread", error))?;
         let host_key = is_ready.await.unwrap_or_else(|_| Err(broken()))?;
         Ok(Session { handle: Arc::new(Handle { orders: Some(orders), shared: Arc::clone(&shared), host_key }) })

@@ -132,6 +132,7 @@ impl Walker {
             ciphers: hop.ciphers.clone(),
             key_exchange: hop.key_exchange.clone(),
             host_key_algorithms: hop.trust.algorithms(),
+            lent_agent: hop.lent_agent.clone(),
             ..self.route.settings.clone()
         };
         let broken = |error| WalkError::Ssh { host: hop.label(), error };

@@ -212,7 +212,10 @@ pub const PROVISIONER: Schema = Schema {
         Field::duration("pause_before", "Wait before it."),
         Field::new("max_retries", FieldType::Integer, "How often it is tried again after a failure.").default("0"),
         Field::duration("timeout", "Bound on one try."),
-        any("override", "Other arguments for some sources: `{ SOURCE = { argument = value } }`."),
+        any(
+            "override",
+            "Other arguments for some sources: `{ SOURCE = { argument = value } }`, where SOURCE is a name, or `TYPE.NAME` (beyond Packer).",
+        ),
         Field::bool("continue_on_error", "Whether the build goes on when it fails.").default("false"),
         CACHE,
         CACHE_TTL,

@@ -1,6 +1,6 @@
 //! Downloads by the machine's own programs, in one command each: what a path is comes in a first line, then the content.
 
-use std::io;
+use std::io::{self, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -11,7 +11,7 @@ use kiln_core::{Command, ExitStatus, Stream};
 use kiln_transport::place;
 use kiln_transport::tar::ByteStream;
 use kiln_transport::unpack::{UnpackOptions, unpack_stream};
-use tokio::io::AsyncWriteExt;
+use tokio::sync::mpsc;
 
 use super::SshCommunicator;
 use super::command::{self, quote};
@@ -30,6 +30,9 @@ const LONGEST_WORDS: usize = 4096;
 
 /// The first line is not longer, in bytes.
 const LONGEST_LINE: usize = 64;
+
+/// How many pieces of a file may wait to be written.
+const CHUNKS_WAITING: usize = 8;
 
 /// Output that is taken as fast as it can be written.
 struct Reader {
@@ -138,11 +141,22 @@ impl SshCommunicator {
 async fn write_file(mut reader: Reader, action: &str, mode: u32, to: &Path) -> Result<(), CommunicatorError> {
     let failed = |source: io::Error| CommunicatorError::Local { action: "write", path: to.to_path_buf(), source };
     let temporary = beside(to).await.map_err(failed)?;
-    let mut file = tokio::fs::File::from_std(temporary.as_file().try_clone().map_err(failed)?);
+    let mut file = temporary.as_file().try_clone().map_err(failed)?;
+    let (chunks, mut waiting) = mpsc::channel::<Bytes>(CHUNKS_WAITING);
+    let write = tokio::task::spawn_blocking(move || {
+        while let Some(chunk) = waiting.blocking_recv() {
+            file.write_all(&chunk)?;
+        }
+        Ok(())
+    });
     while let Some(chunk) = reader.next().await? {
-        file.write_all(&chunk).await.map_err(failed)?;
+        if chunks.send(chunk).await.is_err() {
+            // The writer failed, and tells why.
+            break;
+        }
     }
-    file.flush().await.map_err(failed)?;
+    drop(chunks);
+    write.await.map_err(io::Error::other).flatten().map_err(failed)?;
     reader.check(action)?;
     put(temporary, mode, to).map_err(failed)
 }

@@ -1,6 +1,7 @@
 //! The communicator on a real sshd.
 
 use std::os::fd::OwnedFd;
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -144,7 +145,8 @@ async fn a_script_that_comes_in_part_is_not_run() {
     let root = tempfile::tempdir().unwrap();
     let ran = root.path().join("ran");
     // It says that it is longer than what comes.
-    let shell = format!("{}exec true", super::script::store("/tmp/kiln-test-part.sh", Some(1000), "started"));
+    let whole = Source::Bytes(Bytes::from(vec![b'#'; 2000]));
+    let shell = format!("{}exec true", super::script::store("/tmp/kiln-test-part.sh", &whole, "started"));
     let header = command::header(&Command::default(), &shell).unwrap();
     let source = Source::Bytes(Bytes::from(format!("touch {}\n", ran.display())));
     let mut sink = CaptureSink::default();

@@ -73,7 +73,7 @@ impl Check<'_> {
             pause_before_connecting: raw.pause_before_connecting.unwrap_or_default(),
             port: self.port("ssh_port", raw.ssh_port),
             login,
-            forwards_agent: self.forwards_agent(&raw),
+            lends_agent: self.lends_agent(&raw),
             temporary_key_kind: self.temporary_key_kind(&raw),
             clears_authorized_keys: raw.ssh_clear_authorized_keys,
             ciphers: self.algorithms("ssh_ciphers", &raw.ssh_ciphers, algorithms::CIPHERS),
@@ -226,14 +226,15 @@ impl Check<'_> {
         is_wanted
     }
 
-    fn forwards_agent(&mut self, raw: &Raw) -> bool {
+    fn lends_agent(&mut self, raw: &Raw) -> Option<bool> {
         if raw.ssh_agent_forwarding && raw.ssh_disable_agent_forwarding {
             self.error(
                 "ssh_agent_forwarding",
                 "`ssh_agent_forwarding` and `ssh_disable_agent_forwarding` are both set",
             );
         }
-        raw.ssh_agent_forwarding && !raw.ssh_disable_agent_forwarding
+        let is_said = raw.ssh_agent_forwarding || raw.ssh_disable_agent_forwarding;
+        is_said.then_some(!raw.ssh_disable_agent_forwarding)
     }
 
     fn temporary_key_kind(&mut self, raw: &Raw) -> KeyKind {

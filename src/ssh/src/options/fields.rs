@@ -34,9 +34,12 @@ pub const FIELDS: &[Field] = &[
     Field::bool("ssh_agent_auth", "Log in with the keys of the agent at `SSH_AUTH_SOCK`."),
     Field::bool(
         "ssh_agent_forwarding",
-        "Let commands on the machine use the agent of this host, as Packer does. No effect yet but a warning.",
+        "Let commands on the machine use the agent at `SSH_AUTH_SOCK`. Who is root there can use it meanwhile.",
     ),
-    Field::bool("ssh_disable_agent_forwarding", "Accepted: the agent is not forwarded."),
+    Field::bool(
+        "ssh_disable_agent_forwarding",
+        "Not even where `ssh_config_file` has `ForwardAgent yes`. Without either the agent stays here.",
+    ),
     Field::string("ssh_keypair_name", "Name of a key pair that the cloud has already."),
     Field::string("temporary_key_pair_name", "Name of the key pair that is made for the build."),
     Field::string("temporary_key_pair_type", "Kind of the key that is made: `ed25519`, `ecdsa` or `rsa`.")

@@ -130,8 +130,8 @@ pub struct SshOptions {
     pub user: Option<String>,
     /// How to log in to the machine.
     pub login: LoginOptions,
-    /// `ssh_agent_forwarding`.
-    pub forwards_agent: bool,
+    /// `ssh_agent_forwarding`, or `false` for `ssh_disable_agent_forwarding`.
+    pub lends_agent: Option<bool>,
     /// `ssh_keypair_name`.
     pub keypair_name: Option<String>,
     /// `temporary_key_pair_name`.

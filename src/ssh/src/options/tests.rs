@@ -43,7 +43,7 @@ fn defaults_are_packers_but_for_what_is_listed() {
     assert_eq!(options.keep_alive, Some(Duration::from_secs(5)));
     assert_eq!((options.read_write_timeout, options.pause_before_connecting), (None, Duration::ZERO));
     // Packer: forwarded; `scp`; RSA.
-    assert!(!options.forwards_agent);
+    assert_eq!(options.lends_agent, None);
     assert_eq!((options.file_transfer, options.temporary_key_kind), (FileTransfer::Tar, KeyKind::Ed25519));
     assert!(options.login.is_empty());
 }

@@ -12,6 +12,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::channel::{Channel, Inlet, pair};
 use super::failure::{is_again, is_fatal, lost};
+use super::lent::Lender;
 use super::login::{Attempt, methods};
 use super::request::{ExecRequest, Login, LoginMethod, SessionSettings};
 use super::slot::{self, READ, Setup, Slot, Turn};
@@ -105,6 +106,7 @@ pub(super) struct Actor {
     /// Nothing is read for now, so that nothing is known of the peer.
     is_deaf: bool,
     goodbye: Option<oneshot::Sender<()>>,
+    lender: Option<Lender>,
 }
 
 /// Starts the thread; it answers over `ready` when the keys are exchanged.
@@ -113,6 +115,7 @@ pub(super) fn start(
     settings: SessionSettings,
     shared: Arc<Shared>,
     orders: mpsc::Receiver<Order>,
+    agent: Option<mpsc::Sender<Channel>>,
     ready: Reply<HostKey>,
 ) -> std::io::Result<()> {
     let work = move || {
@@ -130,7 +133,8 @@ pub(super) fn start(
             Err(error) => ready.send(Err(error)).and(Err(Err(SshError::Closed))),
         };
         if let Ok(session) = sent {
-            Actor::new(session, settings, shared, orders).run();
+            let lender = agent.map(|agent| Lender::new(&session, Arc::clone(&shared), agent));
+            Actor::new(session, settings, shared, orders, lender).run();
         }
         socket::detach();
     };
@@ -228,6 +232,7 @@ impl Actor {
         settings: SessionSettings,
         shared: Arc<Shared>,
         orders: mpsc::Receiver<Order>,
+        lender: Option<Lender>,
     ) -> Actor {
         Actor {
             session,
@@ -244,6 +249,7 @@ impl Actor {
             asked: 0,
             is_deaf: false,
             goodbye: None,
+            lender,
         }
     }
 
@@ -279,6 +285,8 @@ impl Actor {
                 Err(error) => return error,
             }
             if let Some(reason) = socket::end() {
+                // Told first: whose channel ends by this looks here for the reason.
+                let _ = self.shared.end.set(SshError::Lost(reason.clone()));
                 // All that came was read; but what a caller had no room for is still to be fetched.
                 self.slots.retain(Slot::is_stalled);
                 if self.slots.is_empty() {
@@ -317,7 +325,12 @@ impl Actor {
 
     /// Whether something reads from the connection in each turn.
     fn receives(&self) -> bool {
-        self.spare.is_some() || !self.slots.is_empty() || !self.jobs.is_empty() || !self.listeners.is_empty()
+        let is_lending = self.lender.as_ref().is_some_and(|lender| !lender.is_idle());
+        is_lending
+            || self.spare.is_some()
+            || !self.slots.is_empty()
+            || !self.jobs.is_empty()
+            || !self.listeners.is_empty()
     }
 
     /// Does everything that can be done without waiting; `true` where something moved.
@@ -340,6 +353,9 @@ impl Actor {
                     self.is_full = false;
                 }
             }
+        }
+        if let Some(lender) = &mut self.lender {
+            moved |= lender.turn(buffer);
         }
         moved |= self.accept()?;
         if let Some(spare) = &self.spare {
@@ -430,6 +446,9 @@ impl Actor {
             },
         };
         let mut setup = VecDeque::new();
+        if self.lender.as_mut().is_some_and(Lender::asks) {
+            setup.push_back(Setup::Agent);
+        }
         setup.extend(request.terminal.map(Setup::Terminal));
         setup.push_back(Setup::Start(request.start));
         self.slots.push(Slot::new(channel, inlet, setup));

@@ -18,6 +18,8 @@ pub struct SessionSettings {
     pub dead_after: Duration,
     /// As `dead_after`, where it is shorter: Packer's `ssh_read_write_timeout`.
     pub read_write_timeout: Option<Duration>,
+    /// The socket of an agent that commands on the peer may ask.
+    pub lent_agent: Option<PathBuf>,
     /// Ciphers in the order of preference; empty: libssh2's own list. The same for the two lists below.
     pub ciphers: Vec<String>,
     /// Key exchange algorithms.
@@ -33,6 +35,7 @@ impl Default for SessionSettings {
             keep_alive: Some(Duration::from_secs(5)),
             dead_after: Duration::from_secs(30),
             read_write_timeout: None,
+            lent_agent: None,
             ciphers: Vec::new(),
             key_exchange: Vec::new(),
             host_key_algorithms: Vec::new(),

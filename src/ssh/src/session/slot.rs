@@ -15,13 +15,15 @@ use super::socket;
 use crate::SshError;
 
 /// How much is read from a channel at once, in bytes.
-pub(super) const READ: usize = 256 * 1024;
+pub(super) const READ: usize = 128 * 1024;
 
 /// How often a channel is read in one turn, so that one that floods does not keep the others waiting.
-const READS: usize = 4;
+const READS: usize = 8;
 
 /// What is asked for when a channel is open, one after the other.
 pub(super) enum Setup {
+    /// The agent of this host, for what runs in the channel. Without it all the rest goes on.
+    Agent,
     Terminal(PseudoTerminal),
     Start(Start),
 }
@@ -112,6 +114,7 @@ impl Slot {
             pump(&self.channel)?;
             let gate = socket::Gate::close();
             let done = match step {
+                Setup::Agent => self.channel.request_auth_agent_forwarding(),
                 Setup::Terminal(terminal) => {
                     let size = (u32::from(terminal.columns), u32::from(terminal.rows), 0, 0);
                     self.channel.request_pty(&terminal.kind, None, Some(size))
@@ -130,6 +133,7 @@ impl Slot {
                 Ok(()) => moved = true,
                 Err(error) if is_again(&error) => return Ok(moved),
                 Err(error) if is_fatal(&error) => return Err(lost(&error)),
+                Err(_) if matches!(step, Setup::Agent) => moved = true,
                 Err(error) => {
                     let action = step.action();
                     self.is_closing = true;
@@ -265,6 +269,7 @@ impl Slot {
 impl Setup {
     fn action(&self) -> String {
         match self {
+            Setup::Agent => "use an agent".to_owned(),
             Setup::Terminal(_) => "give a terminal".to_owned(),
             Setup::Start(Start::Command(_)) => "run a command".to_owned(),
             Setup::Start(Start::Subsystem(name)) => format!("start `{name}`"),

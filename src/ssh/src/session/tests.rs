@@ -332,6 +332,62 @@ async fn a_dropped_channel_leaves_the_session_usable_and_the_last_handle_ends_it
     panic!("the connection stays");
 }
 
+/// Ends with it.
+struct Agent(std::process::Child);
+
+impl Agent {
+    /// One that has this key.
+    fn start(socket: &std::path::Path, key: &std::path::Path) -> Agent {
+        let child = std::process::Command::new("ssh-agent").arg("-D").arg("-a").arg(socket).spawn().unwrap();
+        let end = Instant::now() + Duration::from_secs(20);
+        while !socket.exists() && Instant::now() < end {
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        let added = std::process::Command::new("ssh-add").arg("-q").arg(key).env("SSH_AUTH_SOCK", socket).status();
+        assert!(added.unwrap().success());
+        Agent(child)
+    }
+}
+
+impl Drop for Agent {
+    fn drop(&mut self) {
+        self.0.kill().unwrap();
+        self.0.wait().unwrap();
+    }
+}
+
+#[tokio::test]
+async fn commands_ask_the_agent_that_is_lent_to_them_and_no_other() {
+    let Some(sshd) = Sshd::start() else { return };
+    let directory = tempfile::tempdir().unwrap();
+    let socket = directory.path().join("agent");
+    let agent = Agent::start(&socket, &sshd.user_key());
+    let here = connect(&sshd).await;
+    assert_eq!(run(&here, "echo ${SSH_AUTH_SOCK-none}").await.0, b"none\n");
+    let settings = SessionSettings { lent_agent: Some(socket.clone()), ..settings() };
+    let session = shake_hands(&sshd, settings).await.unwrap();
+    assert_eq!(session.login(&sshd.user(), key(&sshd)).await.unwrap(), Login::Done);
+    let public = public(&sshd);
+    let blob = public.split(' ').nth(1).unwrap();
+    let has_key = |output: &[u8]| String::from_utf8_lossy(output).contains(blob);
+    for _ in 0..3 {
+        let (stdout, stderr, ending) = run(&session, "ssh-add -L").await;
+        assert!(has_key(&stdout), "{ending:?} {}", String::from_utf8_lossy(&stderr));
+    }
+    // Many programs, at once.
+    let line = "for i in 1 2 3 4 5 6 7 8; do ssh-add -L & done; wait";
+    let (first, second) = tokio::join!(run(&session, line), run(&session, line));
+    for (stdout, ..) in [first, second] {
+        assert_eq!(String::from_utf8_lossy(&stdout).matches(blob).count(), 8);
+    }
+    // Who asks an agent that is gone is told so, and the session goes on.
+    drop(agent);
+    let (_, _, ending) = run(&session, "ssh-add -L").await;
+    assert!(matches!(ending, Ending::Exited(1 | 2)), "{ending:?}");
+    assert_eq!(run(&session, "echo on").await.0, b"on\n");
+    session.close().await;
+}
+
 #[tokio::test]
 async fn a_peer_that_was_not_listened_to_is_not_dead() {
     let Some(sshd) = Sshd::start() else { return };

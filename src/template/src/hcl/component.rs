@@ -77,6 +77,16 @@ pub(crate) struct Place {
 }
 
 impl Place {
+    /// What `override` may call the source; what is said under a later name goes over what is said under an earlier one: of
+    /// the one over that of all its family, of one kind over that of all kinds with the name.
+    fn override_names(&self) -> Vec<String> {
+        let mut names = vec![self.source_family.clone(), self.source_name.clone()];
+        names.dedup();
+        let full: Vec<String> = names.iter().map(|name| format!("{}.{name}", self.source_kind)).collect();
+        names.extend(full);
+        names
+    }
+
     /// `source`.
     pub(crate) fn source_value(&self) -> Value {
         let names =
@@ -202,11 +212,8 @@ impl HclComponent {
         }
         if let Some((expression, own)) = &self.overrides {
             let bindings = bindings.under(own);
-            // What is said of the one source goes over what is said of all its family.
-            let names = [&self.place.source_family, &self.place.source_name];
-            let distinct = if names[0] == names[1] { &names[1..] } else { &names[..] };
-            for name in distinct {
-                evaluation.apply_override(expression, &bindings, name, schema, &mut merged);
+            for name in self.place.override_names() {
+                evaluation.apply_override(expression, &bindings, &name, schema, &mut merged);
             }
         }
         for (name, attribute) in &merged.attributes {

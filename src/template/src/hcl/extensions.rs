@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use kiln_core::{Extension, SourceMap, Span};
 use kiln_language::evaluate::{calls, references};
-use kiln_language::syntax::{Block, Body, Expression, Item};
+use kiln_language::syntax::{Block, Body, Expression, ExpressionKind, Item};
 
 use super::blocks::Declarations;
 use super::{artifacts, caching, repetition};
@@ -89,6 +89,19 @@ impl Uses {
         }
     }
 
+    /// Packer knows sources by their names alone there.
+    fn override_names(&mut self, body: &Body) {
+        let Some(ExpressionKind::Object(entries)) = body.attribute("override").map(|written| &written.value.kind)
+        else {
+            return;
+        };
+        let full =
+            entries.iter().find(|(key, _)| matches!(&key.kind, ExpressionKind::String(name) if name.contains('.')));
+        if let Some((key, _)) = full {
+            self.add("`TYPE.NAME` in `override`".to_owned(), key.span);
+        }
+    }
+
     /// Steps and sources of a build, also those that `dynamic` blocks make.
     fn blocks(&mut self, body: &Body) {
         for block in body.blocks() {
@@ -103,6 +116,7 @@ impl Uses {
 
     fn repeatable(&mut self, kind: &str, body: &Body) {
         self.repetition(kind, body);
+        self.override_names(body);
         if kind == "post-processors" {
             self.blocks(body);
         }

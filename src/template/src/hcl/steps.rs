@@ -42,7 +42,7 @@ pub(crate) const POST_PROCESSOR_ARGUMENTS: [&str; 6] =
 pub(crate) struct Known {
     /// `type.name`: what `only` and `except` may name.
     pub(crate) sources: Vec<String>,
-    /// Local names of the same, for `override`.
+    /// Local names of the same, for `override`, which takes both.
     pub(crate) names: Vec<String>,
     /// What the full names of further sources may begin with.
     pub(crate) open: Vec<String>,
@@ -363,8 +363,10 @@ impl<'a> Arguments<'a> {
         for (key, _) in entries {
             if let Text(name) = &key.kind
                 && !sources.has_name(name)
+                && !sources.has_source(name)
             {
-                let known = sources.names.iter().map(String::as_str);
+                let known = if name.contains('.') { &sources.sources } else { &sources.names };
+                let known = known.iter().map(String::as_str);
                 let title = format!("`override` is for a source `{name}`, which this build does not have");
                 self.diagnostics
                     .push(Diagnostic::warning("unknown-source", key.span, title).did_you_mean(key.span, name, known));

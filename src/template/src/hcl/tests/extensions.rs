@@ -91,6 +91,15 @@ fn a_source_becomes_a_family() {
 }
 
 #[test]
+fn an_override_may_name_the_kind_too() {
+    let text =
+        FAMILY.replace("worker          = { message = \"all\" }", "\"docker.worker\" = { message = \"all docker\" }");
+    assert!(lines(&text)[0].ends_with("file all docker"), "over that of `worker-bookworm`: {:?}", lines(&text));
+    let one = text.replace("worker-bookworm = {", "\"docker.worker-bookworm\" = {");
+    assert!(lines(&one)[0].ends_with("file one"), "{:?}", lines(&one));
+}
+
+#[test]
 fn one_of_a_family_is_named_by_its_key() {
     let one = FAMILY.replace("\"source.docker.worker\", \"docker.plain\"", "\"docker.worker-bookworm\"");
     let one = one.replace("    except  = [\"docker.worker-bullseye\"]\n", "");

@@ -32,7 +32,8 @@ build {
     enabled = true
   }
   provisioner "file" {
-    enabled = false
+    enabled  = false
+    override = { "docker.x" = {} }
   }
   dynamic "provisioner" {
     for_each = []
@@ -60,8 +61,9 @@ build {
             "b.pkr.hcl:8 the function `templatestring`",
             "b.pkr.hcl:12 `enabled` of a `build`",
             "b.pkr.hcl:14 `enabled` of a `provisioner`",
-            "b.pkr.hcl:23 `for_each` of a `provisioner`",
-            "b.pkr.hcl:28 `enabled` of a `post-processor`",
+            "b.pkr.hcl:18 `TYPE.NAME` in `override`",
+            "b.pkr.hcl:24 `for_each` of a `provisioner`",
+            "b.pkr.hcl:29 `enabled` of a `post-processor`",
         ]
     );
     assert_eq!(used(&Fixture::file("build {\n  sources = []\n}\n")), [""; 0]);
