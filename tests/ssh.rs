@@ -3,7 +3,7 @@
 use std::os::unix::fs::PermissionsExt as _;
 use std::process::Command;
 
-use kiln_testkit::Sshd;
+use kiln_testkit::{SshAgent, Sshd};
 use serde_json::{Value as Json, json};
 
 use crate::support::ssh::{Remote, wait_until};
@@ -269,32 +269,12 @@ fn the_example_does_what_it_says() {
     assert!(shown.starts_with("hello from ") && shown.trim_end().ends_with("@127.0.0.1"), "{shown}{said}");
 }
 
-/// An agent of this host with a key; ends with it.
-struct Agent(std::process::Child);
-
-impl Agent {
-    fn start(socket: &std::path::Path, key: &std::path::Path) -> Agent {
-        let agent = Agent(Command::new("ssh-agent").arg("-D").arg("-a").arg(socket).spawn().unwrap());
-        wait_until("the agent listens", || socket.exists());
-        let added = Command::new("ssh-add").arg("-q").arg(key).env("SSH_AUTH_SOCK", socket).status();
-        assert!(added.unwrap().success());
-        agent
-    }
-}
-
-impl Drop for Agent {
-    fn drop(&mut self) {
-        self.0.kill().unwrap();
-        self.0.wait().unwrap();
-    }
-}
-
 #[test]
 fn an_agent_is_lent_where_the_template_says_so_and_only_there() {
     let Some(remote) = Remote::start() else { return };
     let mut world = World::new();
     let socket = world.path().join("agent");
-    let _agent = Agent::start(&socket, &remote.sshd.user_key());
+    let _agent = SshAgent::start(&socket, &remote.sshd.user_key());
     world.env("SSH_AUTH_SOCK", &socket.display().to_string());
     let steps =
         |line: &str| json!([{ "type": "shell", "inline": [line, line] }, { "type": "shell", "inline": [line] }]);

@@ -49,23 +49,35 @@ pub(crate) async fn log_in(session: &Session, host: &str, user: &str, ways: &[Wa
     }
     let mut tried: Vec<String> = Vec::new();
     let mut left: Vec<&Way> = ways.iter().collect();
+    let (mut unusable, mut was_refused) = (None, false);
     // After a part of several was accepted, what was of no use before may be now.
     let usable = |way: &&Way, offered: &[String]| offered.iter().any(|name| name == way.method.name());
     while let Some(index) = left.iter().position(|way| usable(way, &offered)) {
         let way = left.remove(index);
-        match session.login(user, way.method.clone()).await.map_err(LoginError::Broken)? {
-            Login::Done => return Ok(()),
-            Login::Partial(next) => {
+        match session.login(user, way.method.clone()).await {
+            Ok(Login::Done) => return Ok(()),
+            // An agent that is gone, for example: another way may be open.
+            Err(SshError::Unusable { what, reason }) => {
+                tried.push(format!("{} ({reason})", way.label));
+                unusable.get_or_insert(SshError::Unusable { what, reason });
+            }
+            Err(error) => return Err(LoginError::Broken(error)),
+            Ok(Login::Partial(next)) => {
                 tried.push(format!("{} (accepted, but not enough)", way.label));
                 offered = next;
             }
-            Login::Refused(next) => {
+            Ok(Login::Refused(next)) => {
+                was_refused = true;
                 tried.push(way.label.clone());
                 if !next.is_empty() {
                     offered = next;
                 }
             }
         }
+    }
+    // Nothing that can change by itself was refused.
+    if let Some(error) = unusable.filter(|_| !was_refused) {
+        return Err(LoginError::Broken(error));
     }
     let tried = if tried.is_empty() { nothing(ways) } else { tried.join(", ") };
     let (host, user) = (host.to_owned(), user.to_owned());

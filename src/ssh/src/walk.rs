@@ -19,6 +19,9 @@ use crate::session::{Session, SessionSettings};
 use crate::trust::{Said, TrustError};
 use crate::tunnel::Tunnels;
 
+/// How long a login may take, with all questions to a person in it; servers mostly give two minutes.
+const LOGIN_TIMEOUT: Duration = Duration::from_secs(300);
+
 /// Why one try failed.
 #[derive(Debug, Clone, thiserror::Error)]
 pub(crate) enum WalkError {
@@ -138,7 +141,11 @@ impl Walker {
         let broken = |error| WalkError::Ssh { host: hop.label(), error };
         let session = Session::handshake(socket, settings).await.map_err(broken)?;
         let key = hop.trust.check(session.host_key()).await.map_err(WalkError::Trust)?;
-        match login::log_in(&session, &hop.label(), &hop.user, &hop.ways).await {
+        let label = hop.label();
+        let login = login::log_in(&session, &label, &hop.user, &hop.ways);
+        let too_long =
+            |_| LoginError::Broken(SshError::Lost(format!("no login within {}", duration::display(LOGIN_TIMEOUT))));
+        match tokio::time::timeout(LOGIN_TIMEOUT, login).await.map_err(too_long).flatten() {
             Ok(()) => Ok(Arrived { session, key }),
             Err(LoginError::Refused(refused)) => Err(WalkError::Login(refused)),
             Err(LoginError::Broken(error)) => Err(broken(error)),

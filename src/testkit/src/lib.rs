@@ -28,6 +28,7 @@ mod plans;
 mod processes;
 mod prompt;
 mod reporter;
+mod ssh_agent;
 mod sshd;
 
 pub use arguments::{Arguments, titles};
@@ -39,6 +40,7 @@ pub use machine::FakeMachine;
 pub use plans::MemoryPlans;
 pub use prompt::FixedPrompt;
 pub use reporter::RecordingReporter;
+pub use ssh_agent::SshAgent;
 pub use sshd::{Sshd, SshdBuilder, generate_key};
 
 /// Locks a mutex even when a test that held it has panicked: its data is then only looked at.

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use kiln_core::{Secret, Stream};
-use kiln_testkit::Sshd;
+use kiln_testkit::{SshAgent, Sshd};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::*;
@@ -332,36 +332,12 @@ async fn a_dropped_channel_leaves_the_session_usable_and_the_last_handle_ends_it
     panic!("the connection stays");
 }
 
-/// Ends with it.
-struct Agent(std::process::Child);
-
-impl Agent {
-    /// One that has this key.
-    fn start(socket: &std::path::Path, key: &std::path::Path) -> Agent {
-        let child = std::process::Command::new("ssh-agent").arg("-D").arg("-a").arg(socket).spawn().unwrap();
-        let end = Instant::now() + Duration::from_secs(20);
-        while !socket.exists() && Instant::now() < end {
-            std::thread::sleep(Duration::from_millis(10));
-        }
-        let added = std::process::Command::new("ssh-add").arg("-q").arg(key).env("SSH_AUTH_SOCK", socket).status();
-        assert!(added.unwrap().success());
-        Agent(child)
-    }
-}
-
-impl Drop for Agent {
-    fn drop(&mut self) {
-        self.0.kill().unwrap();
-        self.0.wait().unwrap();
-    }
-}
-
 #[tokio::test]
 async fn commands_ask_the_agent_that_is_lent_to_them_and_no_other() {
     let Some(sshd) = Sshd::start() else { return };
     let directory = tempfile::tempdir().unwrap();
     let socket = directory.path().join("agent");
-    let agent = Agent::start(&socket, &sshd.user_key());
+    let agent = SshAgent::start(&socket, &sshd.user_key());
     let here = connect(&sshd).await;
     assert_eq!(run(&here, "echo ${SSH_AUTH_SOCK-none}").await.0, b"none\n");
     let settings = SessionSettings { lent_agent: Some(socket.clone()), ..settings() };

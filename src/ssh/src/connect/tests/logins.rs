@@ -1,6 +1,6 @@
 //! Ways to log in.
 
-use kiln_testkit::FixedPrompt;
+use kiln_testkit::{FixedPrompt, SshAgent};
 
 use super::*;
 
@@ -110,36 +110,10 @@ async fn a_certificate_for_the_key() {
     }
 }
 
-/// An agent with a key of the server's user; it ends with the value.
-struct Agent(std::process::Child);
-
-impl Drop for Agent {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
-
-fn agent(sshd: &Sshd) -> (Agent, SshProcess) {
-    let socket = sshd.file("agent");
-    let agent = std::process::Command::new("ssh-agent")
-        .arg("-D")
-        .arg("-a")
-        .arg(&socket)
-        .stdout(std::process::Stdio::null())
-        .spawn()
-        .unwrap();
-    let agent = Agent(agent);
-    for _ in 0..200 {
-        if socket.exists() {
-            break;
-        }
-        std::thread::sleep(Duration::from_millis(20));
-    }
-    let added =
-        std::process::Command::new("ssh-add").arg("-q").arg(sshd.user_key()).env("SSH_AUTH_SOCK", &socket).status();
-    assert!(added.unwrap().success());
-    let environment = [("SSH_AUTH_SOCK".to_owned(), socket.display().to_string())].into();
+/// An agent with the key of the server's user.
+fn agent(sshd: &Sshd) -> (SshAgent, SshProcess) {
+    let agent = SshAgent::start(&sshd.file("agent"), &sshd.user_key());
+    let environment = [("SSH_AUTH_SOCK".to_owned(), agent.socket().display().to_string())].into();
     (agent, SshProcess { environment, ..SshProcess::default() })
 }
 
@@ -150,6 +124,24 @@ async fn the_keys_of_an_agent() {
     let json = with(&sshd, json!({ "ssh_private_key_file": null, "ssh_agent_auth": true }));
     let entered = enter(&json, &process, &context().build()).await;
     assert!(entered.is_ok(), "{}", entered.err().unwrap().chain());
+}
+
+#[tokio::test]
+async fn an_agent_that_is_gone_keeps_nobody_from_another_way_in() {
+    let Some(sshd) = Sshd::builder().passwords().start() else { return };
+    let (agent, process) = agent(&sshd);
+    drop(agent);
+    let json = json!({ "ssh_private_key_file": null, "ssh_agent_auth": true, "ssh_username": Sshd::ORDINARY_USER });
+    let mut json = with(&sshd, json);
+    let failure = enter(&json, &process, &context().build()).await.err().expect("it got in");
+    let text = failure.chain();
+    assert!(text.contains("the agent at ") && !text.contains("refused"), "{text}");
+    json["ssh_password"] = json!(Sshd::PASSWORD);
+    let entered = enter(&json, &process, &context().build()).await;
+    assert!(entered.is_ok(), "{}", entered.err().unwrap().chain());
+    json["ssh_password"] = json!("wrong");
+    let text = enter(&json, &process, &context().build()).await.err().expect("it got in").chain();
+    assert!(text.contains("tried the agent's keys (") && text.contains("), password"), "{text}");
 }
 
 #[tokio::test]
