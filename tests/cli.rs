@@ -32,6 +32,18 @@ fn a_wrong_option_is_a_mistake_in_usage() {
 }
 
 #[test]
+fn a_limit_for_what_is_no_builder_is_a_mistake_in_usage() {
+    let world = World::new();
+    world.write("t.json", r#"{ "builders": [{ "type": "file", "content": "x", "target": "made" }] }"#);
+    let outcome = world.run(&["build", "-parallel-builds=4,dokcer=1", "t.json"]);
+    assert_eq!(outcome.code, 2, "{}", outcome.stderr);
+    assert!(outcome.stderr.contains("names a builder `dokcer`"), "{}", outcome.stderr);
+    assert!(outcome.stderr.contains("did you mean `docker`?") && !world.path().join("made").exists());
+    assert_eq!(world.run(&["build", "-parallel-builds=some", "t.json"]).code, 2);
+    world.succeed(&["build", "-parallel-builds=1,file=1", "t.json"]);
+}
+
+#[test]
 fn no_command_is_a_mistake_in_usage() {
     let outcome = World::new().run(&[]);
     assert_eq!(outcome.code, 2);

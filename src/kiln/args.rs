@@ -4,6 +4,7 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
+use kiln_engine::ParallelBuilds;
 
 mod cache;
 mod console;
@@ -143,9 +144,9 @@ pub(crate) struct BuildArgs {
     /// What to do when a build fails
     #[arg(long, value_enum, default_value_t = OnError::Cleanup, value_name = "WHAT")]
     pub(crate) on_error: OnError,
-    /// How many builds run at the same time; 0 = all
-    #[arg(long, default_value_t = 0, value_name = "COUNT", allow_negative_numbers = true)]
-    pub(crate) parallel_builds: i64,
+    /// How many builds run at the same time, in all or of one builder (`8,docker=2`); 0 = all
+    #[arg(long, default_value = "0", value_name = "COUNT", allow_negative_numbers = true)]
+    pub(crate) parallel_builds: ParallelBuilds,
     /// Put the time before each line of output
     #[arg(long, value_parser = go_bool, num_args = 0..=1, require_equals = true, default_value_t = false, default_missing_value = "true", value_name = "BOOL", hide_default_value = true)]
     pub(crate) timestamp_ui: bool,

@@ -50,7 +50,7 @@ pub use cleanup::{CleanupReport, RunCleanup, RunState, cleanup};
 pub use error::{BuildError, EngineError};
 pub use journal::{FileJournal, JournalError, OpenEntry, RunHeader};
 pub use plan::{BuildPlan, KeptState, PlanReport, SealPlan, StepAction, StepPlan, plan};
-pub use policy::OnError;
+pub use policy::{NoLimit, OnError, ParallelBuilds};
 pub use prepare::{PrepareOptions, PreparedBuild, PreparedPostProcessor, PreparedRun, PreparedStep, prepare};
 pub use run::{BuildReport, RunReport, RunSettings, Surroundings, run};
 pub use visit::{StateChoice, visit};

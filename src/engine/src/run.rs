@@ -21,7 +21,7 @@ use crate::cleanup::{blocking, remove_directory, scratch_name};
 use crate::error::EngineError;
 use crate::guard::Stop;
 use crate::journal::{FileJournal, RunHeader};
-use crate::policy::OnError;
+use crate::policy::{OnError, ParallelBuilds};
 use crate::prepare::{PrepareOptions, PreparedBuild, PreparedRun};
 use crate::schedule::schedule;
 
@@ -30,8 +30,8 @@ use crate::schedule::schedule;
 pub struct RunSettings {
     /// The run's id, a UUID: label `kiln.run`, `PackerRunUUID`.
     pub run_id: Arc<str>,
-    /// Builds at a time; 0 for no limit. `debug` makes it 1.
-    pub parallel_builds: usize,
+    /// Builds at a time. `debug` makes it 1.
+    pub parallel_builds: ParallelBuilds,
     /// What to do when a build fails.
     pub on_error: OnError,
     /// `-debug`: one build at a time, with a pause at each stage.

@@ -10,17 +10,14 @@ use tokio::task::{Id, JoinError, JoinSet};
 
 use crate::build::BuildRun;
 use crate::guard::bug;
+use crate::policy::ParallelBuilds;
 use crate::prepare::{Again, PreparedBuild};
 use crate::run::{BuildReport, Shared, journal_keys};
 use crate::undo::undo_entries;
 
 /// Starts builds in the template's order among those that can start, and waits for all.
 pub(crate) async fn schedule(builds: Vec<PreparedBuild>, shared: &Arc<Shared>) -> Vec<BuildReport> {
-    let limit = match shared.settings.parallel_builds {
-        _ if shared.settings.debug => 1,
-        0 => usize::MAX,
-        limit => limit,
-    };
+    let limit = if shared.settings.debug { 1.into() } else { shared.settings.parallel_builds.clone() };
     let keys = journal_keys(&builds);
     let builds: Vec<Build> = builds.into_iter().zip(keys).map(Build::new).collect();
     let mut schedule = Schedule { builds, shared, limit, running: JoinSet::new(), indices: BTreeMap::new() };
@@ -59,7 +56,7 @@ impl Build {
 struct Schedule<'a> {
     builds: Vec<Build>,
     shared: &'a Arc<Shared>,
-    limit: usize,
+    limit: ParallelBuilds,
     running: JoinSet<BuildReport>,
     indices: BTreeMap<Id, usize>,
 }
@@ -107,12 +104,17 @@ impl Schedule<'_> {
             {
                 let parent = Arc::clone(&parent.name);
                 self.skip(index, &parent);
-            } else if self.running.len() < self.limit
-                && parents.iter().all(|parent| self.builds[*parent].values.is_some())
-            {
+            } else if parents.iter().all(|parent| self.builds[*parent].values.is_some()) && self.has_room(index) {
                 self.start(index);
             }
         }
+    }
+
+    /// Whether one more of its kind may run.
+    fn has_room(&self, index: usize) -> bool {
+        let kind = &self.builds[index].kind;
+        let same = self.indices.values().filter(|running| self.builds[**running].kind == *kind).count();
+        self.limit.allows(kind, self.running.len(), same)
     }
 
     fn start(&mut self, index: usize) {

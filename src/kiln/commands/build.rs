@@ -1,7 +1,7 @@
 //! `kiln build`.
 
-use kiln_core::FailureClass;
-use kiln_engine::{BuildReport, RunReport, RunSettings};
+use kiln_core::{Failure, FailureClass, Kinds, suggest};
+use kiln_engine::{BuildReport, ParallelBuilds, RunReport, RunSettings};
 
 use super::load::Wanted;
 use super::prepared::{self, Stage};
@@ -29,13 +29,28 @@ pub(crate) async fn run(arguments: &BuildArgs, settings: &Settings) -> Result<u8
     }
 }
 
+/// A limit for a builder that does not exist would bound nothing.
+fn check_limits(limits: &ParallelBuilds, kinds: &Kinds) -> Result<(), Failure> {
+    let Some(unknown) = limits.kinds.keys().find(|kind| kinds.builder(kind).is_none()) else { return Ok(()) };
+    let failure = Failure::new(
+        FailureClass::Usage,
+        format!("`-parallel-builds` names a builder `{unknown}`, which kiln does not have"),
+    );
+    let names = kinds.builder_names();
+    Err(match suggest::nearest(unknown, names.iter().copied()) {
+        Some(nearest) => failure.hint(format!("did you mean `{nearest}`?")),
+        None => failure.hint(format!("there are {}", names.join(", "))),
+    })
+}
+
 async fn build(arguments: &BuildArgs, format: Format, settings: &Settings) -> Result<u8, CliError> {
     let wanted = Wanted { warn_undeclared: arguments.warn_on_undeclared_var, ..Wanted::default() };
     let ready = prepared::ready(&arguments.template, wanted, arguments.force, settings, format).await?;
+    check_limits(&arguments.parallel_builds, &ready.kinds)?;
     let stage = Stage::set(format, matches!(format, Format::Human { .. }), &ready.redactor, settings);
     let cache = prepared::cache_policy(&arguments.template, &arguments.steps, settings, format);
     let run_settings = RunSettings {
-        parallel_builds: usize::try_from(arguments.parallel_builds).unwrap_or(0),
+        parallel_builds: arguments.parallel_builds.clone(),
         on_error: on_error(arguments.on_error),
         debug: arguments.debug,
         force: arguments.force,

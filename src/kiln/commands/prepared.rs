@@ -6,7 +6,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use kiln_core::{Events, Kinds, Prompt, Redactor, SourceMap};
-use kiln_engine::{CachePolicy, OnError, PrepareOptions, PreparedRun, RunSettings, StepChoice, Surroundings, prepare};
+use kiln_engine::{
+    CachePolicy, OnError, ParallelBuilds, PrepareOptions, PreparedRun, RunSettings, StepChoice, Surroundings, prepare,
+};
 use tokio::task::JoinHandle;
 
 use super::load::{self, Wanted};
@@ -105,7 +107,7 @@ impl Stage {
 pub(crate) async fn run_settings(template: &TemplateArgs, cache: CachePolicy, settings: &Settings) -> RunSettings {
     RunSettings {
         run_id: Arc::from(uuid::Uuid::new_v4().to_string()),
-        parallel_builds: 0,
+        parallel_builds: ParallelBuilds::default(),
         on_error: OnError::Cleanup,
         debug: false,
         force: false,

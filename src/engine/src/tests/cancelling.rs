@@ -121,7 +121,7 @@ async fn builds_whose_turn_has_not_come_are_cancelled_unstarted() {
     let mut first = build("w");
     first.steps = vec![step("one", 3)];
     let mut harness = Harness::new(vec![first, build("v")]);
-    harness.settings.parallel_builds = 1;
+    harness.settings.parallel_builds = 1.into();
     harness.world.on("step one", Act::Interrupt(Box::new(Act::Wait)));
     let report = harness.run().await;
     assert_eq!(report.builds[1].outcome, Outcome::Cancelled);

@@ -66,7 +66,7 @@ async fn what_a_parent_left_may_turn_out_to_be_wrong() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn as_many_run_at_a_time_as_allowed_in_the_templates_order() {
     let mut harness = Harness::new((0..6).map(|number| build(&format!("b{number}"))).collect());
-    harness.settings.parallel_builds = 1;
+    harness.settings.parallel_builds = 1.into();
     assert_eq!(harness.run().await.exit_code(), 0);
     let finished: Vec<String> =
         harness.trace().into_iter().filter(|line| line.starts_with("build Succeeded")).collect();

@@ -130,7 +130,7 @@ impl Harness {
         let directory = tempfile::tempdir().unwrap();
         let settings = RunSettings {
             run_id: "run-1".into(),
-            parallel_builds: 0,
+            parallel_builds: 0.into(),
             on_error: OnError::Cleanup,
             debug: false,
             force: false,

@@ -132,12 +132,30 @@ async fn no_more_builds_run_at_a_time_than_allowed() {
         for number in 0..6 {
             harness.world.on(&format!("step s{number}"), Act::Sleep(Duration::from_secs(10)));
         }
-        harness.settings.parallel_builds = limit;
+        harness.settings.parallel_builds = limit.into();
         harness.settings.debug = debug;
         let report = harness.run().await;
         assert_eq!(harness.world.most_at_once(), most, "limit {limit}");
         let names: Vec<&str> = report.builds.iter().map(|build| &*build.name).collect();
         assert_eq!(names, ["b0", "b1", "b2", "b3", "b4", "b5"]);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_kind_of_builder_has_a_limit_of_its_own() {
+    for (limits, most) in [("fake=2", 2), ("4,fake=3", 3), ("2,fake=3", 2), ("2,other=1", 2), ("fake=0", 6)] {
+        let builds = (0..6).map(|number| {
+            let mut spec = build(&format!("b{number}"));
+            spec.steps = vec![step(&format!("s{number}"), 3)];
+            spec
+        });
+        let mut harness = Harness::new(builds.collect());
+        for number in 0..6 {
+            harness.world.on(&format!("step s{number}"), Act::Sleep(Duration::from_secs(10)));
+        }
+        harness.settings.parallel_builds = limits.parse().unwrap();
+        harness.run().await;
+        assert_eq!(harness.world.most_at_once(), most, "{limits}");
     }
 }
 
