@@ -3,7 +3,7 @@
 
     bench_oci.py KILN [RUNS] [FIGURE...]
 
-Figures: steps, start, rebuild, seal, push, pull, apt; all of them where none is named. Needs root, packer 1.6.6, skopeo,
+Figures: steps, start, rebuild, graph, seal, push, pull, apt; all of them where none is named. Needs root, packer 1.6.6, skopeo,
 docker-registry and a Docker engine with debian:bookworm (services.sh starts one). A registry of its own is started and ended
 here. Exits with 1 when a figure misses its target. Runs alternate, so that a machine whose speed drifts does not favour one side.
 """
@@ -158,6 +158,29 @@ class Bench(benchlib.Figures):
         print(f"the change: {count} files, {size / 1e6:.0f} MB", flush=True)
         return tree
 
+    def graph(self):
+        """200 builds, most of them built upon another one, in a tree of four children each."""
+        count, marks = 200, iter(range(1000))
+        parents = {number: (number - 1) // 4 for number in range(1, count)}
+        sources = [
+            f'source "oci" "n{number}" {{\n  from = {f"artifact.n{parents[number]}.image" if number else self.base()}\n}}\n'
+            for number in range(count)
+        ]
+        names = ", ".join(f'"oci.n{number}"' for number in range(count))
+        path = self.directory / "graph.pkr.hcl"
+
+        def write(mark):
+            step = f'provisioner "shell" {{\n    inline = ["echo {mark} ${{source.name}} >/mark"]\n  }}'
+            path.write_text("".join(sources) + f"build {{\n  sources = [{names}]\n  {step}\n}}\n")
+            return str(path)
+
+        new = [self.build(write(next(marks))).wall for _ in range(self.runs)]
+        self.limit("200 builds, a step each: one build", [wall / count * 1000 for wall in new], "ms", 50)
+        again = [self.build(str(path)).wall for _ in range(self.runs)]
+        self.limit("  nothing changed: scheduling one build", [wall / count * 1000 for wall in again], "ms", 5)
+        plans = [self.command(self.kiln, "plan", str(path)).wall for _ in range(self.runs)]
+        self.limit("  their plan", plans, "s", 0.5)
+
     def seal(self):
         tree = self.tree()
         number = iter(range(1000))
@@ -278,7 +301,7 @@ class Bench(benchlib.Figures):
 
 
 PIGZ = "pigz -1 -p2"
-FIGURES = ("steps", "start", "rebuild", "seal", "push", "pull", "apt")
+FIGURES = ("steps", "start", "rebuild", "graph", "seal", "push", "pull", "apt")
 
 
 if __name__ == "__main__":
