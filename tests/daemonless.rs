@@ -230,3 +230,26 @@ fn both_builders_make_the_same_files_and_the_same_configuration() {
     };
     assert_eq!(config(&names[0]), config(&names[1]));
 }
+
+#[test]
+fn ctrl_c_at_a_terminal_ends_the_step_and_leaves_the_sandbox_to_kiln() {
+    let Some(world) = world() else { return };
+    let step = r#"provisioner "shell" {
+    inline = ["echo running", "sleep 300"]
+  }"#;
+    let template =
+        BASE.replace("  sources = [\"source.oci.base\"]\n", &format!("  sources = [\"source.oci.base\"]\n  {step}\n"));
+    world.write("slow.pkr.hcl", &template.replace("base:1", "slow:1"));
+    let mut running = world.start(&["build", "-json", "slow.pkr.hcl"]);
+    running.wait_for("output", |event| event["event"] == "output");
+    running.ctrl_c();
+    let mut told = String::new();
+    running.wait_for("the end", |event| {
+        told += &format!("{event}\n");
+        event["event"] == "run-finished"
+    });
+    assert!(told.contains(r#""outcome":"cancelled""#), "{told}");
+    assert!(!told.contains("cannot remove") && !told.contains("killed"), "{told}");
+    assert_eq!(running.end().0, 130);
+    assert!(world.leftovers().is_empty(), "{:?}", world.leftovers());
+}

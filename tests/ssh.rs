@@ -284,14 +284,29 @@ fn an_agent_is_lent_where_the_template_says_so_and_only_there() {
     world.succeed(&["build", remote.template(&world, remote.source(), none)]);
     // What the user's configuration says holds where it is asked for, and the template has the last word.
     let config = world.path().join("config");
-    world.write("config", "ForwardAgent yes\n");
+    let other = SshAgent::start(&world.path().join("other"), &remote.sshd.user_key());
+    world.env("OTHER_AGENT", &other.socket().display().to_string());
     let configured = |more: Json| {
         let mut source = remote.source_with(json!({ "ssh_config_file": config }));
         source.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
         source
     };
-    let template = remote.template(&world, configured(json!({})), steps("ssh-add -l"));
-    world.succeed(&["build", template]);
+    for (value, line) in [
+        ("yes", "ssh-add -l"),
+        ("$OTHER_AGENT", "ssh-add -l"),
+        (&other.socket().display().to_string(), "ssh-add -l"),
+        ("No", "test -z \"${SSH_AUTH_SOCK-}\""),
+        ("false", "test -z \"${SSH_AUTH_SOCK-}\""),
+        ("$UNSET_AGENT", "test -z \"${SSH_AUTH_SOCK-}\""),
+        ("/nowhere/agent", "test -z \"${SSH_AUTH_SOCK-}\""),
+    ] {
+        world.write("config", &format!("ForwardAgent {value}\n"));
+        let template = remote.template(&world, configured(json!({})), steps(line));
+        let outcome = world.succeed(&["build", template]);
+        let is_missing = value.contains("UNSET") || value.contains("nowhere");
+        assert_eq!(outcome.stderr.contains("and there is none"), is_missing, "{value}: {}", outcome.stderr);
+    }
+    world.write("config", "ForwardAgent yes\n");
     let kept = configured(json!({ "ssh_disable_agent_forwarding": true }));
     world.succeed(&["build", remote.template(&world, kept, steps("test -z \"${SSH_AUTH_SOCK-}\""))]);
 }

@@ -7,6 +7,7 @@ pub(crate) mod proxy;
 pub(crate) mod ssh;
 
 use std::io::{BufRead, BufReader, Read};
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{Receiver, channel};
@@ -101,7 +102,9 @@ impl World {
 
     /// Starts `kiln build -json` and reads its events as they come.
     pub(crate) fn start(&self, arguments: &[&str]) -> Running {
-        let mut child = self.command(arguments).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let mut command = self.command(arguments);
+        command.stdout(Stdio::piped()).stderr(Stdio::piped()).process_group(0);
+        let mut child = command.spawn().unwrap();
         let (sender, events) = channel();
         let stdout = BufReader::new(child.stdout.take().unwrap());
         std::thread::spawn(move || {
@@ -162,6 +165,12 @@ impl Running {
     /// Sends a signal by name.
     pub(crate) fn signal(&self, signal: &str) {
         let status = Command::new("kill").args([&format!("-{signal}"), &self.child.id().to_string()]).status().unwrap();
+        assert!(status.success());
+    }
+
+    /// Ctrl-C at its terminal: all that stayed in its process group hears of it.
+    pub(crate) fn ctrl_c(&self) {
+        let status = Command::new("kill").args(["-INT", "--", &format!("-{}", self.child.id())]).status().unwrap();
         assert!(status.success());
     }
 

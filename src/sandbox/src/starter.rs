@@ -132,6 +132,8 @@ impl Forker {
             .stdin(Stdio::from(theirs.into_fd()))
             .stdout(Stdio::null())
             .stderr(Stdio::null());
+        // Ctrl-C at a terminal is for us: we still need the machine to leave it well.
+        command.process_group(0);
         // The guest must not find our environment in the helper's memory; the way to newuidmap is all that it needs.
         command.env_clear().envs(std::env::var_os("PATH").map(|path| ("PATH", path)));
         let child = command.spawn().trying("start the helper")?;

@@ -42,9 +42,29 @@ pub(crate) struct HostConfig {
     pub(crate) key_exchange: Option<Vec<String>>,
     pub(crate) connect_timeout: Option<Duration>,
     pub(crate) alive_interval: Option<Duration>,
-    pub(crate) forward_agent: Option<bool>,
+    pub(crate) forward_agent: Option<ForwardAgent>,
     /// Things that this does not heed and that matter, one sentence each.
     pub(crate) warnings: Vec<String>,
+}
+
+/// `ForwardAgent`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum ForwardAgent {
+    No,
+    /// The agent at `SSH_AUTH_SOCK`.
+    Yes,
+    /// The agent at this path, or at that of a variable (`$NAME`).
+    At(String),
+}
+
+impl ForwardAgent {
+    fn read(value: &str) -> ForwardAgent {
+        match value.to_ascii_lowercase().as_str() {
+            "no" | "false" => ForwardAgent::No,
+            "yes" | "true" => ForwardAgent::Yes,
+            _ => ForwardAgent::At(value.to_owned()),
+        }
+    }
 }
 
 impl ConfigFile {
@@ -150,7 +170,7 @@ impl HostConfig {
             "kexalgorithms" => first(&mut self.key_exchange, || algorithms(&line.value)),
             "connecttimeout" => first_some(&mut self.connect_timeout, seconds(&line.value)),
             "serveraliveinterval" => first_some(&mut self.alive_interval, seconds(&line.value)),
-            "forwardagent" => first(&mut self.forward_agent, || line.value != "no"),
+            "forwardagent" => first(&mut self.forward_agent, || ForwardAgent::read(&line.value)),
             _ => {}
         }
     }

@@ -15,12 +15,12 @@ pub struct SshProcess {
 impl SshProcess {
     /// The socket of the agent, where one is said to run.
     pub fn agent(&self) -> Option<PathBuf> {
-        self.set("SSH_AUTH_SOCK").map(PathBuf::from)
+        self.variable("SSH_AUTH_SOCK").map(PathBuf::from)
     }
 
     /// The name of the user who runs kiln.
     pub fn user(&self) -> Option<&str> {
-        self.set("USER").or_else(|| self.set("LOGNAME"))
+        self.variable("USER").or_else(|| self.variable("LOGNAME"))
     }
 
     /// A path with its `~/` resolved.
@@ -47,7 +47,8 @@ impl SshProcess {
         }
     }
 
-    fn set(&self, name: &str) -> Option<&str> {
+    /// A variable of the environment, where it is set to something.
+    pub(crate) fn variable(&self, name: &str) -> Option<&str> {
         self.environment.get(name).map(String::as_str).filter(|value| !value.is_empty())
     }
 }

@@ -8,7 +8,7 @@ use kiln_core::{BuildContext, Failure, Secret};
 
 use crate::address::parse_jump;
 use crate::algorithms;
-use crate::config_file::{ConfigFile, HostConfig, Tokens, expand, files};
+use crate::config_file::{ConfigFile, ForwardAgent, HostConfig, Tokens, expand, files};
 use crate::connect::Endpoint;
 use crate::interactive;
 use crate::keyring::{self, Keyring, LoadedKey};
@@ -222,16 +222,21 @@ impl Planner<'_> {
 
     /// The agent that commands on the machine may ask, where the template or the configuration says so.
     fn lent_agent(&self, stop: &Stop) -> Option<PathBuf> {
-        if !self.options.lends_agent.or(stop.config.forward_agent).unwrap_or(false) {
-            return None;
-        }
-        let agent = self.process.agent();
-        if agent.is_none() {
+        let wanted = match (self.options.lends_agent, &stop.config.forward_agent) {
+            (Some(false), _) | (None, None | Some(ForwardAgent::No)) => return None,
+            (Some(true), _) | (None, Some(ForwardAgent::Yes)) => "$SSH_AUTH_SOCK",
+            (None, Some(ForwardAgent::At(path))) => path,
+        };
+        let socket = match wanted.strip_prefix('$').filter(|name| !name.starts_with('{')) {
+            Some(name) => self.process.variable(name).map(PathBuf::from),
+            None => Some(self.process.path(&self.expand(wanted, stop, &stop.name))),
+        };
+        let socket = socket.filter(|socket| socket.exists());
+        if socket.is_none() {
             let events = &self.keyring.context.events;
-            events
-                .warn("commands on the machine are to use an SSH agent, and there is none: `SSH_AUTH_SOCK` is not set");
+            events.warn(format!("commands on the machine are to use the SSH agent at `{wanted}`, and there is none"));
         }
-        agent
+        socket
     }
 
     async fn bastion(&mut self, stop: Stop, machine_user: &str) -> Result<Hop, Failure> {

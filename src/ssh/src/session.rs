@@ -18,7 +18,9 @@ use std::os::fd::OwnedFd;
 use std::sync::{Arc, OnceLock};
 
 pub use channel::{Channel, ChannelEvent, ChannelInput, Ending, InputClosed};
-pub use request::{ExecRequest, Login, LoginMethod, Prompt, PseudoTerminal, Responder, SessionSettings, Start};
+pub use request::{
+    ExecRequest, LentAgent, Login, LoginMethod, Prompt, PseudoTerminal, Responder, SessionSettings, Start,
+};
 pub use stream::{ChannelStream, Listener};
 use tokio::sync::{mpsc, oneshot};
 

@@ -2,6 +2,7 @@
 
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -15,7 +16,7 @@ use crate::communicator::Connector;
 use crate::dial;
 use crate::login::{self, LoginError, Refused};
 use crate::route::{FirstLeg, Hop, Route};
-use crate::session::{Session, SessionSettings};
+use crate::session::{LentAgent, Session, SessionSettings};
 use crate::trust::{Said, TrustError};
 use crate::tunnel::Tunnels;
 
@@ -129,13 +130,23 @@ impl Walker {
         socket.map_err(|reason| WalkError::Unreachable { host: hop.label(), reason })
     }
 
+    fn lend(&self, socket: PathBuf, host: String) -> LentAgent {
+        let events = self.events.clone();
+        let on_refusal = Arc::new(move || {
+            events.warn(format!(
+                "{host} does not let its commands use the SSH agent (`AllowAgentForwarding` of its sshd)"
+            ));
+        });
+        LentAgent { socket, on_refusal }
+    }
+
     /// Exchanges keys with a host, checks its key, logs in.
     async fn enter(&self, hop: &Hop, socket: OwnedFd) -> Result<Arrived, WalkError> {
         let settings = SessionSettings {
             ciphers: hop.ciphers.clone(),
             key_exchange: hop.key_exchange.clone(),
             host_key_algorithms: hop.trust.algorithms(),
-            lent_agent: hop.lent_agent.clone(),
+            lent_agent: hop.lent_agent.clone().map(|socket| self.lend(socket, hop.label())),
             ..self.route.settings.clone()
         };
         let broken = |error| WalkError::Ssh { host: hop.label(), error };
@@ -164,7 +175,7 @@ async fn through(bastion: &Session, hop: &Hop, timeout: Duration) -> Result<Owne
 }
 
 #[async_trait]
-impl Connector for std::sync::Arc<Walker> {
+impl Connector for Arc<Walker> {
     async fn connect(&self) -> Result<Session, SshError> {
         match self.walk().await {
             Ok(arrived) => {

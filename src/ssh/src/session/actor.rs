@@ -12,7 +12,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::channel::{Channel, Inlet, pair};
 use super::failure::{is_again, is_fatal, lost};
-use super::lent::Lender;
+use super::lent::{Lender, Request};
 use super::login::{Attempt, methods};
 use super::request::{ExecRequest, Login, LoginMethod, SessionSettings};
 use super::slot::{self, READ, Setup, Slot, Turn};
@@ -115,7 +115,7 @@ pub(super) fn start(
     settings: SessionSettings,
     shared: Arc<Shared>,
     orders: mpsc::Receiver<Order>,
-    agent: Option<mpsc::Sender<Channel>>,
+    agent: Option<mpsc::Sender<Request>>,
     ready: Reply<HostKey>,
 ) -> std::io::Result<()> {
     let work = move || {
@@ -355,7 +355,7 @@ impl Actor {
             }
         }
         if let Some(lender) = &mut self.lender {
-            moved |= lender.turn(buffer);
+            moved |= lender.turn(buffer)?;
         }
         moved |= self.accept()?;
         if let Some(spare) = &self.spare {
@@ -446,9 +446,7 @@ impl Actor {
             },
         };
         let mut setup = VecDeque::new();
-        if self.lender.as_mut().is_some_and(Lender::asks) {
-            setup.push_back(Setup::Agent);
-        }
+        setup.extend(self.lender.as_ref().and_then(Lender::ask).map(Setup::Agent));
         setup.extend(request.terminal.map(Setup::Terminal));
         setup.push_back(Setup::Start(request.start));
         self.slots.push(Slot::new(channel, inlet, setup));

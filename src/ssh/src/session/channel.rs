@@ -1,8 +1,10 @@
 //! The caller's end of a channel that runs something.
 
+use std::cell::OnceCell;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use kiln_core::Stream;
@@ -16,6 +18,9 @@ const EVENTS_WAITING: usize = 8;
 
 /// How many pieces of input may wait for the session.
 const INPUT_WAITING: usize = 4;
+
+/// How long what a caller left behind may take.
+const LAST_WORDS: Duration = Duration::from_secs(10);
 
 /// What comes out of a channel.
 #[derive(Debug, Clone)]
@@ -59,10 +64,16 @@ pub(super) struct Outlet {
     events: mpsc::Receiver<ChannelEvent>,
     is_stalled: Arc<AtomicBool>,
     is_ended: bool,
+    is_finished: Arc<AtomicBool>,
     shared: Arc<Shared>,
 }
 
 impl Outlet {
+    /// The input was ended in good order.
+    pub(super) fn finished(&self) {
+        self.is_finished.store(true, Ordering::SeqCst);
+    }
+
     pub(super) fn poll_next(&mut self, context: &mut Context<'_>) -> Poll<Option<ChannelEvent>> {
         if self.is_ended {
             return Poll::Ready(None);
@@ -92,9 +103,16 @@ pub(super) struct Inlet {
     pub(super) events: mpsc::Sender<ChannelEvent>,
     pub(super) is_stalled: Arc<AtomicBool>,
     pub(super) input: mpsc::Receiver<Input>,
+    is_finished: Arc<AtomicBool>,
+    left_at: OnceCell<Instant>,
 }
 
 impl Inlet {
+    /// Whether a caller that is gone ended its input before, so that what it sent is still to be handed on; not for ever.
+    pub(super) fn has_last_words(&self) -> bool {
+        self.is_finished.load(Ordering::SeqCst) && self.left_at.get_or_init(Instant::now).elapsed() < LAST_WORDS
+    }
+
     /// Tells that nothing came of it; there is room, as nothing was told before.
     pub(super) fn fail(&self, error: SshError) {
         let _ = self.events.try_send(ChannelEvent::Ended(Ending::Failed(error)));
@@ -114,11 +132,17 @@ pub(super) fn pair(shared: &Arc<Shared>) -> (Channel, Inlet) {
     let (events, receiver) = mpsc::channel(EVENTS_WAITING);
     let (sender, input) = mpsc::channel(INPUT_WAITING);
     let is_stalled = Arc::new(AtomicBool::new(false));
-    let outlet =
-        Outlet { events: receiver, is_stalled: Arc::clone(&is_stalled), is_ended: false, shared: Arc::clone(shared) };
+    let is_finished = Arc::new(AtomicBool::new(false));
+    let outlet = Outlet {
+        events: receiver,
+        is_stalled: Arc::clone(&is_stalled),
+        is_ended: false,
+        is_finished: Arc::clone(&is_finished),
+        shared: Arc::clone(shared),
+    };
     let resize = sender.clone();
     let channel = Channel { outlet, input: Some(ChannelInput { sender, shared: Arc::clone(shared) }), resize };
-    (channel, Inlet { events, is_stalled, input })
+    (channel, Inlet { events, is_stalled, input, is_finished, left_at: OnceCell::new() })
 }
 
 impl Channel {

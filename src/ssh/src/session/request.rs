@@ -18,8 +18,8 @@ pub struct SessionSettings {
     pub dead_after: Duration,
     /// As `dead_after`, where it is shorter: Packer's `ssh_read_write_timeout`.
     pub read_write_timeout: Option<Duration>,
-    /// The socket of an agent that commands on the peer may ask.
-    pub lent_agent: Option<PathBuf>,
+    /// The agent that commands on the peer may ask.
+    pub lent_agent: Option<LentAgent>,
     /// Ciphers in the order of preference; empty: libssh2's own list. The same for the two lists below.
     pub ciphers: Vec<String>,
     /// Key exchange algorithms.
@@ -40,6 +40,21 @@ impl Default for SessionSettings {
             key_exchange: Vec::new(),
             host_key_algorithms: Vec::new(),
         }
+    }
+}
+
+/// An agent of this host for the commands on a peer.
+#[derive(Clone)]
+pub struct LentAgent {
+    /// Where it listens.
+    pub socket: PathBuf,
+    /// Called when the peer does not let its commands use it.
+    pub on_refusal: Arc<dyn Fn() + Send + Sync>,
+}
+
+impl std::fmt::Debug for LentAgent {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.debug_struct("LentAgent").field("socket", &self.socket).finish_non_exhaustive()
     }
 }
 

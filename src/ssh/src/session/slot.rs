@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 use std::io::{ErrorKind, Read, Write};
+use std::rc::Rc;
 use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
@@ -10,6 +11,7 @@ use tokio::sync::mpsc;
 
 use super::channel::{ChannelEvent, Ending, Inlet, Input};
 use super::failure::{is_again, is_fatal, lost};
+use super::lent::Ask;
 use super::request::{PseudoTerminal, Start};
 use super::socket;
 use crate::SshError;
@@ -18,12 +20,12 @@ use crate::SshError;
 pub(super) const READ: usize = 128 * 1024;
 
 /// How often a channel is read in one turn, so that one that floods does not keep the others waiting.
-const READS: usize = 8;
+pub(super) const READS: usize = 8;
 
 /// What is asked for when a channel is open, one after the other.
 pub(super) enum Setup {
     /// The agent of this host, for what runs in the channel. Without it all the rest goes on.
-    Agent,
+    Agent(Rc<Ask>),
     Terminal(PseudoTerminal),
     Start(Start),
 }
@@ -73,8 +75,9 @@ impl Slot {
 
     /// Does what can be done now. `Err`: the whole connection is broken.
     pub(super) fn turn(&mut self, buffer: &mut [u8]) -> Result<Turn, SshError> {
-        if !self.is_closing && self.inlet.events.is_closed() {
-            // Nobody is there any more.
+        // Nobody is there any more.
+        let is_left = self.inlet.events.is_closed();
+        if is_left && !(self.is_input_open && self.inlet.has_last_words()) {
             self.is_closing = true;
         }
         if self.is_closing {
@@ -85,6 +88,10 @@ impl Slot {
             return Ok(if moved { Turn::Progress } else { Turn::Idle });
         }
         moved |= self.feed()?;
+        if is_left {
+            moved |= self.discard(buffer)?;
+            return Ok(if moved { Turn::Progress } else { Turn::Idle });
+        }
         moved |= self.read(buffer)?;
         if self.channel.eof() {
             if self.has_closed()? {
@@ -114,7 +121,10 @@ impl Slot {
             pump(&self.channel)?;
             let gate = socket::Gate::close();
             let done = match step {
-                Setup::Agent => self.channel.request_auth_agent_forwarding(),
+                Setup::Agent(ask) => {
+                    ask.sent();
+                    self.channel.request_auth_agent_forwarding()
+                }
                 Setup::Terminal(terminal) => {
                     let size = (u32::from(terminal.columns), u32::from(terminal.rows), 0, 0);
                     self.channel.request_pty(&terminal.kind, None, Some(size))
@@ -130,10 +140,19 @@ impl Slot {
             };
             drop(gate);
             match done {
-                Ok(()) => moved = true,
+                Ok(()) => {
+                    if let Setup::Agent(ask) = step {
+                        ask.granted();
+                    }
+                    moved = true;
+                }
                 Err(error) if is_again(&error) => return Ok(moved),
+                // Whether the connection broke by it, the next request will tell.
+                Err(_) if let Setup::Agent(ask) = step => {
+                    ask.refused();
+                    moved = true;
+                }
                 Err(error) if is_fatal(&error) => return Err(lost(&error)),
-                Err(_) if matches!(step, Setup::Agent) => moved = true,
                 Err(error) => {
                     let action = step.action();
                     self.is_closing = true;
@@ -251,13 +270,18 @@ impl Slot {
         self.close(buffer)
     }
 
-    /// Closes our side; output that still comes is thrown away.
-    fn close(&mut self, buffer: &mut [u8]) -> Result<Turn, SshError> {
-        self.inlet.input.close();
+    fn discard(&self, buffer: &mut [u8]) -> Result<bool, SshError> {
         let mut moved = false;
         for number in [0, 1] {
             moved |= read_some(&self.channel, number, buffer)? > 0;
         }
+        Ok(moved)
+    }
+
+    /// Closes our side; output that still comes is thrown away.
+    fn close(&mut self, buffer: &mut [u8]) -> Result<Turn, SshError> {
+        self.inlet.input.close();
+        let moved = self.discard(buffer)?;
         match self.channel.close() {
             Err(error) if is_again(&error) => Ok(if moved { Turn::Progress } else { Turn::Idle }),
             Err(error) if is_fatal(&error) => Err(lost(&error)),
@@ -269,7 +293,7 @@ impl Slot {
 impl Setup {
     fn action(&self) -> String {
         match self {
-            Setup::Agent => "use an agent".to_owned(),
+            Setup::Agent(_) => "use an agent".to_owned(),
             Setup::Terminal(_) => "give a terminal".to_owned(),
             Setup::Start(Start::Command(_)) => "run a command".to_owned(),
             Setup::Start(Start::Subsystem(name)) => format!("start `{name}`"),
@@ -279,7 +303,7 @@ impl Setup {
 }
 
 /// Room for one event; where there is none, the caller wakes this thread once it took one.
-fn room(inlet: &Inlet) -> Option<mpsc::Permit<'_, ChannelEvent>> {
+pub(super) fn room(inlet: &Inlet) -> Option<mpsc::Permit<'_, ChannelEvent>> {
     inlet.events.try_reserve().ok().or_else(|| {
         inlet.is_stalled.store(true, Ordering::SeqCst);
         // It may have taken one in between, and not seen the mark.

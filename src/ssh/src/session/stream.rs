@@ -80,7 +80,11 @@ impl AsyncWrite for ChannelStream {
         match ready!(self.put(context, || Input::End)) {
             // It is shut already.
             Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Poll::Ready(Ok(())),
-            other => Poll::Ready(other),
+            other => {
+                // So that all of it is still sent when this is dropped at once.
+                self.outlet.finished();
+                Poll::Ready(other)
+            }
         }
     }
 }
