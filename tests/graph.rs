@@ -141,3 +141,78 @@ fn a_failure_stops_those_that_are_built_upon_it() {
     assert!(text.contains("oci.product: skipped: `docker.tools`, which it is built upon, did not end well"), "{text}");
     let _images = images(&events);
 }
+
+/// Three levels that need no engine, each with a step.
+const LEVELS: &str = r#"
+source "oci" "base" {
+  from = { busybox = true }
+}
+
+source "oci" "dev" {
+  from = artifact.base.image
+}
+
+source "oci" "prod" {
+  from = artifact.dev.image
+}
+
+source "file" "notes" {
+  content = "notes"
+  target  = "notes.txt"
+}
+
+build {
+  sources = ["oci.base"]
+  provisioner "file" {
+    content     = "base"
+    destination = "/base.txt"
+  }
+}
+
+build {
+  sources = ["oci.dev"]
+  provisioner "file" {
+    content     = "dev of ${artifact.base.image}"
+    destination = "/dev.txt"
+  }
+}
+
+build {
+  sources    = ["oci.prod"]
+  depends_on = ["notes"]
+  provisioner "file" {
+    content     = "prod"
+    destination = "/prod.txt"
+  }
+}
+
+build {
+  sources = ["file.notes"]
+}
+"#;
+
+/// Id of the image that a build ended with.
+fn image<'a>(events: &'a [Json], build: &str) -> Option<&'a str> {
+    let finished = events.iter().find(|event| event["event"] == "build-finished" && event["build"] == build)?;
+    finished["artifacts"][0]["id"].as_str()
+}
+
+#[test]
+fn what_was_not_selected_stays_as_it_is_through_all_levels() {
+    let world = World::new();
+    world.write("a.pkr.hcl", LEVELS);
+    let (first, code) = build(&world, &[]);
+    assert_eq!(code, 0, "{first:#?}");
+    for more in [&["-only=oci.prod", "-no-deps"][..], &["-only=oci.prod", "-except=oci.dev"]] {
+        let (again, code) = build(&world, &[more, &["-from-step=1"]].concat());
+        assert_eq!((of_kind(&again, "step-started"), code), (vec!["oci.prod"], 0), "{again:#?}");
+        for build in ["oci.base", "oci.dev"] {
+            assert_eq!(image(&again, build), image(&first, build), "{again:#?}");
+        }
+    }
+    let (again, code) = build(&world, &["-only=oci.dev", "-from-step=1"]);
+    assert_eq!((of_kind(&again, "step-started"), code), (vec!["oci.dev"], 0), "{again:#?}");
+    assert_eq!(image(&again, "oci.base"), image(&first, "oci.base"), "{again:#?}");
+    let (_, code) = build(&world, &["-only=oci.prod", "-no-deps", "-except=file.notes"]);
+    assert_eq!(code, 0, "what stands for the order alone may be missing");
+}

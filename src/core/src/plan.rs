@@ -190,6 +190,8 @@ pub struct BuildSpec {
     pub parents: Vec<Parent>,
     /// Nothing of it runs: only others of the plan are built upon it, and it is taken as it was sealed before.
     pub is_taken: bool,
+    /// The user did not select it: it is here because others of the plan are built upon it.
+    pub is_brought: bool,
 }
 
 /// One value that the template declares; for `inspect`.

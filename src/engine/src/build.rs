@@ -96,8 +96,7 @@ impl BuildRun {
             text_scope: Arc::clone(&shared.text_scope),
             secrets: None,
         };
-        let mut cache = shared.settings.cache.clone();
-        cache.post_only |= prepared.is_taken();
+        let cache = shared.settings.cache.for_build(&prepared);
         BuildRun {
             key,
             cache,

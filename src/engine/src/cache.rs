@@ -15,7 +15,7 @@ use std::sync::Arc;
 use kiln_core::{Failure, FailureClass, PlanMemory, suggest};
 
 use crate::error::EngineError;
-use crate::prepare::PreparedRun;
+use crate::prepare::{PreparedBuild, PreparedRun};
 
 pub use reason::{Change, ChangeKind, Reason};
 
@@ -28,7 +28,7 @@ pub struct CachePolicy {
     pub template: PathBuf,
     /// `--no-cache`: every step runs, and is kept anew.
     pub no_cache: bool,
-    /// `--from-step`: this step and those after it run.
+    /// `--from-step`: this step and those after it run, in the builds that were selected.
     pub from_step: Option<StepChoice>,
     /// `--post-only`: nothing but post-processors, on what sealing gave before.
     pub post_only: bool,
@@ -46,15 +46,35 @@ impl fmt::Debug for CachePolicy {
     }
 }
 
-/// Fails where `--from-step` names a step that no build has.
+impl CachePolicy {
+    /// What of it holds for one build of the run.
+    pub(crate) fn for_build(&self, build: &PreparedBuild) -> CachePolicy {
+        CachePolicy {
+            // Steps of what others are built upon have the same numbers, and are not meant.
+            from_step: self.from_step.clone().filter(|_| !build.is_brought()),
+            post_only: self.post_only || build.is_taken(),
+            ..self.clone()
+        }
+    }
+}
+
+/// Fails where `--from-step` names a step that no build has that was selected.
 pub fn check_choice(prepared: &PreparedRun, policy: &CachePolicy) -> Result<(), Failure> {
     let Some(choice) = &policy.from_step else { return Ok(()) };
-    if prepared.builds.iter().any(|build| chain::find_step(build, choice).is_some()) {
+    let (brought, builds): (Vec<_>, Vec<_>) = prepared.builds.iter().partition(|build| build.is_brought());
+    let has_it = |build: &&&PreparedBuild| chain::find_step(build, choice).is_some();
+    if builds.iter().any(|build| has_it(&build)) {
         return Ok(());
     }
     let error = EngineError::NoSuchStep { choice: choice.to_string() };
     let failure = Failure::new(FailureClass::Usage, error);
-    let steps = prepared.builds.iter().flat_map(|build| &build.steps);
+    if let Some(build) = brought.iter().find(has_it) {
+        let name = &build.name;
+        let hint =
+            format!("`{name}` has one, but is only there for what is built upon it; select it with `-only={name}`");
+        return Err(failure.hint(hint));
+    }
+    let steps = builds.iter().flat_map(|build| &build.steps);
     let mut names: Vec<&str> = steps.filter_map(|step| step.spec.component.name.as_deref()).collect();
     names.retain(|name| !name.is_empty());
     Err(match (choice, names.as_slice()) {
@@ -63,7 +83,7 @@ pub fn check_choice(prepared: &PreparedRun, policy: &CachePolicy) -> Result<(), 
             failure.hint(format!("the steps that have a name: {}", suggest::enumerate(names.iter().copied())))
         }
         (StepChoice::Number(_), _) => {
-            let most = prepared.builds.iter().map(|build| build.steps.len()).max().unwrap_or_default();
+            let most = builds.iter().map(|build| build.steps.len()).max().unwrap_or_default();
             failure.hint(format!("steps count from 1, and no build has more than {most}"))
         }
     })

@@ -97,6 +97,11 @@ impl PreparedBuild {
         self.chains.clear();
     }
 
+    /// Whether it was not selected, and is there for what is built upon it.
+    pub(crate) fn is_brought(&self) -> bool {
+        self.spec.is_brought
+    }
+
     /// Whether it does not run, and is taken as it was sealed before.
     pub fn is_taken(&self) -> bool {
         self.spec.is_taken

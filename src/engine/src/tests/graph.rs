@@ -8,7 +8,7 @@ use kiln_core::{BuildSpec, FailureClass, Parent};
 use super::caching::{Cached, deed, keeper};
 use super::fakes::Act;
 use super::harness::{Harness, build, component, line, step, step_with, text};
-use crate::{Reason, SealPlan};
+use crate::{Reason, SealPlan, StepChoice};
 
 fn upon(name: &str, parents: &[&str], steps: Vec<kiln_core::StepSpec>) -> BuildSpec {
     let parents = parents.iter().map(|parent| Parent { build: (*parent).into(), span: line(1) }).collect();
@@ -122,4 +122,30 @@ async fn a_parent_may_be_taken_as_it_was_built() {
     let report = cached.harness.run().await;
     assert_eq!(report.exit_code(), 0, "{:?}", cached.harness.errors());
     assert_eq!(report.builds[1].artifacts[0].id, "image-base");
+}
+
+#[tokio::test]
+async fn steps_are_run_again_in_what_was_selected_alone() {
+    let mut cached = family();
+    cached.harness.plan.builds[1].is_brought = true;
+    cached.run().await;
+    cached.harness.settings.cache.from_step = Some(StepChoice::Number(1));
+    let log = cached.run().await;
+    assert!(log.contains(&"do c".to_owned()) && !log.contains(&"do a".to_owned()), "{log:?}");
+    // Selected too, it runs again.
+    cached.harness.plan.builds[1].is_brought = false;
+    let log = cached.run().await;
+    assert!(log.contains(&"do c".to_owned()) && log.contains(&"do a".to_owned()), "{log:?}");
+}
+
+#[tokio::test]
+async fn a_step_of_what_was_not_selected_is_not_meant() {
+    let mut cached = family();
+    let base = &mut cached.harness.plan.builds[1];
+    base.is_brought = true;
+    base.steps[0].component.name = Some("setup".into());
+    cached.harness.settings.cache.from_step = Some("setup".into());
+    let (report, log) = cached.report().await;
+    assert_eq!((report.exit_code(), log.len()), (2, 0));
+    assert!(report.failure.unwrap().hints[0].contains("select it with `-only=base`"));
 }

@@ -85,6 +85,7 @@ pub(super) fn build(name: &str) -> BuildSpec {
         cache: CacheRules::default(),
         parents: Vec::new(),
         is_taken: false,
+        is_brought: false,
     }
 }
 

@@ -174,14 +174,32 @@ fn value_of(value: &ArtifactValue) -> Value {
 /// Gives each build its parents: those that its parts mention, after those that `depends_on` named.
 pub(crate) fn link(specs: &mut [BuildSpec]) {
     for spec in specs {
-        let components = std::iter::once(&spec.source)
-            .chain(spec.steps.iter().chain(&spec.error_cleanup).map(|step| &step.component))
-            .chain(spec.post_processors.iter().flatten().map(|post_processor| &post_processor.component));
-        let mentioned: Vec<Parent> = components.flat_map(|component| component.config.parents()).collect();
-        for parent in mentioned {
-            if !spec.parents.iter().any(|known| known.build == parent.build) {
-                spec.parents.push(parent);
-            }
+        let mentioned = mentioned(spec);
+        add(&mut spec.parents, mentioned);
+    }
+}
+
+/// The builds whose values any part of a build uses.
+pub(crate) fn mentioned(spec: &BuildSpec) -> Vec<Parent> {
+    let mut found = made_of(spec);
+    let cleanup = spec.error_cleanup.iter().map(|step| &step.component);
+    let post_processors = spec.post_processors.iter().flatten().map(|post_processor| &post_processor.component);
+    add(&mut found, cleanup.chain(post_processors).flat_map(|component| component.config.parents()));
+    found
+}
+
+/// The builds whose values decide what a build seals: those that its source and its steps use.
+pub(crate) fn made_of(spec: &BuildSpec) -> Vec<Parent> {
+    let components = std::iter::once(&spec.source).chain(spec.steps.iter().map(|step| &step.component));
+    let mut found = Vec::new();
+    add(&mut found, components.flat_map(|component| component.config.parents()));
+    found
+}
+
+fn add(parents: &mut Vec<Parent>, more: impl IntoIterator<Item = Parent>) {
+    for parent in more {
+        if !parents.iter().any(|known| known.build == parent.build) {
+            parents.push(parent);
         }
     }
 }

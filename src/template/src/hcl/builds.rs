@@ -113,21 +113,33 @@ impl Builds {
         }
         shared.set_builds(names);
         artifacts::link(&mut self.specs);
-        for spec in &mut self.specs {
-            let is_unwanted = self.without_parents || self.refused.contains(&spec.name);
-            spec.is_taken = is_unwanted && !self.selected.contains(&spec.name);
+        self.choose();
+        artifacts::report_rings(&self.specs, diagnostics);
+    }
+
+    /// Finds out which builds run and which are taken as they were built before, and leaves out those that nothing needs.
+    fn choose(&mut self) {
+        let Builds { specs, selected, refused, .. } = self;
+        let is_unwanted =
+            |name: &Arc<str>| (self.without_parents || refused.contains(name)) && !selected.contains(name);
+        for spec in specs.iter_mut().filter(|spec| spec.parents.iter().any(|parent| is_unwanted(&parent.build))) {
+            // What comes first for the order's sake alone leaves nothing to take; often it could not even be taken.
+            let used = artifacts::mentioned(spec);
+            spec.parents.retain(|parent| {
+                !is_unwanted(&parent.build) || used.iter().any(|mention| mention.build == parent.build)
+            });
+        }
+        let running = ancestors(specs, selected, |name| !is_unwanted(name));
+        for spec in specs.iter_mut() {
+            spec.is_brought = !selected.contains(&spec.name);
+            spec.is_taken = !running.contains(&spec.name);
             if spec.is_taken {
-                // It does not run, so what it is built upon does not matter.
-                spec.parents.clear();
+                // What it was built upon tells which of the things that it once left is meant, so that is taken too.
+                spec.parents = artifacts::made_of(spec);
             }
         }
-        // What lies below what is taken is not needed any more.
-        let parents: BTreeMap<Arc<str>, Vec<Arc<str>>> = parents_of(&self.specs);
-        let wanted = artifacts::with_ancestors(self.selected.iter().cloned().collect(), |name| {
-            parents.get(name).cloned().unwrap_or_default()
-        });
-        self.specs.retain(|spec| wanted.contains(&spec.name));
-        artifacts::report_rings(&self.specs, diagnostics);
+        let wanted = ancestors(specs, selected, |_| true);
+        specs.retain(|spec| wanted.contains(&spec.name));
     }
 }
 
@@ -305,6 +317,7 @@ impl<'a> BuildReader<'a, '_> {
             cache,
             parents: Vec::new(),
             is_taken: false,
+            is_brought: false,
         }
     }
 
@@ -423,9 +436,19 @@ impl<'a> BuildReader<'a, '_> {
     }
 }
 
-fn parents_of(specs: &[BuildSpec]) -> BTreeMap<Arc<str>, Vec<Arc<str>>> {
-    let parents = |spec: &BuildSpec| spec.parents.iter().map(|parent| Arc::clone(&parent.build)).collect();
-    specs.iter().map(|spec| (Arc::clone(&spec.name), parents(spec))).collect()
+/// All that the chosen builds are built upon, themselves included, as far as it counts.
+fn ancestors(
+    specs: &[BuildSpec],
+    chosen: &BTreeSet<Arc<str>>,
+    counts: impl Fn(&Arc<str>) -> bool,
+) -> BTreeSet<Arc<str>> {
+    let parents = |spec: &BuildSpec| {
+        let names = spec.parents.iter().map(|parent| Arc::clone(&parent.build));
+        names.filter(|name| counts(name)).collect()
+    };
+    let parents: BTreeMap<&str, Vec<Arc<str>>> = specs.iter().map(|spec| (&*spec.name, parents(spec))).collect();
+    let chosen = chosen.iter().cloned().collect();
+    artifacts::with_ancestors(chosen, |name| parents.get(name).cloned().unwrap_or_default())
 }
 
 /// Names of builds that selected ones are built upon, as far as their text tells: rather too many than too few.

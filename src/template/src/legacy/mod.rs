@@ -137,6 +137,7 @@ fn plan(
         cache: CacheRules::default(),
         parents: Vec::new(),
         is_taken: false,
+        is_brought: false,
     });
     Plan {
         unused_sources: Vec::new(),

@@ -54,12 +54,82 @@ fn what_is_selected_brings_all_that_it_is_built_upon() {
     assert_eq!(only("oci.dev"), ["oci.base <- ", "oci.dev <- oci.base"]);
     assert_eq!(only("docker.alone"), ["docker.alone <- "]);
     assert_eq!(only("checks.*").len(), 4);
-    // Excepted, it is taken as it is; what lies below it is not needed then.
+    // Excepted, it is taken as it is.
     let excepted = edges(&plan(&Fixture::file(FAMILY).only(&["docker.prod"]).except(&["oci.dev"])));
-    assert_eq!(excepted, ["oci.base <- ", "oci.dev (taken) <- ", "docker.prod <- oci.base, oci.dev"]);
-    let mut fixture = Fixture::file(FAMILY).only(&["oci.dev"]);
+    assert_eq!(excepted, ["oci.base <- ", "oci.dev (taken) <- oci.base", "docker.prod <- oci.base, oci.dev"]);
+    assert_eq!(alone(FAMILY, "oci.dev"), ["oci.base (taken) <- ", "oci.dev <- oci.base"]);
+}
+
+/// As with `-no-deps`.
+fn alone(text: &str, pattern: &str) -> Vec<String> {
+    let mut fixture = Fixture::file(text).only(&[pattern]);
     fixture.options.without_parents = true;
-    assert_eq!(edges(&plan(&fixture)), ["oci.base (taken) <- ", "oci.dev <- oci.base"]);
+    edges(&plan(&fixture))
+}
+
+const LEVELS: &str = r#"
+source "oci" "ground" { from = "scratch" }
+source "oci" "base" { from = artifact.ground.image }
+source "oci" "dev" { from = artifact.base.image }
+source "oci" "tools" { from = "scratch" }
+source "oci" "labels" { from = "scratch" }
+source "docker" "prod" { image = artifact.dev.image }
+build { sources = ["oci.ground", "oci.base", "oci.tools", "oci.labels", "docker.prod"] }
+build {
+  sources    = ["oci.dev"]
+  depends_on = ["oci.ground"]
+  provisioner "shell" { inline = ["echo ${artifact.tools.digest}"] }
+  post-processor "manifest" { output = artifact.labels.id }
+}
+"#;
+
+#[test]
+fn what_is_taken_is_known_by_what_it_was_made_of() {
+    // All the way down; what comes before it for the order or for post-processors makes no difference to what it is.
+    let taken = [
+        "oci.ground (taken) <- ",
+        "oci.base (taken) <- oci.ground",
+        "oci.tools (taken) <- ",
+        "docker.prod <- oci.dev",
+        "oci.dev (taken) <- oci.base, oci.tools",
+    ];
+    assert_eq!(alone(LEVELS, "docker.prod"), taken);
+    // What lies below one that is excepted is not built for it either.
+    assert_eq!(edges(&plan(&Fixture::file(LEVELS).only(&["docker.prod"]).except(&["oci.dev"]))), taken);
+    assert_eq!(
+        edges(&plan(&Fixture::file(LEVELS).only(&["docker.prod", "oci.base"]).except(&["oci.dev"])))[..2],
+        ["oci.ground <- ", "oci.base <- oci.ground"]
+    );
+}
+
+#[test]
+fn what_comes_first_for_the_order_alone_is_not_taken() {
+    let text = r#"
+source "file" "notes" {
+  content = "x"
+  target  = "notes.txt"
+}
+source "oci" "base" { from = "scratch" }
+source "oci" "dev" { from = artifact.base.image }
+build { sources = ["file.notes", "oci.base"] }
+build {
+  sources    = ["oci.dev"]
+  depends_on = ["notes", "base"]
+}
+"#;
+    assert_eq!(edges(&plan(&Fixture::file(text)))[2], "oci.dev <- file.notes, oci.base");
+    // A value of the base is used, so that stays.
+    assert_eq!(alone(text, "oci.dev"), ["oci.base (taken) <- ", "oci.dev <- oci.base"]);
+    let excepted = edges(&plan(&Fixture::file(text).only(&["oci.dev"]).except(&["file.*"])));
+    assert_eq!(excepted, ["oci.base <- ", "oci.dev <- oci.base"]);
+}
+
+#[test]
+fn a_build_knows_whether_it_was_selected() {
+    let brought = |fixture: Fixture| plan(&fixture).builds.iter().map(|spec| spec.is_brought).collect::<Vec<_>>();
+    assert_eq!(brought(Fixture::file(FAMILY)), [false; 5]);
+    assert_eq!(brought(Fixture::file(FAMILY).only(&["oci.dev"])), [true, false]);
+    assert_eq!(brought(Fixture::file(FAMILY).only(&["oci.*"])), [false, false]);
 }
 
 #[test]
