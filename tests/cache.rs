@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value as Json;
 
-use crate::support::{World, available, stable};
+use crate::support::{World, available, docker, stable};
 
 /// Whether machines of a busybox base can run here.
 pub(crate) fn is_there() -> bool {
@@ -394,4 +394,85 @@ fn who_runs_docker_sources_must_be_known() {
     let outcome = world.run(&["validate", "a.pkr.hcl"]);
     assert_eq!(outcome.code, 2);
     assert!(outcome.stderr.contains("KILN_DOCKER_AS is `podman`"), "{}", outcome.stderr);
+}
+
+/// What `docs/guide/artifacts.md` begins with: nothing but sources.
+const SOURCES: &str = r#"source "oci" "base" {
+  from = { busybox = true }
+}
+
+source "oci" "dev" {
+  from = artifact.base.image
+}
+
+source "docker" "prod" {
+  image   = artifact.base.image
+  commit  = true
+  changes = ["LABEL org.example.dev=${artifact.dev.digest}", "LABEL org.example.run=RUN"]
+}
+
+build {
+  sources = ["oci.base", "oci.dev", "docker.prod"]
+}
+"#;
+
+/// What a build without steps came to: builds with their images, and those of them that started no machine.
+fn sealed(world: &World, arguments: &[&str]) -> (Vec<(String, String)>, Vec<String>) {
+    let outcome = world.succeed(&[&["build", "-json"], arguments, &["a.pkr.hcl"]].concat());
+    let (mut images, mut cached) = (Vec::new(), Vec::new());
+    for event in outcome.stdout.lines().map(|line| serde_json::from_str::<Json>(line).unwrap()) {
+        let build = event["build"].as_str().unwrap_or_default().to_owned();
+        if event["event"] == "build-finished" {
+            images.push((build, event["artifacts"][0]["id"].as_str().unwrap().to_owned()));
+        } else if event.to_string().contains("CACHED seal") {
+            cached.push(build);
+        }
+    }
+    (images, cached)
+}
+
+#[test]
+fn builds_without_steps_are_remembered_too() {
+    if !is_there() || !docker::is_there() {
+        return;
+    }
+    let world = World::new();
+    // An image of this test alone, which it may remove.
+    let run = format!("{:?}", world.path());
+    world.write("a.pkr.hcl", &SOURCES.replace("RUN", &run.replace(['"', '/'], "")));
+    let never = world.run(&["build", "-post-only", "a.pkr.hcl"]);
+    assert_eq!(never.code, 1, "{}", never.stderr);
+    let (first, _) = sealed(&world, &[]);
+    let removed = first.iter().filter(|(build, _)| build == "docker.prod").map(|(_, image)| image.clone()).collect();
+    let _images = docker::Removed(removed);
+    assert_eq!(plan(&world, &[]).matches("cached   seal").count(), 3);
+    let all = ["oci.base", "oci.dev", "docker.prod"];
+    for more in [&[][..], &["-post-only"]] {
+        let (again, cached) = sealed(&world, more);
+        assert_eq!((&again, cached), (&first, all.map(str::to_owned).to_vec()), "{more:?}");
+    }
+    for more in [&["-only=oci.dev", "-no-deps"][..], &["-except=oci.base"]] {
+        let (again, cached) = sealed(&world, more);
+        assert!(again.iter().all(|image| first.contains(image)), "{again:?}");
+        assert!(cached.contains(&"oci.dev".to_owned()) && !cached.contains(&"oci.base".to_owned()), "{cached:?}");
+    }
+    let shell = world.succeed(&["shell", "oci.dev", "a.pkr.hcl", "-c", "echo inside"]);
+    assert_eq!(shell.stdout, "inside\n");
+    let (_, cached) = sealed(&world, &["-no-cache", "-only=oci.dev"]);
+    assert_eq!(cached, Vec::<String>::new());
+}
+
+#[test]
+fn what_a_failure_proposes_works_upon_a_base_without_steps() {
+    if !is_there() {
+        return;
+    }
+    let world = World::new();
+    let sources = SOURCES.replace(r#", "docker.prod""#, "");
+    let step = "  provisioner \"shell\" {\n    only   = [\"oci.dev\"]\n    inline = [\"exit 3\"]\n  }\n}\n";
+    world.write("a.pkr.hcl", &format!("{}{step}", sources.trim_end().trim_end_matches('}')));
+    let failed = world.run(&["build", "a.pkr.hcl"]);
+    assert!(failed.stderr.contains("`kiln shell oci.dev:0 a.pkr.hcl`"), "{}", failed.stderr);
+    let shell = world.succeed(&["shell", "oci.dev:0", "a.pkr.hcl", "-c", "echo inside"]);
+    assert_eq!(shell.stdout, "inside\n");
 }

@@ -27,7 +27,7 @@ const LAYERS: usize = 120;
 /// What is known of the machine's states while it lives.
 #[derive(Debug, Default)]
 pub(crate) struct Progress {
-    /// The one it is in, kept or not.
+    /// The one it is in, kept or not; before a step none, unless it is to be sealed as it started.
     pub(crate) state: Option<Key>,
     /// What it does now leads to no state that has a key.
     has_left: bool,
@@ -48,6 +48,14 @@ impl Progress {
 impl DockerMachine {
     pub(crate) fn progress(&self) -> MutexGuard<'_, Progress> {
         self.progress.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What it is now is told by the base's key.
+    pub(crate) fn note_base(&self, base: &Key) {
+        let mut progress = self.progress();
+        if !progress.has_left && self.is_of_base() {
+            progress.state = Some(base.clone());
+        }
     }
 
     pub(crate) async fn keep_state(
@@ -90,10 +98,15 @@ impl DockerMachine {
         }
     }
 
+    /// Whether the container was made from the base itself.
+    fn is_of_base(&self) -> bool {
+        self.plan.spec.config.image.as_deref() == Some(&self.plan.base.id)
+    }
+
     /// Why an image would not be the machine's state.
     fn obstacle(&self) -> Option<&'static str> {
         let plan = &self.plan;
-        if plan.state.is_none() && plan.spec.config.image.as_deref() != Some(&plan.base.id) {
+        if plan.state.is_none() && !self.is_of_base() {
             return Some("`run_command` names an image of its own");
         }
         let binds = plan.spec.config.host_config.as_ref().and_then(|host| host.binds.as_ref());

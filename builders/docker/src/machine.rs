@@ -319,6 +319,10 @@ impl Machine for DockerMachine {
         self.progress().leave();
     }
 
+    fn stands_at_base(&self, base: &Key) {
+        self.note_base(base);
+    }
+
     fn secrets_directory(&self) -> Option<&str> {
         Some(SECRETS)
     }

@@ -68,7 +68,10 @@ impl Snapshots for DockerBuilder {
 
     async fn sealed(&self, key: &Key, context: &BuildContext) -> Result<Option<Sealed>, Failure> {
         let sealed = self.result(key, &Marks::of(context)).await?;
-        if sealed.is_some() {
+        if let Some(sealed) = &sealed {
+            if let Some(image) = sealed.artifact.image() {
+                context.events.message(format!("CACHED seal: image {:.12}", image.id.trim_start_matches("sha256:")));
+            }
             self.leave_base(context).await?;
         }
         Ok(sealed)

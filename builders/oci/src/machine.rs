@@ -55,7 +55,8 @@ pub(crate) struct Making {
 
 impl Making {
     pub(crate) fn recorded(self, entry: EntryId, client: Client) -> OciMachine {
-        let progress = Progress { states: self.states.clone(), has_left: false, image: None, is_gone: false };
+        let progress =
+            Progress { states: self.states.clone(), base: None, has_left: false, image: None, is_gone: false };
         OciMachine { making: self, entry, client, progress: Mutex::new(progress) }
     }
 }
@@ -71,6 +72,8 @@ pub(crate) struct OciMachine {
 /// What changes while it lives.
 struct Progress {
     states: Vec<StateEntry>,
+    /// The base's key, where nothing ran on it.
+    base: Option<Key>,
     /// What it does now leads to no state that has a key.
     has_left: bool,
     /// The sealed image's id.
@@ -141,12 +144,15 @@ impl OciMachine {
         Ok(Kept::Kept { content })
     }
 
-    /// The present root, at rest, and the key of its state where it is one.
+    /// The present root, at rest, and the key of its state, or of the base, where it is one.
     async fn ground(&self) -> Result<(Ground, Option<Key>), Failure> {
-        let states = self.progress().states.clone();
+        let (states, base) = {
+            let progress = self.progress();
+            (progress.states.clone(), progress.base.clone())
+        };
         let ground = self.making.guest.ground(&states, &self.making.base).await?;
         let is_state = !ground.is_changed && !self.progress().has_left;
-        Ok((ground, states.first().map(|state| state.key.clone()).filter(|_| is_state)))
+        Ok((ground, states.first().map(|state| state.key.clone()).or(base).filter(|_| is_state)))
     }
 
     async fn seal_image(&self, context: &BuildContext) -> Result<Artifact, Failure> {
@@ -276,6 +282,10 @@ impl Machine for OciMachine {
 
     fn leave_states(&self) {
         self.progress().has_left = true;
+    }
+
+    fn stands_at_base(&self, base: &Key) {
+        self.progress().base = Some(base.clone());
     }
 
     fn secrets_directory(&self) -> Option<&str> {

@@ -112,6 +112,12 @@ pub trait Machine: Send + Sync {
     /// nothing of it is kept, and what sealing gives is not remembered as the result of the state before.
     fn leave_states(&self) {}
 
+    /// Told before [`Machine::seal`] where nothing ran on it that could change it: it is what [`crate::Snapshots::base`]
+    /// says, and what sealing gives may be remembered under this key.
+    fn stands_at_base(&self, base: &Key) {
+        let _ = base;
+    }
+
     /// A directory of the machine that is held in memory and is never part of its state, for secrets of a step. Where it is
     /// missing, it is made for the step and removed after it.
     fn secrets_directory(&self) -> Option<&str> {

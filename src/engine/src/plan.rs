@@ -357,7 +357,8 @@ impl<'a> Steps<'a> {
         let total = self.planning.build.steps.len();
         let mut sealing = SealPlan::Runs;
         let mut state = None;
-        while self.steps.len() < total {
+        // Also for a build without steps: what it starts from may have been sealed.
+        loop {
             let ahead = self.chain.ahead(self.steps.len(), &self.at.0).await;
             if let Some((last, seen)) = ahead.end
                 && self.is_sealed(&last).await
@@ -365,6 +366,9 @@ impl<'a> Steps<'a> {
                 self.pass(&seen);
                 sealing = SealPlan::Cached;
                 state = Some(last);
+                break;
+            }
+            if self.steps.len() == total {
                 break;
             }
             if ahead.passed.is_empty() {

@@ -62,6 +62,8 @@ async fn enter<T>(
     run.make_scratch().await?;
     let state = match &choice.step {
         Some(StepChoice::Number(0)) => None,
+        // What it starts from is all that it leaves.
+        None if run.prepared.steps.is_empty() => None,
         _ => Some(find(&run, choice).await?),
     };
     let builder = Arc::clone(&run.prepared.builder);

@@ -174,6 +174,12 @@ impl<'a> Walk<'a> {
         }
         self.machine().await?;
         let live = self.live()?;
+        // Who debugs may have been in it by hand.
+        if let Some(chain) = self.chain.as_ref().filter(|chain| chain.seals_base())
+            && !self.run.shared.settings.debug
+        {
+            live.machine.stands_at_base(&chain.base_key);
+        }
         let product = self.run.seal(live.machine.as_ref()).await?;
         // Sealing tells more (a committed image's digest), and the post-processors may use it.
         let facts = Arc::new(self.run.facts(live.machine.facts()));

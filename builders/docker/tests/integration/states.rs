@@ -213,6 +213,25 @@ async fn what_sealing_gave_is_given_again_as_long_as_it_is_there() {
 }
 
 #[tokio::test]
+async fn what_sealing_the_base_itself_gave_is_given_again() {
+    let fake = Fake::new();
+    let of_base = async |json: serde_json::Value| {
+        let machine = fake.launch(json).await;
+        machine.stands_at_base(&key(1));
+        let artifact = machine.seal(&fake.context).await.unwrap();
+        machine.destroy(&fake.context).await.unwrap();
+        let builder = fake.builder(json!({}));
+        builder.snapshots().unwrap().base(&fake.context).await.unwrap();
+        let sealed = builder.snapshots().unwrap().sealed(&key(1), &fake.context).await.unwrap();
+        (artifact.id, sealed.map(|sealed| sealed.artifact.id))
+    };
+    let (_, found) = of_base(json!({ "run_command": ["-d", "base"] })).await;
+    assert_eq!(found, None, "`run_command` names an image of its own");
+    let (made, found) = of_base(json!({})).await;
+    assert_eq!(found, Some(made));
+}
+
+#[tokio::test]
 async fn a_plan_pulls_nothing() {
     let fake = Fake::new();
     let digest = format!("sha256:{}", "d".repeat(64));

@@ -83,6 +83,28 @@ async fn what_was_sealed_is_taken_again_and_brought_where_it_is_wanted() {
 }
 
 #[tokio::test]
+async fn what_sealing_the_base_itself_gave_is_taken_again() {
+    if !can_run() {
+        return;
+    }
+    let world = World::new();
+    let builder = world.builder(busybox(json!({})));
+    let snapshots = builder.snapshots().unwrap();
+    for (script, is_remembered) in [("echo by hand > /one", false), ("true", true)] {
+        let first = world.launch(busybox(json!({}))).await;
+        output(&*first, script).await;
+        first.stands_at_base(&key(1));
+        let artifact = first.seal(&world.context).await.unwrap();
+        first.destroy(&world.context).await.unwrap();
+        assert_eq!(snapshots.is_sealed(&key(1)).await.unwrap(), is_remembered, "{script}");
+        if is_remembered {
+            let sealed = snapshots.sealed(&key(1), &world.context).await.unwrap().unwrap();
+            assert_eq!(sealed.artifact.image().unwrap().digest, artifact.image().unwrap().digest);
+        }
+    }
+}
+
+#[tokio::test]
 async fn an_image_with_the_runs_labels_is_not_taken_again() {
     if !can_run() {
         return;

@@ -65,6 +65,7 @@ pub(crate) struct Ahead {
     /// The steps up to the last one whose state is kept.
     pub(crate) passed: Passed,
     /// The last state of the build and the steps up to it, where nothing stands in the way but that it may not be kept.
+    /// For a build whose steps lead to no state, that is the base.
     pub(crate) end: Option<(Key, Passed)>,
 }
 
@@ -340,10 +341,25 @@ impl<'a> Chain<'a> {
             }
         }
         let is_aged = self.build.cache.ttl.is_some() && !self.setting.policy.post_only;
-        if let Some(last) = last.filter(|_| is_last_found || !is_aged) {
-            ahead.end = Some((last, seen));
-        }
+        let end = match last {
+            Some(last) => Some(last).filter(|_| is_last_found || !is_aged),
+            None => Some(start.clone()).filter(|start| self.may_seal_base(start)),
+        };
+        ahead.end = end.map(|end| (end, seen));
         ahead
+    }
+
+    /// Whether this is the base, and what sealing it gave may be used. There is no state to tell how old that is.
+    fn may_seal_base(&self, state: &Key) -> bool {
+        let policy = self.setting.policy;
+        let is_barred = self.distrusts || policy.no_cache || self.from_step.is_some() || self.build.cache.ttl.is_some();
+        *state == self.base_key && self.seals_base() && (policy.post_only || !is_barred)
+    }
+
+    /// Whether a machine that came past all steps is what it started as. Steps that reach outside should leave it so, but
+    /// nobody sees to it: a command on this host may well enter a container.
+    pub(crate) fn seals_base(&self) -> bool {
+        self.build.steps.iter().all(|step| step.component.ready.caching() == Caching::Passing)
     }
 
     /// For the record: blocking.

@@ -448,3 +448,59 @@ async fn files_that_nobody_wrote_are_not_read_again() {
     kiln_core::PlanMemory::put_plan(&*cached.memory, &template, "w", &record).unwrap();
     assert_eq!(cached.run().await[..2], ["launch", "do a"], "what is known of it is taken for true");
 }
+
+#[tokio::test]
+async fn a_build_without_steps_is_sealed_once() {
+    let mut cached = Cached::new(Vec::new());
+    assert_eq!(cached.run().await, ["launch", "seal"]);
+    assert_eq!(cached.run().await, ["sealed"]);
+    cached.harness.settings.cache.no_cache = true;
+    assert_eq!(cached.run().await, ["launch", "seal"]);
+    cached.harness.settings.cache.no_cache = false;
+    // What only passes time changes nothing.
+    cached.steps().push(passing("rest"));
+    assert_eq!(cached.run().await, ["sealed"]);
+    *cached.harness.world.keeper.image.lock().unwrap() = "newer".into();
+    assert_eq!(cached.run().await, ["launch", "do rest", "seal"]);
+    assert_eq!(cached.run().await, ["sealed"]);
+    // A state has an age, a base has none.
+    cached.harness.plan.builds[0].cache.ttl = Some(Duration::from_secs(3600));
+    assert_eq!(cached.run().await, ["launch", "do rest", "seal"]);
+    cached.assert_nothing_leaks();
+}
+
+#[tokio::test]
+async fn what_steps_outside_may_have_done_is_not_taken_for_the_base() {
+    let mut cached = Cached::new(vec![outside("look", vec![])]);
+    for _ in 0..2 {
+        assert_eq!(cached.run().await, ["launch", "do look", "seal"]);
+    }
+    cached.steps().clear();
+    assert_eq!(cached.run().await, ["launch", "seal"], "nobody sealed it before");
+    assert_eq!(cached.run().await, ["sealed"]);
+    // Nor does the base pass for what they leave.
+    cached.steps().push(outside("look", vec![]));
+    assert_eq!(cached.run().await, ["launch", "do look", "seal"]);
+}
+
+#[tokio::test]
+async fn a_base_that_a_failed_step_touched_is_not_remembered() {
+    let mut step = deed("a", vec![]);
+    step.continue_on_error = true;
+    let mut cached = Cached::new(vec![step]);
+    cached.harness.world.on("do a", Act::Fail("no"));
+    cached.run().await;
+    cached.steps().clear();
+    assert_eq!(cached.run().await, ["launch", "seal"]);
+}
+
+#[tokio::test]
+async fn post_processors_alone_find_a_base_that_was_sealed() {
+    let mut cached = Cached::new(Vec::new());
+    cached.harness.settings.cache.post_only = true;
+    assert_eq!(cached.run().await, Vec::<String>::new());
+    cached.harness.settings.cache.post_only = false;
+    cached.run().await;
+    cached.harness.settings.cache.post_only = true;
+    assert_eq!(cached.run().await, ["sealed"]);
+}

@@ -290,6 +290,10 @@ impl Machine for KeeperMachine {
         *self.communicator.state.lock().unwrap() = None;
     }
 
+    fn stands_at_base(&self, base: &Key) {
+        *self.communicator.state.lock().unwrap() = Some(base.clone());
+    }
+
     fn secrets_directory(&self) -> Option<&str> {
         Some("/run/kiln/secrets")
     }

@@ -199,3 +199,16 @@ async fn the_json_of_a_plan_is_stable() {
         (r#""seconds": [\d.e-]+"#, r#""seconds": 0.5"#),
     ]}, { insta::assert_snapshot!(shown) });
 }
+
+#[tokio::test]
+async fn a_plan_of_a_build_without_steps_tells_whether_it_was_sealed() {
+    let mut cached = Cached::new(Vec::new());
+    assert_eq!(cached.words().await, ["seal"]);
+    cached.run().await;
+    assert_eq!(cached.words().await, ["sealed"]);
+    cached.harness.settings.cache.no_cache = true;
+    assert_eq!(cached.words().await, ["seal"]);
+    cached.harness.settings.cache.no_cache = false;
+    cached.steps().extend([passing("rest"), outside("look", vec![])]);
+    assert_eq!(cached.words().await.last().unwrap(), "seal");
+}

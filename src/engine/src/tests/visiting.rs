@@ -83,3 +83,10 @@ async fn a_visitor_that_fails_leaves_no_machine() {
     cached.assert_nothing_leaks();
     assert!(!cached.harness.journal().exists());
 }
+
+#[tokio::test]
+async fn a_build_without_steps_is_what_it_starts_from() {
+    let mut cached = Cached::new(Vec::new());
+    cached.run().await;
+    assert_eq!(cached.look("w", None).await.unwrap(), "");
+}
