@@ -298,12 +298,14 @@ fn an_agent_is_lent_where_the_template_says_so_and_only_there() {
         ("No", "test -z \"${SSH_AUTH_SOCK-}\""),
         ("false", "test -z \"${SSH_AUTH_SOCK-}\""),
         ("$UNSET_AGENT", "test -z \"${SSH_AUTH_SOCK-}\""),
+        ("yes\n  IdentityAgent $OTHER_AGENT", "ssh-add -l"),
+        ("yes\n  IdentityAgent none", "test -z \"${SSH_AUTH_SOCK-}\""),
         ("/nowhere/agent", "test -z \"${SSH_AUTH_SOCK-}\""),
     ] {
         world.write("config", &format!("ForwardAgent {value}\n"));
         let template = remote.template(&world, configured(json!({})), steps(line));
         let outcome = world.succeed(&["build", template]);
-        let is_missing = value.contains("UNSET") || value.contains("nowhere");
+        let is_missing = ["UNSET", "nowhere", "none"].iter().any(|part| value.contains(part));
         assert_eq!(outcome.stderr.contains("and there is none"), is_missing, "{value}: {}", outcome.stderr);
     }
     world.write("config", "ForwardAgent yes\n");

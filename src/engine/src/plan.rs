@@ -231,8 +231,7 @@ impl Planning<'_> {
     }
 
     async fn build(&self, name: &Arc<str>) -> (BuildPlan, Option<ArtifactValues>) {
-        let mut policy = self.settings.cache.clone();
-        policy.post_only |= self.build.is_taken();
+        let policy = self.settings.cache.for_build(self.build);
         let setting = Setting {
             policy: &policy,
             run_id: &self.settings.run_id,
@@ -377,7 +376,11 @@ impl<'a> Steps<'a> {
                 self.pass(&ahead.passed);
             }
         }
-        if self.steps.len() == total && self.is_restored && self.is_sealed(&self.at.1.clone()).await {
+        if self.steps.len() == total
+            && self.is_restored
+            && !self.chain.is_entered_before(total)
+            && self.is_sealed(&self.at.1.clone()).await
+        {
             sealing = SealPlan::Cached;
             state = Some(self.at.1.clone());
         }
@@ -414,6 +417,7 @@ impl<'a> Steps<'a> {
             Caching::Restorable => {
                 let look = self.chain.look(index, &self.at.0.clone()).await;
                 let reason = match &look.bar {
+                    _ if self.chain.is_entered_before(index) => Reason::Entered,
                     Some(bar) => bar.clone(),
                     None if self.has_missed => Reason::StepBefore,
                     None => self.explain(index).await,

@@ -307,6 +307,9 @@ impl<'a> Walk<'a> {
                     chain.forget_inputs(index + 1);
                     // What comes after it was not looked at yet.
                     self.at.is_new = false;
+                    if chain.is_entered_before(index + 1) {
+                        self.leave_states();
+                    }
                 }
                 self.record(index, None, false, None).await;
                 Ok(())

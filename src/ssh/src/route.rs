@@ -222,16 +222,17 @@ impl Planner<'_> {
 
     /// The agent that commands on the machine may ask, where the template or the configuration says so.
     fn lent_agent(&self, stop: &Stop) -> Option<PathBuf> {
-        let wanted = match (self.options.lends_agent, &stop.config.forward_agent) {
+        // As with OpenSSH, that is the one whose keys log in, unless another one is named.
+        let (wanted, socket) = match (self.options.lends_agent, &stop.config.forward_agent) {
             (Some(false), _) | (None, None | Some(ForwardAgent::No)) => return None,
-            (Some(true), _) | (None, Some(ForwardAgent::Yes)) => "$SSH_AUTH_SOCK",
-            (None, Some(ForwardAgent::At(path))) => path,
+            (None, Some(ForwardAgent::At(path))) => (path.as_str(), self.socket(path, stop, &stop.name)),
+            (Some(true), _) | (None, Some(ForwardAgent::Yes)) => {
+                let named = stop.config.identity_agent.as_deref();
+                (named.unwrap_or("$SSH_AUTH_SOCK"), self.agent(stop, &stop.name))
+            }
         };
-        let socket = match wanted.strip_prefix('$').filter(|name| !name.starts_with('{')) {
-            Some(name) => self.process.variable(name).map(PathBuf::from),
-            None => Some(self.process.path(&self.expand(wanted, stop, &stop.name))),
-        };
-        let socket = socket.filter(|socket| socket.exists());
+        // A socket that nobody listens at any more is there still.
+        let socket = socket.filter(|socket| std::os::unix::net::UnixStream::connect(socket).is_ok());
         if socket.is_none() {
             let events = &self.keyring.context.events;
             events.warn(format!("commands on the machine are to use the SSH agent at `{wanted}`, and there is none"));
@@ -317,7 +318,7 @@ impl Planner<'_> {
             identity = identity.or(Some(Identity { key, certificate }));
         }
         if login.agent {
-            ways.extend(agent_way(self.process.agent()));
+            ways.extend(agent_way(self.agent(&stop, &host)));
         }
         if self.options.config_file.is_some() {
             self.configured(&stop, &host, &mut ways, &mut identity).await?;
@@ -341,6 +342,23 @@ impl Planner<'_> {
         Ok(Hop { host, port, user: login_name, ways, trust, ciphers, key_exchange, identity, password, lent_agent })
     }
 
+    /// The agent that has keys for a host.
+    fn agent(&self, stop: &Stop, host: &str) -> Option<PathBuf> {
+        match stop.config.identity_agent.as_deref() {
+            Some("none") => None,
+            Some("SSH_AUTH_SOCK") | None => self.process.agent(),
+            Some(path) => self.socket(path, stop, host),
+        }
+    }
+
+    /// A socket that a configuration names: by a path, or by a variable that holds one (`$NAME`).
+    fn socket(&self, written: &str, stop: &Stop, host: &str) -> Option<PathBuf> {
+        match written.strip_prefix('$').filter(|name| !name.starts_with('{')) {
+            Some(name) => self.process.variable(name).map(PathBuf::from),
+            None => Some(self.process.path(&self.expand(written, stop, host))),
+        }
+    }
+
     /// What a configuration has for logging in, or `ssh` itself would try.
     async fn configured(
         &mut self,
@@ -357,12 +375,7 @@ impl Planner<'_> {
         };
         let paths = files(&names, &self.tokens(stop, host));
         let certificates = files(&config.certificate_files, &self.tokens(stop, host));
-        let agent = match config.identity_agent.as_deref() {
-            Some("none") => None,
-            Some("SSH_AUTH_SOCK") | None => self.process.agent(),
-            Some(path) => Some(self.process.path(&self.expand(path, stop, host))),
-        };
-        let agent = agent.filter(|socket| socket.exists() && config.identities_only != Some(true));
+        let agent = self.agent(stop, host).filter(|socket| socket.exists() && config.identities_only != Some(true));
         for path in paths.iter().filter(|path| path.is_file()) {
             // The agent most likely has it; asking for its passphrase is the last resort.
             if agent.is_some() && !Keyring::is_open(path) {

@@ -1,4 +1,5 @@
 //! An SSH agent of its own.
+#![allow(clippy::unwrap_used)] // A test without it is void.
 
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};

@@ -309,6 +309,9 @@ impl<'a> Chain<'a> {
     /// change what comes after it.
     pub(crate) async fn ahead(&mut self, from: usize, start: &Key) -> Ahead {
         let mut ahead = Ahead::default();
+        if self.is_entered_before(from) {
+            return ahead;
+        }
         let mut seen: Passed = Vec::new();
         let mut before = start.clone();
         let mut last: Option<Key> = None;
@@ -347,6 +350,13 @@ impl<'a> Chain<'a> {
         };
         ahead.end = end.map(|end| (end, seen));
         ahead
+    }
+
+    /// Whether a step before this one reaches outside and is told about the machine (`docker exec ${build.ID} ...`): it may
+    /// well change the machine, which no key would tell.
+    pub(crate) fn is_entered_before(&self, index: usize) -> bool {
+        let enters = |step: &PreparedStep| step.component.ready.caching() == Caching::Outside && step.needs_facts();
+        self.build.steps.iter().take(index).any(enters)
     }
 
     /// Whether this is the base, and what sealing it gave may be used. There is no state to tell how old that is.

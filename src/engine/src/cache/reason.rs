@@ -78,6 +78,8 @@ pub enum Reason {
     NotKnownYet,
     /// It reaches outside the machine, so it always runs.
     Outside,
+    /// A step before it that reaches outside knows the machine, and may have changed it.
+    Entered,
     /// Something it depends on cannot be read.
     Unreadable {
         /// What, and why.
@@ -143,6 +145,7 @@ impl fmt::Display for Reason {
             Reason::FromStep => "`--from-step`",
             Reason::NotKnownYet => "depends on the running machine",
             Reason::Outside => "always runs",
+            Reason::Entered => "a step on this host that knows the machine may have changed it",
             Reason::Parent { build } => return write!(formatter, "`{build}` comes first, and would run"),
             Reason::NoBase => "what it starts from is not known",
             Reason::NoStates => "this builder keeps no states",

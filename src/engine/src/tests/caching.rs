@@ -342,6 +342,18 @@ async fn what_reaches_outside_always_runs_where_it_stands() {
 }
 
 #[tokio::test]
+async fn after_a_step_outside_that_knows_the_machine_nothing_is_restored() {
+    let mut cached = Cached::new(vec![deed("a", vec![]), outside("build.Host", vec![]), deed("b", vec![])]);
+    assert_eq!(cached.run().await, ["launch", "do a", "keep", "do host-of-w", "do b", "seal"]);
+    assert_eq!(cached.run().await, ["restore a", "do host-of-w", "do b", "seal"]);
+    cached.steps().pop();
+    for _ in 0..2 {
+        assert_eq!(cached.run().await, ["restore a", "do host-of-w", "seal"]);
+    }
+    cached.assert_nothing_leaks();
+}
+
+#[tokio::test]
 async fn files_are_read_after_what_may_write_them() {
     let mut cached = Cached::new(Vec::new());
     let made = cached.path("made");

@@ -18,26 +18,26 @@ struct Place {
 }
 
 pub(super) fn picture(graph: &Graph) -> String {
-    let (places, width, height) = layout(graph);
+    let Layout { places, edges, width, height } = layout(graph);
     let mut text = format!(
         "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"{width}\" height=\"{height}\" viewBox=\"0 0 {width} {height}\" \
          font-family=\"monospace\" font-size=\"{FONT}\">\n  <rect width=\"100%\" height=\"100%\" fill=\"white\"/>\n  <defs>\
          <marker id=\"arrow\" viewBox=\"0 0 8 8\" refX=\"8\" refY=\"4\" markerWidth=\"8\" markerHeight=\"8\" orient=\"auto\">\
          <path d=\"M0 0 L8 4 L0 8 z\" fill=\"#555\"/></marker></defs>\n"
     );
-    for (build, parents) in graph.parents.iter().enumerate() {
-        for parent in parents {
-            let (from, to) = (&places[*parent], &places[build]);
-            let (start, end) = (from.x + from.width, to.x);
-            let (above, below) = (from.y + BOX_HEIGHT / 2, to.y + BOX_HEIGHT / 2);
-            let bend = (end - start) / 2;
-            text.push_str(&format!(
-                "  <path d=\"M{start} {above} C{} {above} {} {below} {end} {below}\" fill=\"none\" stroke=\"#555\" \
-                 marker-end=\"url(#arrow)\"/>\n",
-                start + bend,
-                end - bend
-            ));
+    for edge in &edges {
+        let (from, to) = (&places[edge.parent], &places[edge.child]);
+        let (mut x, mut y) = (from.x + from.width, from.y + BOX_HEIGHT / 2);
+        let mut path = format!("M{x} {y}");
+        for (start, end, level) in edge.way.iter().copied().chain([(to.x, to.x, to.y + BOX_HEIGHT / 2)]) {
+            let bend = start.saturating_sub(x) / 2;
+            path.push_str(&format!(" C{} {y} {} {level} {start} {level}", x + bend, start - bend));
+            if end > start {
+                path.push_str(&format!(" H{end}"));
+            }
+            (x, y) = (end, level);
         }
+        text.push_str(&format!("  <path d=\"{path}\" fill=\"none\" stroke=\"#555\" marker-end=\"url(#arrow)\"/>\n"));
     }
     for (build, place) in places.iter().enumerate() {
         let dashes = if graph.taken[build] { " stroke-dasharray=\"4 3\"" } else { "" };
@@ -55,28 +55,74 @@ pub(super) fn picture(graph: &Graph) -> String {
     text + "</svg>\n"
 }
 
-/// The places of all builds, and the size of the picture.
-fn layout(graph: &Graph) -> (Vec<Place>, usize, usize) {
+/// Where all stands, and the size of the picture.
+struct Layout {
+    places: Vec<Place>,
+    edges: Vec<Edge>,
+    width: usize,
+    height: usize,
+}
+
+/// The arrow from a build to one that is built upon it.
+struct Edge {
+    parent: usize,
+    child: usize,
+    /// How it passes the columns between the two: from where to where, and at which height.
+    way: Vec<(usize, usize, usize)>,
+    /// Where the row lies that it came through last.
+    last: usize,
+}
+
+/// What stands in one row of a column.
+enum Item {
+    Build(usize),
+    /// An arrow on its way to a later column.
+    Edge(usize),
+}
+
+fn layout(graph: &Graph) -> Layout {
     let ranks = graph.ranks();
     let width_of = |build: usize| graph.names[build].chars().count() * LETTER + 2 * MARGIN;
     let columns = ranks.iter().max().map_or(0, |last| last + 1);
     let mut places: Vec<Place> = (0..ranks.len()).map(|build| Place { x: 0, y: 0, width: width_of(build) }).collect();
+    let parents = graph.parents.iter().enumerate();
+    let pairs = parents.flat_map(|(child, parents)| parents.iter().map(move |parent| (*parent, child)));
+    let mut edges: Vec<Edge> = pairs.map(|(parent, child)| Edge { parent, child, way: Vec::new(), last: 0 }).collect();
     let (mut x, mut height) = (MARGIN, 2 * MARGIN);
     for column in 0..columns {
-        let mut builds: Vec<usize> = (0..ranks.len()).filter(|build| ranks[*build] == column).collect();
-        // Children stand beside their parents, as far as that goes.
-        builds.sort_by_key(|build| {
-            let parents = &graph.parents[*build];
-            parents.iter().map(|parent| places[*parent].y).sum::<usize>() / parents.len().max(1)
+        let builds = (0..ranks.len()).filter(|build| ranks[*build] == column).map(Item::Build);
+        let passes = |edge: &&usize| ranks[edges[**edge].parent] < column && column < ranks[edges[**edge].child];
+        let indices: Vec<usize> = (0..edges.len()).collect();
+        let passing: Vec<usize> = indices.iter().filter(passes).copied().collect();
+        let mut items: Vec<Item> = builds.chain(passing.into_iter().map(Item::Edge)).collect();
+        // Children stand beside their parents, as far as that goes; an arrow that goes on has a row of its own.
+        items.sort_by_key(|item| match item {
+            Item::Build(build) => {
+                let heights: Vec<usize> =
+                    edges.iter().filter(|edge| edge.child == *build).map(|edge| edge.last).collect();
+                heights.iter().sum::<usize>() / heights.len().max(1)
+            }
+            Item::Edge(edge) => edges[*edge].last,
         });
-        let widest = builds.iter().map(|build| places[*build].width).max().unwrap_or(0);
-        for (row, build) in builds.into_iter().enumerate() {
-            (places[build].x, places[build].y) = (x, MARGIN + row * ROW);
-            height = height.max(MARGIN + row * ROW + BOX_HEIGHT + MARGIN);
+        let widths = items.iter().map(|item| if let Item::Build(build) = item { places[*build].width } else { 0 });
+        let widest = widths.max().unwrap_or(0);
+        for (row, item) in items.into_iter().enumerate() {
+            let y = MARGIN + row * ROW;
+            match item {
+                Item::Build(build) => {
+                    (places[build].x, places[build].y) = (x, y);
+                    edges.iter_mut().filter(|edge| edge.parent == build).for_each(|edge| edge.last = y);
+                }
+                Item::Edge(edge) => {
+                    edges[edge].way.push((x, x + widest, y + BOX_HEIGHT / 2));
+                    edges[edge].last = y;
+                }
+            }
+            height = height.max(y + BOX_HEIGHT + MARGIN);
         }
         x += widest + GAP;
     }
-    (places, (x + MARGIN).saturating_sub(GAP).max(2 * MARGIN), height)
+    Layout { places, edges, width: (x + MARGIN).saturating_sub(GAP).max(2 * MARGIN), height }
 }
 
 fn escaped(text: &str) -> String {
@@ -90,7 +136,7 @@ mod tests {
     #[test]
     fn boxes_stand_in_columns_and_nothing_overlaps() {
         let graph = diamond();
-        let (places, width, height) = super::layout(&graph);
+        let super::Layout { places, width, height, .. } = super::layout(&graph);
         assert!(places[0].x < places[1].x && places[1].x < places[2].x);
         assert_eq!((places[0].x, places[0].y == places[3].y), (places[3].x, false));
         assert!(places.iter().all(|place| place.x + place.width < width && place.y + super::BOX_HEIGHT < height));
@@ -98,5 +144,17 @@ mod tests {
         assert!(picture.contains("docker.\"odd\" &lt;name&gt;</text>"), "{picture}");
         assert_eq!(picture.matches("marker-end").count(), 3);
         assert!(super::picture(&Graph::default()).ends_with("</svg>\n"));
+    }
+
+    #[test]
+    fn an_arrow_past_a_column_has_a_row_of_its_own_there() {
+        let names = ["base", "dev", "prod"].map(std::sync::Arc::from).to_vec();
+        let graph = Graph { names, parents: vec![vec![], vec![0], vec![0, 1]], taken: vec![false; 3] };
+        let super::Layout { places, edges, .. } = super::layout(&graph);
+        let long = edges.iter().find(|edge| (edge.parent, edge.child) == (0, 2)).unwrap();
+        let [(start, end, level)] = long.way[..] else { panic!("{:?}", long.way) };
+        assert_eq!((start, end), (places[1].x, places[1].x + places[1].width));
+        assert!(level > places[1].y + super::BOX_HEIGHT || level < places[1].y, "not through the box");
+        assert!(super::picture(&graph).contains(&format!(" H{end} C")));
     }
 }

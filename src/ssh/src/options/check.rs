@@ -217,7 +217,9 @@ impl Check<'_> {
 
     /// The agent is one of the surroundings: a template may well be checked where none runs.
     fn agent(&mut self, name: &str, is_wanted: bool) -> bool {
-        if is_wanted && self.process.agent().is_none() {
+        // The configuration may name one.
+        let is_configured = self.config.is_set("ssh_config_file");
+        if is_wanted && !is_configured && self.process.agent().is_none() {
             let title = format!("`{name}` is set, and no agent runs: `SSH_AUTH_SOCK` is not set");
             let error = Diagnostic::error("ssh", self.config.span(name), title)
                 .help("start one, `eval \"$(ssh-agent)\"; ssh-add`, or name a key by `ssh_private_key_file`");
