@@ -120,7 +120,8 @@ async fn wait(walker: &Walker, patience: Patience, context: &BuildContext) -> Re
     let host = machine.label();
     context.events.message(format!("waiting for SSH on {host}"));
     let deadline = patience.timeout.map(|timeout| Instant::now() + timeout);
-    let mut tries = Tries { host, patience, refused: 0, said: None, last: None, pause: SHORTEST_PAUSE };
+    let has_command = matches!(walker.route.first, route::FirstLeg::Command(_));
+    let mut tries = Tries { host, has_command, patience, refused: 0, said: None, last: None, pause: SHORTEST_PAUSE };
     loop {
         match context.unless_cancelled(until(deadline, walker.walk())).await? {
             Some(Ok(arrived)) => {
@@ -153,6 +154,8 @@ fn say(walker: &Walker, arrived: &Arrived, context: &BuildContext) {
 /// What was tried so far.
 struct Tries {
     host: String,
+    /// A command of the user's leads there.
+    has_command: bool,
     patience: Patience,
     refused: u32,
     /// What was said last: the same reason is told once.
@@ -198,7 +201,13 @@ impl Tries {
 
     fn not_reached(&self, bound: String, last: Option<WalkError>) -> Failure {
         let hint = match &last {
+            Some(WalkError::Login(refused)) if refused.host != self.host => {
+                "check what the bastion is told: `ssh_bastion_username`, its key or its password"
+            }
             Some(WalkError::Login(_)) => "check `ssh_username`, the key or the password",
+            _ if self.has_command => {
+                "the `ProxyCommand` of the SSH configuration leads there: does it work by hand? `ssh_timeout` sets how long to wait"
+            }
             _ => "is it running, and does its firewall let this host in? `ssh_timeout` sets how long to wait",
         };
         Failure::environment(NotReached { host: self.host.clone(), bound, last }).hint(hint)

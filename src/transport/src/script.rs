@@ -395,6 +395,7 @@ pub enum ScriptError {
 fn exit_text(script: &str, status: ExitStatus, allowed: &[i64], tail: &[String]) -> String {
     let how = match status {
         ExitStatus::Exited(code) => format!("exited with status {code}"),
+        ExitStatus::Signalled(signal) if script.ends_with("commands") => format!("were killed by signal {signal}"),
         ExitStatus::Signalled(signal) => format!("was killed by signal {signal}"),
     };
     let codes: Vec<String> = allowed.iter().map(i64::to_string).collect();

@@ -362,7 +362,11 @@ impl Decoder<'_> {
                     FieldType::OneOf(words) if !words.contains(&text.as_str()) => {
                         let diagnostic =
                             Diagnostic::error("wrong-value", node.span, format!("`{path}` cannot be `{text}`"));
-                        self.diagnostics.push(diagnostic.did_you_mean(node.span, &text, words.iter().copied()));
+                        self.diagnostics.push(diagnostic.did_you_mean(
+                            node.span,
+                            &text,
+                            words.iter().copied().filter(|word| !word.is_empty()),
+                        ));
                         self.unknown.insert(path.to_owned());
                         return None;
                     }

@@ -33,6 +33,13 @@ async fn a_bastion_is_gone_through_and_its_key_checked() {
     let failure = fails(&behind(&machine, &bastion, json!({ "ssh_bastion_host_key": [machine.host_key()] }))).await;
     assert!(failure.chain().contains(&bastion.host_fingerprint()), "{}", failure.chain());
 
+    let mut unknown = behind(&machine, &bastion, json!({ "ssh_bastion_username": "no-such-user" }));
+    let hints = fails(&unknown).await.hints;
+    assert_eq!(hints, ["check what the bastion is told: `ssh_bastion_username`, its key or its password"]);
+    unknown["ssh_bastion_username"] = json!(bastion.user());
+    unknown["ssh_username"] = json!("no-such-user");
+    assert_eq!(fails(&unknown).await.hints, ["check `ssh_username`, the key or the password"]);
+
     // A machine that is not there is told as such, not as a bastion that is not.
     let json = behind(&machine, &bastion, json!({ "ssh_port": 1, "ssh_timeout": "2s" }));
     let text = fails(&json).await.chain();
@@ -145,6 +152,10 @@ async fn a_proxy_command_of_a_configuration() {
         "{:?}",
         context.reporter.messages()
     );
+    let (_home, process) = home(&[("config", "Host *\n ProxyCommand /bin/false\n")]);
+    let json = with(&machine, json!({ "ssh_config_file": "~/.ssh/config", "ssh_timeout": "1s" }));
+    let failure = enter(&json, &process, &context).await.err().expect("it got in");
+    assert!(failure.hints[0].starts_with("the `ProxyCommand` of the SSH configuration"), "{:?}", failure.hints);
 }
 
 #[tokio::test]
