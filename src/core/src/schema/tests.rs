@@ -24,6 +24,7 @@ const SCHEMA: Schema = Schema {
         Field::strings("changes", "Dockerfile instructions"),
         Field::map("volumes", "host to container"),
         Field::duration("timeout", "how long"),
+        Field::new("network", FieldType::OneOf(&["host", "none", ""]), "what it sees"),
         Field::new("pull", FieldType::BoolOr(&["always", "missing"]), "when to pull"),
         Field::new("build", FieldType::Block(&BUILD), "build the base"),
     ],
@@ -151,6 +152,13 @@ fn what_was_meant_is_offered() {
     assert_eq!(offers(false, "timeout", text("1d")), Some(("\"24h\"".to_owned(), Edit::Value)));
     assert_eq!(offers(false, "changes", text("USER a")), Some(("[".to_owned(), Edit::Around("]"))));
     assert_eq!(offers(false, "volumes", Value::List(Vec::new())), None);
+}
+
+#[test]
+fn what_counts_as_nothing_is_not_offered() {
+    let mut diagnostics = Diagnostics::new();
+    SCHEMA.decode(&body(false, vec![("image", text("a")), ("network", text("elsewhere"))]), &mut diagnostics);
+    assert_eq!(diagnostics.items[0].help.as_deref(), Some("known: `host` and `none`"));
 }
 
 #[test]
