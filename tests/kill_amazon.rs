@@ -198,3 +198,39 @@ fn killed_while_a_step_runs_cleanup_leaves_nothing() {
         assert!(world.leftovers().is_empty(), "{signal}: {:?}", world.leftovers());
     }
 }
+
+#[test]
+fn cleanup_with_the_credentials_of_another_account_forgets_nothing() {
+    let (Some(account), Some(other)) = (Account::new(), Account::new()) else { return };
+    let mut world = World::new();
+    account.enter(&mut world);
+    let policy = json!({ "Version": "2012-10-17", "Statement": [
+        { "Action": ["s3:GetObject"], "Effect": "Allow", "Resource": ["*"] },
+    ] });
+    let source = json!({ "temporary_iam_instance_profile_policy_document": policy });
+    let steps = json!([{ "type": "shell", "inline": ["echo begun; sleep 60"] }]);
+    world.write("a.json", &account.template(&source, &steps).to_string());
+    let mut running = world.start(&["build", "-json", "a.json"]);
+    running.wait_for("the step's output", |event| event["event"] == "output" && event.to_string().contains("begun"));
+    running.signal("KILL");
+    running.end();
+    let left = account.left();
+    other.enter(&mut world);
+    // As often as one likes.
+    for _ in 0..2 {
+        let told = world.run(&["cleanup"]);
+        assert_ne!(told.code, 0, "{}", told.stderr);
+        let why =
+            format!("it was made in account {}, and these credentials are of account {}", account.number, other.number);
+        // The instance, its profile, the group, the key pair.
+        assert!(told.stderr.matches(&why).count() >= 4, "{}", told.stderr);
+        assert_eq!(account.left(), left);
+        assert!(!world.leftovers().is_empty());
+    }
+    assert_eq!(other.count("GetCallerIdentity"), 2);
+    account.enter(&mut world);
+    world.succeed(&["cleanup"]);
+    assert_eq!(account.count("GetCallerIdentity"), 0);
+    assert_eq!(account.left(), json!({}));
+    assert!(world.leftovers().is_empty(), "{:?}", world.leftovers());
+}

@@ -4,8 +4,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use kiln_core::Failure;
 
+use crate::accounts::Accounts;
 use crate::cloud::{Access, Cloud, Clouds};
 use crate::config::Config;
+use crate::undo::Place;
 
 /// The access options of a source.
 pub(crate) fn access(config: &Config) -> Access {
@@ -31,13 +33,21 @@ pub(crate) fn access(config: &Config) -> Access {
 /// Connections to the clouds that this process has used.
 pub(crate) struct Connections {
     clouds: Arc<dyn Clouds>,
-    /// Access options as they were used, with their keys.
-    used: Mutex<Vec<Access>>,
+    used: Mutex<Vec<Used>>,
+    pub(crate) accounts: Accounts,
+}
+
+/// Access options as they were used, with their keys.
+#[derive(Clone)]
+struct Used {
+    access: Access,
+    /// Ids of the access keys that came of them.
+    keys: Vec<String>,
 }
 
 impl Connections {
     pub(crate) fn new(clouds: Arc<dyn Clouds>) -> Connections {
-        Connections { clouds, used: Mutex::default() }
+        Connections { clouds, used: Mutex::default(), accounts: Accounts::default() }
     }
 
     pub(crate) fn clouds(&self) -> &dyn Clouds {
@@ -47,18 +57,24 @@ impl Connections {
     /// The cloud in a region; the options are remembered for undoing what was made with them.
     pub(crate) async fn cloud(&self, access: &Access, region: Option<&str>) -> Result<Arc<dyn Cloud>, Failure> {
         let cloud = self.clouds.cloud(access, region).await?;
+        let key = cloud.caller().await.key;
         let mut used = self.used.lock().unwrap_or_else(PoisonError::into_inner);
-        if !used.contains(access) {
-            used.push(access.clone());
+        match used.iter_mut().find(|used| used.access == *access) {
+            Some(known) => known.keys.extend(key.filter(|key| !known.keys.contains(key))),
+            None => used.push(Used { access: access.clone(), keys: key.into_iter().collect() }),
         }
         Ok(cloud)
     }
 
     /// The same from a journal's entry, which has no keys: with those that this process used, else as the surroundings say.
-    pub(crate) async fn reach_again(&self, access: &Access, region: &str) -> Result<Arc<dyn Cloud>, Failure> {
-        let used = self.used.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        let known = used.iter().find(|used| without_keys(used) == *access);
-        self.clouds.cloud(known.unwrap_or(access), Some(region)).await
+    /// And whether it is this process that made the thing.
+    pub(crate) async fn reach_again(&self, place: &Place) -> Result<(Arc<dyn Cloud>, bool), Failure> {
+        let Place { access, region, maker } = place;
+        let mut used = self.used.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        used.retain(|used| without_keys(&used.access) == *access);
+        let own = used.iter().find(|used| maker.key.as_ref().is_some_and(|key| used.keys.contains(key)));
+        let known = own.or(used.first()).map_or(access, |used| &used.access);
+        Ok((self.clouds.cloud(known, Some(region)).await?, own.is_some()))
     }
 }
 

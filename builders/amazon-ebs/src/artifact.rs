@@ -66,7 +66,7 @@ impl ArtifactOwner for Owner {
     async fn destroy(&self, _artifact: &Artifact, _context: &BuildContext) -> Result<(), Failure> {
         for (region, image) in &self.images {
             let cloud = self.connections.cloud(&self.access, Some(region)).await?;
-            let place = Place { access: Access::default(), region: region.clone() };
+            let place = Place { region: region.clone(), ..Place::default() };
             let undo = ImageUndo { place, id: Some(image.clone()), ..ImageUndo::default() };
             remove::image(&*cloud, &undo, self.pace).await?;
         }

@@ -54,6 +54,8 @@ pub struct CloudError {
     pub message: String,
     /// What callers go by.
     pub kind: ErrorKind,
+    /// The service refused it (a status of 4xx), and no try of it can have been carried out.
+    pub is_refusal: bool,
     /// For a talk with AWS's support.
     pub request_id: Option<String>,
 }
@@ -135,6 +137,15 @@ pub struct AssumeRole {
     pub transitive_tag_keys: Vec<String>,
 }
 
+/// Who asks, as far as it is known without asking.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Caller {
+    /// The access key's id, which is no secret. Temporary credentials get a new one each time.
+    pub key: Option<String>,
+    /// The account's number, where the credentials tell it.
+    pub account: Option<String>,
+}
+
 /// Makes connections to regions.
 #[async_trait]
 pub trait Clouds: Send + Sync {
@@ -162,6 +173,13 @@ pub trait Clouds: Send + Sync {
 pub trait Cloud: Send + Sync {
     /// The region's name.
     fn region(&self) -> &str;
+
+    /// Who asks. No service is asked for it, but those that credentials come from.
+    async fn caller(&self) -> Caller;
+    /// STS: `GetCallerIdentity`, the number of the account that asks.
+    async fn account(&self) -> CloudResult<String>;
+    /// STS: `GetAccessKeyInfo`, the number of the account that an access key is of.
+    async fn account_of_key(&self, key: &str) -> CloudResult<String>;
 
     /// `DescribeRegions`: the names of those that the account may use.
     async fn describe_regions(&self) -> CloudResult<Vec<String>>;

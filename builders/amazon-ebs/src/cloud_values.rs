@@ -155,6 +155,8 @@ pub struct InstanceInfo {
     pub ena_support: bool,
     /// The token it was asked for with.
     pub client_token: Option<String>,
+    /// Number of the account that it is of.
+    pub owner: Option<String>,
     /// Its tags.
     pub tags: Tags,
 }

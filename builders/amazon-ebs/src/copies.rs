@@ -104,7 +104,12 @@ impl AmazonMachine {
         };
         let id = match cloud.copy_image(&request).await {
             Ok(id) => id,
-            Err(error) => lost_copy(&*cloud, &undo, error).await?,
+            Err(error) => {
+                if error.is_refusal && error.kind != ErrorKind::Duplicate {
+                    context.journal.strike(entry)?;
+                }
+                lost_copy(&*cloud, &undo, error).await?
+            }
         };
         undo.id = Some(id.clone());
         context.journal.amend(entry, undo.entry())?;

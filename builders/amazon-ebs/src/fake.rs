@@ -47,6 +47,10 @@ struct World {
     changes: Vec<(String, ImageChange)>,
     ingress: Vec<Ingress>,
     last: usize,
+    /// Id of the access key that asks, and its account.
+    caller: (String, String),
+    /// Whether `GetAccessKeyInfo` may be asked.
+    tells_keys: bool,
 }
 
 /// One region of the cloud.
@@ -77,6 +81,7 @@ impl FakeCloud {
             ..ImageInfo::default()
         };
         cloud.here(|region| region.images.insert(SOURCE.to_owned(), source));
+        cloud.ask_as("AKIAFIRST", "111111111111");
         Arc::new(cloud)
     }
 
@@ -97,6 +102,16 @@ impl FakeCloud {
     /// Makes an action fail.
     pub(crate) fn fault(&self, action: &str, fault: Fault) {
         self.world().faults.push((action.to_owned(), fault));
+    }
+
+    /// Others ask from now on.
+    pub(crate) fn ask_as(&self, key: &str, account: &str) {
+        self.world().caller = (key.to_owned(), account.to_owned());
+    }
+
+    /// From now on accounts of access keys are told.
+    pub(crate) fn tell_keys(&self) {
+        self.world().tells_keys = true;
     }
 
     pub(crate) fn show_on_console(&self, text: &str) {
@@ -195,6 +210,7 @@ fn error(action: &str, kind: ErrorKind, code: &str) -> CloudError {
         code: code.to_owned(),
         message: "as the test says".to_owned(),
         kind,
+        is_refusal: !code.is_empty() && code != "InternalError" && kind != ErrorKind::Throttled,
         request_id: None,
     }
 }
@@ -239,6 +255,21 @@ impl Clouds for FakeClouds {
 impl Cloud for FakeCloud {
     fn region(&self) -> &str {
         &self.region
+    }
+
+    async fn caller(&self) -> Caller {
+        Caller { key: Some(self.world().caller.0.clone()), account: None }
+    }
+
+    async fn account(&self) -> CloudResult<String> {
+        self.act("GetCallerIdentity", || Ok(self.world().caller.1.clone()))
+    }
+
+    async fn account_of_key(&self, key: &str) -> CloudResult<String> {
+        self.act("GetAccessKeyInfo", || match (self.world().tells_keys, key) {
+            (true, "AKIAFIRST") => Ok("111111111111".to_owned()),
+            _ => Err(error("GetAccessKeyInfo", ErrorKind::Unauthorized, "AccessDenied")),
+        })
     }
 
     async fn describe_regions(&self) -> CloudResult<Vec<String>> {
@@ -712,6 +743,7 @@ impl FakeCloud {
             staying_volumes: staying,
             security_groups: request.security_groups.clone(),
             client_token: token,
+            owner: Some(self.world().caller.1.clone()),
             tags: tags_of(tags, "instance"),
             ..InstanceInfo::default()
         };

@@ -60,7 +60,12 @@ impl Attempt<'_> {
         };
         let id = match self.cloud.create_security_group(&request).await {
             Ok(id) => id,
-            Err(error) => self.lost_group(&name, error).await?,
+            Err(error) => {
+                if error.kind != ErrorKind::Duplicate {
+                    self.strike_refused(entry, &error)?;
+                }
+                self.lost_group(&name, error).await?
+            }
         };
         undo.id = Some(id.clone());
         self.context.journal.amend(entry, undo.entry())?;

@@ -263,6 +263,8 @@ impl AmazonMachine {
             if error.kind == ErrorKind::Duplicate {
                 context.journal.strike(entry)?;
             }
+        } else if error.is_refusal {
+            context.journal.strike(entry)?;
         }
         Err(failure(format!("make the AMI `{}`", undo.name), error))
     }

@@ -6,7 +6,7 @@ use kiln_core::{EntryId, Failure};
 
 use crate::cloud::{Cloud, CloudError, CloudResult, ErrorKind, Filter, InstanceInfo, RunRequest};
 use crate::error::{failure, wrong};
-use crate::launch::Attempt;
+use crate::launch::{Attempt, Beside};
 use crate::pace::{Look, SETTLING, Wait, again_while};
 use crate::undo::{InstanceUndo, now};
 
@@ -19,20 +19,22 @@ pub(crate) struct Running {
     pub(crate) entry: EntryId,
 }
 
-/// Things that the request refers to were made a moment ago, and may not be known everywhere yet.
-fn is_too_new(error: &CloudError) -> bool {
+/// Things that the request refers to were made a moment ago, and may not be known everywhere yet. Those that the template
+/// names are known, or are not there.
+fn is_too_new(error: &CloudError, beside: &Beside) -> bool {
     let is_profile =
         error.code == "InvalidParameterValue" && error.message.contains("nstance") && error.message.contains("rofile");
     is_profile
-        || matches!(
-            error.code.as_str(),
-            "InvalidKeyPair.NotFound" | "InvalidGroup.NotFound" | "InvalidSecurityGroupID.NotFound"
-        )
+        || match error.code.as_str() {
+            "InvalidKeyPair.NotFound" => beside.key.is_some(),
+            "InvalidGroup.NotFound" | "InvalidSecurityGroupID.NotFound" => beside.groups.temporary.is_some(),
+            _ => false,
+        }
 }
 
 impl Attempt<'_> {
     /// Runs it on demand, and waits until it runs.
-    pub(crate) async fn instance(&self, request: &RunRequest) -> Result<Running, Failure> {
+    pub(crate) async fn instance(&self, request: &RunRequest, beside: &mut Beside) -> Result<Running, Failure> {
         let token = request.client_token.clone();
         let mut undo = InstanceUndo {
             place: self.place(),
@@ -44,15 +46,20 @@ impl Attempt<'_> {
         let kind = request.instance_type.as_deref().unwrap_or_default();
         self.context.events.message(format!("launching an instance of type {kind} from {}", self.source.id));
         // Not stopped halfway: EC2 would go on and launch an instance that nobody knows of.
-        let may_repeat = |error: &CloudError| is_too_new(error) && !self.context.cancel.is_cancelled();
+        let may_repeat = |error: &CloudError| is_too_new(error, beside) && !self.context.cancel.is_cancelled();
         let run = again_while(self.pace(), SETTLING, may_repeat, || self.cloud.run_instance(request));
         let info = match run.await {
             Ok(info) => info,
             Err(error) if error.kind == ErrorKind::Lost => self.lost_instance(&token, error).await?,
-            Err(error) => return Err(failure("launch the instance", error)),
+            Err(error) => {
+                self.strike_refused(entry, &error)?;
+                return Err(failure("launch the instance", error));
+            }
         };
         undo.id = Some(info.id.clone());
+        undo.place.maker.is_told(info.owner.as_deref());
         self.context.journal.amend(entry, undo.entry())?;
+        beside.tell_account(info.owner.as_deref(), &*self.context.journal)?;
         let info = self.wait_until_running(&info.id).await?;
         Ok(Running { info, entry })
     }

@@ -11,9 +11,9 @@ use crate::undo::KeyPairUndo;
 
 /// A key pair that was imported.
 pub(crate) struct TemporaryKey {
-    pub(crate) name: String,
     pub(crate) pair: KeyPair,
     pub(crate) entry: EntryId,
+    pub(crate) undo: KeyPairUndo,
 }
 
 /// Makes a pair; RSA takes its time.
@@ -57,8 +57,11 @@ impl Attempt<'_> {
                     return Err(failure(format!("import the key pair {name}"), error));
                 }
             }
-            Err(error) => return Err(failure(format!("import the key pair {name}"), error)),
+            Err(error) => {
+                self.strike_refused(entry, &error)?;
+                return Err(failure(format!("import the key pair {name}"), error));
+            }
         }
-        Ok(Some(TemporaryKey { name, pair, entry }))
+        Ok(Some(TemporaryKey { pair, entry, undo }))
     }
 }

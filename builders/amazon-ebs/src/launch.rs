@@ -3,13 +3,14 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use kiln_core::{BuildContext, Builder, Communicator, EntryId, Failure, Launched, Undo};
+use kiln_core::{BuildContext, Builder, Communicator, EntryId, Failure, Journal, Launched, Undo};
 use kiln_ssh::options::Reach as Kind;
 use kiln_ssh::{Endpoint, HostKeyPolicy, KeyPair, SshOptions};
 
 use crate::AmazonSettings;
 use crate::access::{Connections, without_keys};
-use crate::cloud::{Access, Cloud, ErrorKind, Filter, ImageInfo, ImageQuery, InstanceInfo, Tags};
+use crate::accounts::Maker;
+use crate::cloud::{Access, Cloud, CloudError, ErrorKind, Filter, ImageInfo, ImageQuery, InstanceInfo, Tags};
 use crate::config::Config;
 use crate::error::{failure, wrong};
 use crate::group::Groups;
@@ -42,6 +43,7 @@ pub(crate) struct Attempt<'a> {
     pub(crate) context: &'a BuildContext,
     pub(crate) cloud: Arc<dyn Cloud>,
     pub(crate) marks: Marks,
+    pub(crate) maker: Maker,
     pub(crate) source: ImageInfo,
     own_tags: Tags,
 }
@@ -56,7 +58,8 @@ impl Builder for AmazonBuilder {
         let texts = Texts::new(context, &looked, &region);
         let own_tags = texts.tags("run_tags", &self.config.run_tags, &self.config.run_tag)?;
         let marks = Marks::new(context, self.config.kiln_tags.unwrap_or(true));
-        let attempt = Attempt { builder: self, context, cloud, marks, source: looked, own_tags };
+        let maker = Maker::new(cloud.caller().await);
+        let attempt = Attempt { builder: self, context, cloud, marks, maker, source: looked, own_tags };
         // What a try that fails leaves stands in the journal, and is undone from there: by the engine, or as the user says.
         Ok(Launched::Machine(Box::new(attempt.launch().await?)))
     }
@@ -131,6 +134,33 @@ pub(crate) struct Beside {
     pub(crate) template: Option<Template>,
 }
 
+impl Beside {
+    /// Notes in their entries which account they are in, once it is known.
+    pub(crate) fn tell_account(&mut self, account: Option<&str>, journal: &dyn Journal) -> Result<(), Failure> {
+        if let Some(TemporaryKey { entry, undo, .. }) = &mut self.key
+            && undo.place.maker.is_told(account)
+        {
+            journal.amend(*entry, undo.entry())?;
+        }
+        if let Some((entry, undo)) = &mut self.groups.temporary
+            && undo.place.maker.is_told(account)
+        {
+            journal.amend(*entry, undo.entry())?;
+        }
+        if let Some((entry, undo)) = &mut self.profile.temporary
+            && undo.place.maker.is_told(account)
+        {
+            journal.amend(*entry, undo.entry())?;
+        }
+        if let Some(Template { entry, undo }) = &mut self.template
+            && undo.place.maker.is_told(account)
+        {
+            journal.amend(*entry, undo.entry())?;
+        }
+        Ok(())
+    }
+}
+
 impl Attempt<'_> {
     pub(crate) fn config(&self) -> &Config {
         &self.builder.config
@@ -150,11 +180,20 @@ impl Attempt<'_> {
     }
 
     pub(crate) fn place(&self) -> Place {
-        Place { access: without_keys(&self.builder.access), region: self.cloud.region().to_owned() }
+        Place {
+            access: without_keys(&self.builder.access),
+            region: self.cloud.region().to_owned(),
+            maker: self.maker.clone(),
+        }
     }
 
     pub(crate) fn record(&self, undo: Undo) -> Result<EntryId, Failure> {
         self.context.journal.record(&self.context.build, undo)
+    }
+
+    /// What the service refused was not made.
+    pub(crate) fn strike_refused(&self, entry: EntryId, error: &CloudError) -> Result<(), Failure> {
+        if error.is_refusal { self.context.journal.strike(entry) } else { Ok(()) }
     }
 
     /// Whether anybody logs in to it.
@@ -176,7 +215,7 @@ impl Attempt<'_> {
         let around = Surroundings {
             network: &network,
             groups: &groups.ids,
-            key_name: key.as_ref().map(|key| key.name.clone()).or_else(|| self.builder.ssh.keypair_name.clone()),
+            key_name: key.as_ref().map(|key| key.undo.name.clone()).or_else(|| self.builder.ssh.keypair_name.clone()),
             profile: profile.name.clone(),
         };
         let host_key = self.host_key().await?;
@@ -187,11 +226,12 @@ impl Attempt<'_> {
         }
         let request = self.run_request(&around, data.encoded)?;
         let template = if self.is_spot() { Some(self.launch_template(&request).await?) } else { None };
-        let running = match &template {
+        let mut beside = Beside { key, groups, profile, template };
+        let running = match &beside.template {
             Some(template) => self.spot_instance(template, &request).await?,
-            None => self.instance(&request).await?,
+            None => self.instance(&request, &mut beside).await?,
         };
-        let beside = Beside { key, groups, profile, template };
+        beside.tell_account(running.info.owner.as_deref(), &*self.context.journal)?;
         let (communicator, session, host) = self.connect(&running.info, beside.key.as_ref(), host_key.as_ref()).await?;
         Ok(self.machine(running, beside, host_key, communicator, session, host))
     }
@@ -264,7 +304,8 @@ impl Attempt<'_> {
         session: Option<Session>,
         host: String,
     ) -> AmazonMachine {
-        let Attempt { builder, cloud, marks, source, own_tags, .. } = self;
+        let Attempt { builder, cloud, marks, mut maker, source, own_tags, .. } = self;
+        maker.is_told(running.info.owner.as_deref());
         let pace = builder.settings.pace.with(&builder.config.aws_polling);
         AmazonMachine {
             config: Arc::clone(&builder.config),
@@ -273,6 +314,7 @@ impl Attempt<'_> {
             connections: Arc::clone(&builder.connections),
             cloud,
             marks,
+            maker,
             source,
             run_tags: own_tags,
             pace,

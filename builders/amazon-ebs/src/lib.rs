@@ -14,6 +14,7 @@
 //! cloud is behind [`cloud::Cloud`]), any provisioner or post-processor.
 
 mod access;
+mod accounts;
 mod artifact;
 mod attributes;
 mod check;

@@ -11,6 +11,7 @@ use kiln_ssh::{KeyPair, SshOptions};
 use tokio::sync::Mutex;
 
 use crate::access::Connections;
+use crate::accounts::Maker;
 use crate::cloud::{Access, Cloud, ErrorKind, ImageInfo, InstanceInfo, Tags};
 use crate::config::Config;
 use crate::error::failure;
@@ -32,6 +33,7 @@ pub(crate) struct AmazonMachine {
     pub(crate) connections: Arc<Connections>,
     pub(crate) cloud: Arc<dyn Cloud>,
     pub(crate) marks: Marks,
+    pub(crate) maker: Maker,
     pub(crate) source: ImageInfo,
     /// `run_tags`, without ours.
     pub(crate) run_tags: Tags,
@@ -70,7 +72,7 @@ impl Owned {
         let Beside { key, groups, profile, template } = beside;
         let pair = key
             .as_ref()
-            .map(|TemporaryKey { name, pair, .. }| (name.clone(), pair.private.clone(), pair.public.clone()));
+            .map(|TemporaryKey { undo, pair, .. }| (undo.name.clone(), pair.private.clone(), pair.public.clone()));
         Owned {
             id: info.id.clone(),
             is_spot: template.is_some(),
@@ -78,7 +80,7 @@ impl Owned {
             is_sealed: AtomicBool::new(false),
             rest: Mutex::new(Rest {
                 instance: Some((info, entry)),
-                key: key.map(|key| (key.name, key.entry)),
+                key: key.map(|key| (key.undo.name, key.entry)),
                 group: groups.temporary,
                 profile: profile.temporary,
                 template: template.map(|template| (template.entry, template.undo)),
@@ -102,7 +104,11 @@ impl Owned {
 
 impl AmazonMachine {
     pub(crate) fn place(&self) -> Place {
-        Place { access: crate::access::without_keys(&self.access), region: self.cloud.region().to_owned() }
+        Place {
+            access: crate::access::without_keys(&self.access),
+            region: self.cloud.region().to_owned(),
+            maker: self.maker.clone(),
+        }
     }
 
     /// Volumes that the template wants to outlive the instance, once the build has come to something.

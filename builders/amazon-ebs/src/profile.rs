@@ -50,7 +50,11 @@ impl Attempt<'_> {
             Err(error) if error.kind == ErrorKind::Duplicate => Ok(()),
             result => result.map_err(|error| failure(format!("make {what} {name}"), error)),
         };
-        step("the role", self.cloud.create_role(&name, "Temporary role of a kiln build", &tags).await)?;
+        let role = self.cloud.create_role(&name, "Temporary role of a kiln build", &tags).await;
+        if let Some(error) = role.as_ref().err().filter(|error| error.kind != ErrorKind::Duplicate) {
+            self.strike_refused(entry, error)?;
+        }
+        step("the role", role)?;
         step("the policy of role", self.cloud.put_role_policy(&name, &name, &document(policy)).await)?;
         step("the instance profile", self.cloud.create_instance_profile(&name, &tags).await)?;
         match self.cloud.add_role(&name, &name).await {

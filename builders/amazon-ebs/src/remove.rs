@@ -40,30 +40,53 @@ async fn removed(action: &str, call: impl Future<Output = CloudResult<()>>) -> R
     }
 }
 
-/// Ends an instance, waits until it is gone, and removes the volumes that would stay.
-pub(crate) async fn instance(cloud: &dyn Cloud, data: &InstanceUndo, pace: Pace) -> Result<bool, Failure> {
-    let found = match &data.id {
-        Some(id) => known_instance(cloud, id, data.at).await?.into_iter().collect(),
-        None => unknown_instances(cloud, data, pace).await?,
-    };
-    let mut has_removed = false;
-    for instance in found {
-        has_removed |= end_instance(cloud, &instance, &[], pace, &|_| {}).await?;
-    }
-    Ok(has_removed)
+/// What was there of a thing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Found {
+    /// All of it, and it is gone now.
+    Removed,
+    /// It is shown, and had ended already.
+    Ended,
+    /// These credentials find nothing.
+    Nothing,
 }
 
-async fn known_instance(cloud: &dyn Cloud, id: &str, at: u64) -> Result<Option<InstanceInfo>, Failure> {
-    match cloud.describe_instances(&[id.to_owned()], &[]).await {
-        Ok(mut instances) if !instances.is_empty() => Ok(Some(instances.remove(0))),
-        Err(error) if !gone(&error) => Err(failure(format!("look up instance {id}"), error)),
-        // Even one that has ended would be shown: these are other credentials than those that made it.
-        _ if now().saturating_sub(at) < SHOWN => {
-            let text = format!("instance {id} is not shown to these credentials in {}", cloud.region());
-            Err(Failure::environment(text).hint("use the credentials and the profile of the run that made it"))
+/// Ends an instance, waits until it is gone, and removes the volumes that would stay.
+pub(crate) async fn instance(cloud: &dyn Cloud, data: &InstanceUndo, pace: Pace) -> Result<Found, Failure> {
+    let shown = match &data.id {
+        Some(id) => known_instance(cloud, id).await?.into_iter().collect(),
+        None => unknown_instances(cloud, data, pace).await?,
+    };
+    let mut found = if shown.is_empty() { Found::Nothing } else { Found::Ended };
+    for instance in shown {
+        if end_instance(cloud, &instance, &[], pace, &|_| {}).await? {
+            found = Found::Removed;
         }
-        _ => Ok(None),
     }
+    Ok(found)
+}
+
+async fn known_instance(cloud: &dyn Cloud, id: &str) -> Result<Option<InstanceInfo>, Failure> {
+    match cloud.describe_instances(&[id.to_owned()], &[]).await {
+        Ok(instances) => Ok(instances.into_iter().next()),
+        Err(error) if gone(&error) => Ok(None),
+        Err(error) => Err(failure(format!("look up instance {id}"), error)),
+    }
+}
+
+/// Refuses to believe that an instance is gone which is not shown and was launched lately: it would be shown, even one that
+/// has ended.
+pub(crate) fn check_instance_gone(cloud: &dyn Cloud, data: &InstanceUndo) -> Result<(), Failure> {
+    let (Some(id), age) = (&data.id, now().saturating_sub(data.at)) else { return Ok(()) };
+    let text = format!("instance {id} is not shown to these credentials in {}", cloud.region());
+    if data.place.maker.is_unknown() && age < SHOWN {
+        return Err(Failure::environment(text).hint("use the credentials and the profile of the run that made it"));
+    }
+    // The right account: it is too new to be shown everywhere.
+    if age < FRESH {
+        return Err(Failure::environment(text).hint("it was launched just now; try again in two minutes"));
+    }
+    Ok(())
 }
 
 /// Instances that fit an entry without an id; a call that nobody waits for may make one only now.

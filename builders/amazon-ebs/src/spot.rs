@@ -54,7 +54,10 @@ impl Attempt<'_> {
                 let first = found.into_iter().next().map(|template| template.id);
                 first.ok_or_else(|| failure(format!("make the launch template {name}"), error))?
             }
-            Err(error) => return Err(failure(format!("make the launch template {name}"), error)),
+            Err(error) => {
+                self.strike_refused(entry, &error)?;
+                return Err(failure(format!("make the launch template {name}"), error));
+            }
         };
         undo.id = Some(id);
         self.context.journal.amend(entry, undo.entry())?;
@@ -78,11 +81,17 @@ impl Attempt<'_> {
                 None => return Err(no_capacity(&info)),
             },
             Err(error) if error.kind == ErrorKind::Lost => self.lost_spot(&undo, error).await?,
-            Err(error) => return Err(failure("ask for a spot instance", error)),
+            Err(error) => {
+                self.strike_refused(entry, &error)?;
+                return Err(failure("ask for a spot instance", error));
+            }
         };
         undo.id = Some(id.clone());
         self.context.journal.amend(entry, undo.entry())?;
         let info = self.wait_until_running(&id).await?;
+        if undo.place.maker.is_told(info.owner.as_deref()) {
+            self.context.journal.amend(entry, undo.entry())?;
+        }
         Ok(Running { info, entry })
     }
 

@@ -1,5 +1,6 @@
 //! Whole builds against a cloud in memory: what they ask for, and that nothing is left whatever fails.
 
+mod accounts;
 mod arguments;
 mod faults;
 mod images;

@@ -8,9 +8,10 @@ use kiln_core::{Failure, FailureClass, Undo, UndoOutcome, Undoer};
 use serde::{Deserialize, Serialize};
 
 use crate::access::Connections;
+use crate::accounts::Maker;
 use crate::cloud::{Access, Cloud, Filter, Tags};
 use crate::pace::Pace;
-use crate::remove;
+use crate::remove::{self, Found};
 
 /// Where a thing is, and who can reach it; without any key.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -19,6 +20,9 @@ pub(crate) struct Place {
     pub(crate) access: Access,
     /// The region.
     pub(crate) region: String,
+    /// Who made it.
+    #[serde(default, skip_serializing_if = "Maker::is_unknown")]
+    pub(crate) maker: Maker,
 }
 
 /// What undoing an instance needs.
@@ -146,39 +150,42 @@ impl AmazonUndoer {
         AmazonUndoer { connections, pace }
     }
 
-    async fn cloud(&self, place: &Place) -> Result<Arc<dyn Cloud>, Failure> {
-        self.connections.reach_again(&place.access, &place.region).await
+    async fn run(&self, undo: &Undo) -> Result<bool, Failure> {
+        if !self.kinds().contains(&undo.kind.as_str()) {
+            return Err(Failure::new(FailureClass::Bug, format!("`{}` is no kind of AWS's", undo.kind)));
+        }
+        let Placed { place } = read(undo)?;
+        let (cloud, is_own) = self.connections.reach_again(&place).await?;
+        let found = self.remove(undo, &*cloud).await?;
+        let accounts = &self.connections.accounts;
+        match found {
+            Found::Nothing if is_own => {}
+            Found::Nothing => accounts.check_gone(&place.maker, &*cloud).await?,
+            Found::Ended | Found::Removed => accounts.found(&place.maker, cloud.caller().await),
+        }
+        if found == Found::Nothing && undo.kind == "aws.instance" {
+            remove::check_instance_gone(&*cloud, &read(undo)?)?;
+        }
+        Ok(found == Found::Removed)
     }
 
-    async fn run(&self, undo: &Undo) -> Result<bool, Failure> {
-        match undo.kind.as_str() {
-            "aws.instance" => {
-                let data: InstanceUndo = read(undo)?;
-                remove::instance(&*self.cloud(&data.place).await?, &data, self.pace).await
-            }
-            "aws.key-pair" => {
-                let data: KeyPairUndo = read(undo)?;
-                remove::key_pair(&*self.cloud(&data.place).await?, &data).await
-            }
-            "aws.security-group" => {
-                let data: GroupUndo = read(undo)?;
-                remove::group(&*self.cloud(&data.place).await?, &data, self.pace).await
-            }
-            "aws.instance-profile" => {
-                let data: ProfileUndo = read(undo)?;
-                remove::profile(&*self.cloud(&data.place).await?, &data, self.pace).await
-            }
-            "aws.launch-template" => {
-                let data: TemplateUndo = read(undo)?;
-                remove::launch_template(&*self.cloud(&data.place).await?, &data).await
-            }
-            "aws.image" => {
-                let data: ImageUndo = read(undo)?;
-                remove::image(&*self.cloud(&data.place).await?, &data, self.pace).await
-            }
-            other => Err(Failure::new(FailureClass::Bug, format!("`{other}` is no kind of AWS's"))),
-        }
+    async fn remove(&self, undo: &Undo, cloud: &dyn Cloud) -> Result<Found, Failure> {
+        let was_there = match undo.kind.as_str() {
+            "aws.instance" => return remove::instance(cloud, &read(undo)?, self.pace).await,
+            "aws.key-pair" => remove::key_pair(cloud, &read(undo)?).await,
+            "aws.security-group" => remove::group(cloud, &read(undo)?, self.pace).await,
+            "aws.instance-profile" => remove::profile(cloud, &read(undo)?, self.pace).await,
+            "aws.launch-template" => remove::launch_template(cloud, &read(undo)?).await,
+            _ => remove::image(cloud, &read(undo)?, self.pace).await,
+        };
+        Ok(if was_there? { Found::Removed } else { Found::Nothing })
     }
+}
+
+/// What all of them have.
+#[derive(Deserialize)]
+struct Placed {
+    place: Place,
 }
 
 fn read<'a, T: Deserialize<'a>>(undo: &'a Undo) -> Result<T, Failure> {

@@ -15,8 +15,8 @@ use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
 use aws_smithy_runtime_api::client::result::SdkError;
 use aws_smithy_types::error::metadata::ProvideErrorMetadata;
 use kiln_builder_amazon_ebs::cloud::{
-    Access, Cloud, CloudError, CloudResult, CopyRequest, ErrorKind, FastLaunchRequest, Filter, FleetInfo, FleetRequest,
-    ImageChange, ImageInfo, ImageQuery, ImageRequest, Ingress, InstanceChange, InstanceInfo, KeyPairInfo,
+    Access, Caller, Cloud, CloudError, CloudResult, CopyRequest, ErrorKind, FastLaunchRequest, Filter, FleetInfo,
+    FleetRequest, ImageChange, ImageInfo, ImageQuery, ImageRequest, Ingress, InstanceChange, InstanceInfo, KeyPairInfo,
     LaunchTemplateInfo, LaunchTemplateRequest, RunRequest, SecurityGroupInfo, SecurityGroupRequest, SessionInfo,
     SessionRequest, SnapshotInfo, SnapshotShare, SubnetInfo, Tags, VolumeInfo, VpcInfo,
 };
@@ -77,11 +77,14 @@ impl Ec2 {
         }
     }
 
+    fn sts(&self) -> aws_sdk_sts::Client {
+        aws_sdk_sts::Client::new(&self.session.config.to_builder().region(Region::new(self.region.clone())).build())
+    }
+
     /// With `decode_authorization_messages`, what a refusal says in a form that only STS can read.
     async fn read_out(&self, error: CloudError) -> CloudError {
         let Some((said, encoded)) = error.message.split_once(ENCODED).filter(|_| self.decodes) else { return error };
-        let config = self.session.config.to_builder().region(Region::new(self.region.clone())).build();
-        let request = aws_sdk_sts::Client::new(&config).decode_authorization_message().encoded_message(encoded.trim());
+        let request = self.sts().decode_authorization_message().encoded_message(encoded.trim());
         match request.send().await.ok().and_then(|answer| answer.decoded_message) {
             Some(decoded) => CloudError { message: format!("{said}{decoded}"), ..error },
             None => error,
@@ -112,6 +115,7 @@ fn given<T>(action: &str, value: Option<T>) -> CloudResult<T> {
         code: String::new(),
         message: "the answer lacks what was made".to_owned(),
         kind: ErrorKind::Lost,
+        is_refusal: false,
         request_id: None,
     })
 }
@@ -120,6 +124,27 @@ fn given<T>(action: &str, value: Option<T>) -> CloudResult<T> {
 impl Cloud for Ec2 {
     fn region(&self) -> &str {
         &self.region
+    }
+
+    async fn caller(&self) -> Caller {
+        match self.session.credentials().await {
+            Ok(found) => Caller {
+                key: Some(found.access_key_id().to_owned()),
+                account: found.account_id().map(|account| account.as_str().to_owned()),
+            },
+            // The next call tells why.
+            Err(_) => Caller::default(),
+        }
+    }
+
+    async fn account(&self) -> CloudResult<String> {
+        let answer = self.call("GetCallerIdentity", self.sts().get_caller_identity().send()).await?;
+        given("GetCallerIdentity", answer.account)
+    }
+
+    async fn account_of_key(&self, key: &str) -> CloudResult<String> {
+        let answer = self.call("GetAccessKeyInfo", self.sts().get_access_key_info().access_key_id(key).send()).await?;
+        given("GetAccessKeyInfo", answer.account)
     }
 
     async fn describe_regions(&self) -> CloudResult<Vec<String>> {

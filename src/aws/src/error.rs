@@ -16,8 +16,14 @@ pub(crate) fn cloud_error<E>(action: &str, error: &SdkError<E, HttpResponse>, ma
 where
     E: Error + ProvideErrorMetadata + 'static,
 {
-    let found =
-        |kind, message| CloudError { action: action.to_owned(), code: String::new(), message, kind, request_id: None };
+    let found = |kind, message| CloudError {
+        action: action.to_owned(),
+        code: String::new(),
+        message,
+        kind,
+        is_refusal: false,
+        request_id: None,
+    };
     match error {
         SdkError::ServiceError(answer) => {
             let meta = answer.err().meta();
@@ -28,6 +34,7 @@ where
                 code: code.to_owned(),
                 message: meta.message().map_or_else(|| format!("HTTP status {status}"), str::to_owned),
                 kind: kind(code, meta.message().unwrap_or_default(), may_have_run),
+                is_refusal: (400..500).contains(&status) && !code.is_empty() && !may_have_run,
                 request_id: meta.request_id().map(str::to_owned),
             }
         }

@@ -195,13 +195,19 @@ impl Assumed {
         let answer = request.send().await.map_err(CredentialsError::provider_error)?;
         let given = answer.credentials.ok_or_else(|| CredentialsError::unhandled("STS gave no credentials"))?;
         let expiry = SystemTime::try_from(given.expiration).map_err(CredentialsError::unhandled)?;
-        Ok(Credentials::new(
-            given.access_key_id,
-            given.secret_access_key,
-            Some(given.session_token),
-            Some(expiry),
-            "AssumeRole",
-        ))
+        // `arn:aws:iam::111122223333:role/build`
+        let account = role.role_arn.split(':').nth(4).filter(|account| !account.is_empty());
+        let credentials = Credentials::builder()
+            .access_key_id(given.access_key_id)
+            .secret_access_key(given.secret_access_key)
+            .session_token(given.session_token)
+            .expiry(expiry)
+            .provider_name("AssumeRole");
+        Ok(match account {
+            Some(account) => credentials.account_id(account),
+            None => credentials,
+        }
+        .build())
     }
 }
 

@@ -147,7 +147,9 @@ impl Session {
                     let message = message.unwrap_or_else(|| format!("HTTP status {}", answer.status));
                     let kind = kind(&code, &message, may_have_run);
                     let may_pass = answer.status >= 500 || answer.status == 429 || kind == ErrorKind::Throttled;
-                    let error = CloudError { code, message, request_id: answer.request_id, ..failure(unsigned, kind) };
+                    let is_refusal = (400..500).contains(&answer.status) && !code.is_empty() && !may_have_run;
+                    let request_id = answer.request_id;
+                    let error = CloudError { code, message, is_refusal, request_id, ..failure(unsigned, kind) };
                     if !may_pass {
                         return Err(error);
                     }
@@ -226,7 +228,14 @@ impl Session {
 }
 
 fn failure(unsigned: &Unsigned, kind: ErrorKind) -> CloudError {
-    CloudError { action: unsigned.action.clone(), code: String::new(), message: String::new(), kind, request_id: None }
+    CloudError {
+        action: unsigned.action.clone(),
+        code: String::new(),
+        message: String::new(),
+        kind,
+        is_refusal: false,
+        request_id: None,
+    }
 }
 
 /// `{"__type":"com.amazonaws.secretsmanager#ResourceNotFoundException","Message":"..."}`.

@@ -57,6 +57,43 @@ async fn an_action_that_fails_leaves_nothing() {
 }
 
 #[tokio::test]
+async fn what_was_refused_is_not_looked_for() {
+    for (more, actions) in ways() {
+        for action in actions {
+            // Those change what is there.
+            if ["AuthorizeSecurityGroupIngress", "PutRolePolicy", "CreateInstanceProfile", "AddRoleToInstanceProfile"]
+                .contains(&action)
+                || ["StopInstances", "ModifyImageAttribute", "DeregisterImage"].contains(&action)
+            {
+                continue;
+            }
+            let cloud = FakeCloud::new();
+            cloud.fault(action, Fault::Fails(ErrorKind::Unauthorized, "UnauthorizedOperation", 3));
+            let run = Run::new(&cloud, more.clone());
+            let machine = run.launch().await;
+            if let Ok(machine) = &machine {
+                assert!(machine.seal(&run.context).await.is_err(), "{action}");
+            }
+            let kind = match action {
+                "ImportKeyPair" => "aws.key-pair",
+                "CreateSecurityGroup" => "aws.security-group",
+                "CreateRole" => "aws.instance-profile",
+                "RunInstances" | "CreateFleet" => "aws.instance",
+                "CreateLaunchTemplate" => "aws.launch-template",
+                _ => "aws.image",
+            };
+            let open = run.context.journal.open();
+            let left = open.iter().filter(|undo| undo.kind == kind).count();
+            // The AMI that was to be copied is there.
+            assert_eq!(left, usize::from(action == "CopyImage"), "{action}: {open:?}");
+            run.undo().await;
+            drop(machine);
+            assert_eq!(run.left(), Vec::<String>::new(), "{action}");
+        }
+    }
+}
+
+#[tokio::test]
 async fn a_lost_answer_is_made_good_or_leaves_nothing() {
     let made_good = [
         "ImportKeyPair",

@@ -275,12 +275,36 @@ async fn an_instance_that_ends_by_itself_says_why() {
 }
 
 #[tokio::test]
-async fn cleanup_with_other_credentials_says_so() {
+async fn an_instance_of_just_now_that_is_not_shown_is_not_believed_to_be_gone() {
     let cloud = FakeCloud::new();
     let run = Run::new(&cloud, json!({}));
     run.launch().await.unwrap();
     cloud.here(|region| region.instances.clear());
     let entry = run.context.journal.open().into_iter().find(|undo| undo.kind == "aws.instance").unwrap();
-    let failure = kiln_core::Undoer::undo(&run.kind.undoer(), &entry).await.unwrap_err();
-    assert!(failure.to_string().contains("is not shown to these credentials"), "{failure}");
+    for of_older_version in [false, true] {
+        let mut entry = entry.clone();
+        if of_older_version {
+            entry.data["place"].as_object_mut().unwrap().remove("maker").unwrap();
+        }
+        let failure = kiln_core::Undoer::undo(&run.kind.undoer(), &entry).await.unwrap_err();
+        assert!(failure.to_string().contains("is not shown to these credentials"), "{failure}");
+        let hint = if of_older_version { "use the credentials" } else { "two minutes" };
+        assert!(failure.hints[0].contains(hint), "{:?}", failure.hints);
+    }
+}
+
+#[tokio::test]
+async fn a_group_and_a_key_of_the_template_that_are_not_there_are_asked_for_once() {
+    for (more, code, times) in [
+        (json!({"security_group_id": "sg-123"}), "InvalidGroup.NotFound", 1),
+        (json!({"ssh_keypair_name": "mine", "ssh_password": "x"}), "InvalidKeyPair.NotFound", 1),
+        (json!({}), "InvalidGroup.NotFound", 3),
+        (json!({}), "InvalidKeyPair.NotFound", 3),
+    ] {
+        let cloud = FakeCloud::new();
+        cloud.fault("RunInstances", Fault::Fails(ErrorKind::NotFound, code, 2));
+        let result = Run::new(&cloud, more).launch().await;
+        assert_eq!(result.is_ok(), times == 3, "{code}");
+        assert_eq!(cloud.calls().iter().filter(|call| *call == "RunInstances").count(), times, "{code}");
+    }
 }

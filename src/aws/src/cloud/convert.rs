@@ -136,7 +136,8 @@ fn reason(reason: aws_sdk_ec2::types::StateReason) -> Option<String> {
     text(reason.message).or_else(|| text(reason.code))
 }
 
-pub(super) fn instance(instance: Instance) -> InstanceInfo {
+/// An instance, and the account of its reservation.
+pub(super) fn instance(instance: Instance, owner: Option<String>) -> InstanceInfo {
     let mut interfaces = instance.network_interfaces.iter().flatten();
     let ipv6 = interfaces.find_map(|interface| interface.ipv6_addresses().first()?.ipv6_address.clone());
     let mappings = instance.block_device_mappings.unwrap_or_default();
@@ -168,6 +169,7 @@ pub(super) fn instance(instance: Instance) -> InstanceInfo {
         spot_request: text(instance.spot_instance_request_id),
         ena_support: instance.ena_support.unwrap_or_default(),
         client_token: text(instance.client_token),
+        owner: text(owner),
         tags: tags(instance.tags),
     }
 }

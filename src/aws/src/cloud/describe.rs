@@ -38,8 +38,12 @@ impl Ec2 {
         let call = self.client.describe_instances().set_instance_ids(some(ids)).set_filters(convert::filters(filters));
         let found = call.into_paginator().items().send();
         let reservations = self.call("DescribeInstances", found.try_collect()).await?;
-        let instances = reservations.into_iter().flat_map(|reservation| reservation.instances.unwrap_or_default());
-        Ok(instances.map(convert::instance).collect())
+        let instances = reservations.into_iter().flat_map(|reservation| {
+            let owner = reservation.owner_id;
+            let instances = reservation.instances.unwrap_or_default().into_iter();
+            instances.map(move |instance| convert::instance(instance, owner.clone()))
+        });
+        Ok(instances.collect())
     }
 
     pub(super) async fn offerings(&self, instance_type: &str) -> CloudResult<Vec<String>> {

@@ -79,6 +79,7 @@ impl Ec2 {
             code: String::new(),
             message: format!("`{at}` is no time: {error}"),
             kind: ErrorKind::Other,
+            is_refusal: false,
             request_id: None,
         })?;
         let call = self.client.enable_image_deprecation().image_id(id).deprecate_at(time);

@@ -59,7 +59,7 @@ impl Ec2 {
             .set_tag_specifications(convert::tag_specs(&request.tags));
         let answer = self.call("RunInstances", call.send()).await?;
         let instance = answer.instances.unwrap_or_default().into_iter().next();
-        given("RunInstances", instance.map(convert::instance))
+        given("RunInstances", instance.map(|instance| convert::instance(instance, answer.owner_id)))
     }
 
     pub(super) async fn launch_template(&self, request: &LaunchTemplateRequest) -> CloudResult<String> {
