@@ -50,12 +50,14 @@ fn sent(request: &Request) -> String {
 
 #[tokio::test]
 async fn an_instance_is_asked_for_with_all_that_it_gets() {
-    let answer = "<instancesSet><item><instanceId>i-1</instanceId><instanceState><name>pending</name></instanceState>\
+    let answer = "<ownerId>111122223333</ownerId>\
+                  <instancesSet><item><instanceId>i-1</instanceId><instanceState><name>pending</name></instanceState>\
                   <clientToken>token-1</clientToken><tagSet><item><key>a</key><value>b</value></item></tagSet>\
                   <ipAddress></ipAddress></item></instancesSet>";
     let service = Service::start([ec2("RunInstances", answer)]).await;
     let instance = service.cloud().await.run_instance(&run()).await.unwrap();
     assert_eq!((instance.id.as_str(), instance.state.as_str()), ("i-1", "pending"));
+    assert_eq!(instance.owner.as_deref(), Some("111122223333"));
     assert_eq!((instance.client_token.as_deref(), instance.public_ip), (Some("token-1"), None));
     assert_eq!(instance.tags["a"], "b");
     let request = &service.requests()[0];

@@ -41,6 +41,26 @@ async fn a_name_that_the_first_try_took_is_a_duplicate() {
     let error = service.cloud().await.create_image(&ImageRequest::default()).await.unwrap_err();
     assert_eq!((error.kind, error.code.as_str()), (ErrorKind::Duplicate, "InvalidAMIName.Duplicate"));
     assert_eq!(error.request_id.as_deref(), Some("r-2"));
+    assert!(!error.is_refusal);
+}
+
+#[tokio::test]
+async fn a_refusal_is_one_where_no_try_can_have_been_carried_out() {
+    let refused = || ec2_error(400, "InvalidInstanceType.NotFound", "x");
+    let unauthorized = || ec2_error(403, "UnauthorizedOperation", "x");
+    let internal = || ec2_error(500, "InternalError", "x");
+    for (replies, expected) in [
+        (vec![refused()], true),
+        (vec![unauthorized()], true),
+        (vec![ec2_error(503, "RequestLimitExceeded", "x"), refused()], true),
+        (vec![ec2_error(500, "InsufficientInstanceCapacity", "x")], false),
+        (vec![Reply::Hang, refused()], false),
+        (vec![internal(), unauthorized()], false),
+    ] {
+        let service = Service::start(replies).await;
+        let error = service.cloud().await.run_instance(&run()).await.unwrap_err();
+        assert_eq!(error.is_refusal, expected, "{error}");
+    }
 }
 
 #[tokio::test]
