@@ -215,13 +215,13 @@ impl Planner<'_> {
         }
         let policy = self.machine_policy(&stop);
         let login = self.options.login.clone();
-        let lent_agent = self.lent_agent(&stop);
+        let lent_agent = self.lent_agent(&stop).await;
         let hop = self.hop(stop, &login, policy, None, ways, identity).await?;
         Ok(Hop { lent_agent, ..hop })
     }
 
     /// The agent that commands on the machine may ask, where the template or the configuration says so.
-    fn lent_agent(&self, stop: &Stop) -> Option<PathBuf> {
+    async fn lent_agent(&self, stop: &Stop) -> Option<PathBuf> {
         // As with OpenSSH, that is the one whose keys log in, unless another one is named.
         let (wanted, socket) = match (self.options.lends_agent, &stop.config.forward_agent) {
             (Some(false), _) | (None, None | Some(ForwardAgent::No)) => return None,
@@ -232,12 +232,14 @@ impl Planner<'_> {
             }
         };
         // A socket that nobody listens at any more is there still.
-        let socket = socket.filter(|socket| std::os::unix::net::UnixStream::connect(socket).is_ok());
-        if socket.is_none() {
-            let events = &self.keyring.context.events;
-            events.warn(format!("commands on the machine are to use the SSH agent at `{wanted}`, and there is none"));
+        if let Some(socket) = socket
+            && tokio::net::UnixStream::connect(&socket).await.is_ok()
+        {
+            return Some(socket);
         }
-        socket
+        let events = &self.keyring.context.events;
+        events.warn(format!("commands on the machine are to use the SSH agent at `{wanted}`, and there is none"));
+        None
     }
 
     async fn bastion(&mut self, stop: Stop, machine_user: &str) -> Result<Hop, Failure> {

@@ -19,7 +19,7 @@ use super::actor::Shared;
 use super::channel::{Channel, ChannelEvent, Ending, Inlet, Input, pair};
 use super::request::LentAgent;
 use super::slot::{READS, Turn, room};
-use super::socket;
+use super::socket::{self, Callback, libssh2_session_callback_set2};
 use super::stream::ChannelStream;
 use crate::SshError;
 
@@ -32,17 +32,7 @@ const SLOTS: usize = 32;
 /// How many channels the peer may leave open beside those, before it is taken for one that means harm.
 const MOST: usize = 256;
 
-type Callback = unsafe extern "C" fn();
 type Arrival = unsafe extern "C" fn(*mut LIBSSH2_SESSION, *mut LIBSSH2_CHANNEL, *mut *mut c_void);
-
-#[allow(unsafe_code)] // The bindings leave this function of libssh2 out.
-unsafe extern "C" {
-    fn libssh2_session_callback_set2(
-        session: *mut LIBSSH2_SESSION,
-        kind: c_int,
-        callback: Option<Callback>,
-    ) -> Option<Callback>;
-}
 
 thread_local! {
     /// Channels that the peer opened; each session has a thread of its own.
@@ -76,7 +66,8 @@ pub(super) struct Lender {
 pub(super) struct Ask {
     requests: mpsc::Sender<Request>,
     is_sent: Cell<bool>,
-    is_refused: Cell<bool>,
+    /// The peer answered once: a later refusal is no news.
+    is_answered: Cell<bool>,
 }
 
 impl Ask {
@@ -87,14 +78,14 @@ impl Ask {
 
     /// The peer refused; that is told once, and not where an earlier command got it.
     pub(super) fn refused(&self) {
-        if !self.is_refused.replace(true) {
+        if !self.is_answered.replace(true) {
             let _ = self.requests.try_send(Request::Refused);
         }
     }
 
     /// The peer agreed.
     pub(super) fn granted(&self) {
-        self.is_refused.set(true);
+        self.is_answered.set(true);
     }
 }
 
@@ -110,8 +101,8 @@ impl Lender {
         }
         drop(raw);
         let asks_once = session.banner().is_some_and(|banner| banner.contains("OpenSSH"));
-        let (is_sent, is_refused) = (Cell::new(false), Cell::new(false));
-        let ask = Rc::new(Ask { requests: requests.clone(), is_sent, is_refused });
+        let (is_sent, is_answered) = (Cell::new(false), Cell::new(false));
+        let ask = Rc::new(Ask { requests: requests.clone(), is_sent, is_answered });
         Lender { session: session.clone(), shared, requests, slots: Vec::new(), asks_once, ask }
     }
 

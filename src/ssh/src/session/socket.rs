@@ -49,13 +49,13 @@ thread_local! {
     static SOCKET: RefCell<Option<Socket>> = const { RefCell::new(None) };
 }
 
-type Callback = unsafe extern "C" fn();
+pub(super) type Callback = unsafe extern "C" fn();
 type Send = unsafe extern "C" fn(c_int, *const c_void, usize, c_int, *mut *mut c_void) -> isize;
 type Receive = unsafe extern "C" fn(c_int, *mut c_void, usize, c_int, *mut *mut c_void) -> isize;
 
 #[allow(unsafe_code)] // The bindings leave this function of libssh2 out.
 unsafe extern "C" {
-    fn libssh2_session_callback_set2(
+    pub(super) fn libssh2_session_callback_set2(
         session: *mut libssh2_sys::LIBSSH2_SESSION,
         kind: c_int,
         callback: Option<Callback>,
