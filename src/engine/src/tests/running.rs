@@ -120,23 +120,28 @@ async fn a_step_is_told_with_its_name_and_without_the_secret_in_it() {
     assert_eq!(shown, [None, Some("install curl".to_owned()), Some("for <sensitive>".to_owned()), None]);
 }
 
+/// How many of six builds ran at once, and their names in the report.
+async fn most_at_once(limits: &str, debug: bool) -> (usize, Vec<String>) {
+    let builds = (0..6).map(|number| {
+        let mut spec = build(&format!("b{number}"));
+        spec.steps = vec![step(&format!("s{number}"), 3)];
+        spec
+    });
+    let mut harness = Harness::new(builds.collect());
+    for number in 0..6 {
+        harness.world.on(&format!("step s{number}"), Act::Sleep(Duration::from_secs(10)));
+    }
+    harness.settings.parallel_builds = limits.parse().unwrap();
+    harness.settings.debug = debug;
+    let report = harness.run().await;
+    (harness.world.most_at_once(), report.builds.iter().map(|build| build.name.to_string()).collect())
+}
+
 #[tokio::test(start_paused = true)]
 async fn no_more_builds_run_at_a_time_than_allowed() {
-    for (limit, debug, most) in [(0, false, 6), (2, false, 2), (1, false, 1), (0, true, 1)] {
-        let builds = (0..6).map(|number| {
-            let mut spec = build(&format!("b{number}"));
-            spec.steps = vec![step(&format!("s{number}"), 3)];
-            spec
-        });
-        let mut harness = Harness::new(builds.collect());
-        for number in 0..6 {
-            harness.world.on(&format!("step s{number}"), Act::Sleep(Duration::from_secs(10)));
-        }
-        harness.settings.parallel_builds = limit.into();
-        harness.settings.debug = debug;
-        let report = harness.run().await;
-        assert_eq!(harness.world.most_at_once(), most, "limit {limit}");
-        let names: Vec<&str> = report.builds.iter().map(|build| &*build.name).collect();
+    for (limits, debug, most) in [("0", false, 6), ("2", false, 2), ("1", false, 1), ("0", true, 1)] {
+        let (at_once, names) = most_at_once(limits, debug).await;
+        assert_eq!(at_once, most, "limit {limits}");
         assert_eq!(names, ["b0", "b1", "b2", "b3", "b4", "b5"]);
     }
 }
@@ -144,18 +149,7 @@ async fn no_more_builds_run_at_a_time_than_allowed() {
 #[tokio::test(start_paused = true)]
 async fn a_kind_of_builder_has_a_limit_of_its_own() {
     for (limits, most) in [("fake=2", 2), ("4,fake=3", 3), ("2,fake=3", 2), ("2,other=1", 2), ("fake=0", 6)] {
-        let builds = (0..6).map(|number| {
-            let mut spec = build(&format!("b{number}"));
-            spec.steps = vec![step(&format!("s{number}"), 3)];
-            spec
-        });
-        let mut harness = Harness::new(builds.collect());
-        for number in 0..6 {
-            harness.world.on(&format!("step s{number}"), Act::Sleep(Duration::from_secs(10)));
-        }
-        harness.settings.parallel_builds = limits.parse().unwrap();
-        harness.run().await;
-        assert_eq!(harness.world.most_at_once(), most, "{limits}");
+        assert_eq!(most_at_once(limits, false).await.0, most, "{limits}");
     }
 }
 

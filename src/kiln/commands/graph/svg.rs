@@ -91,10 +91,8 @@ fn layout(graph: &Graph) -> Layout {
     let (mut x, mut height) = (MARGIN, 2 * MARGIN);
     for column in 0..columns {
         let builds = (0..ranks.len()).filter(|build| ranks[*build] == column).map(Item::Build);
-        let passes = |edge: &&usize| ranks[edges[**edge].parent] < column && column < ranks[edges[**edge].child];
-        let indices: Vec<usize> = (0..edges.len()).collect();
-        let passing: Vec<usize> = indices.iter().filter(passes).copied().collect();
-        let mut items: Vec<Item> = builds.chain(passing.into_iter().map(Item::Edge)).collect();
+        let passes = |edge: &usize| ranks[edges[*edge].parent] < column && column < ranks[edges[*edge].child];
+        let mut items: Vec<Item> = builds.chain((0..edges.len()).filter(passes).map(Item::Edge)).collect();
         // Children stand beside their parents, as far as that goes; an arrow that goes on has a row of its own.
         items.sort_by_key(|item| match item {
             Item::Build(build) => {
