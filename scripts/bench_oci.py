@@ -175,7 +175,7 @@ class Bench(benchlib.Figures):
             return str(path)
 
         new = [self.build(write(next(marks))).wall for _ in range(self.runs)]
-        self.limit("200 builds, a step each: one build", [wall / count * 1000 for wall in new], "ms", 50)
+        self.limit("200 builds, a step each: one build", [wall / count * 1000 for wall in new], "ms", 20)
         again = [self.build(str(path)).wall for _ in range(self.runs)]
         self.limit("  nothing changed: scheduling one build", [wall / count * 1000 for wall in again], "ms", 5)
         plans = [self.command(self.kiln, "plan", str(path)).wall for _ in range(self.runs)]

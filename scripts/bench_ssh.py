@@ -187,7 +187,7 @@ class Bench(benchlib.Figures):
             lambda: self.fresh(lambda: self.build(down)),
             lambda: self.fresh(lambda: self.shell(f"{client} 'cat {big}' > {target}")),
         )
-        self.report("1 GiB file, down", [run.wall for run in mine], [run.wall for run in cats], "s", 1.5, "ssh cat >")
+        self.report("1 GiB file, down", [run.wall for run in mine], [run.wall for run in cats], "s", 1.3, "ssh cat >")
         self.limit("  peak memory", [run.memory for run in mine], "MiB", 40)
 
     def many(self):
@@ -256,7 +256,7 @@ class Bench(benchlib.Figures):
         finally:
             master.terminate()
             master.wait()
-        self.report("1,000 commands in turn", alone, masters, "s", 1 / 2, "ControlMaster")
+        self.report("1,000 commands in turn", alone, masters, "s", 1 / 3, "ControlMaster")
         self.report("1,000 commands, eight at once", together, masters, "s", 1 / 3, "ControlMaster")
         self.report("1,000 shell steps of one command each", steps, masters, "s", 0.9, "ControlMaster")
 
