@@ -209,6 +209,17 @@ pub struct Processed {
 /// A configured post-processor.
 #[async_trait]
 pub trait PostProcessor: Send + Sync {
+    /// The names that it gives to images, in full (`registry.example.org/group/image:tag`), in order. What is not known
+    /// before the run is left out.
+    fn names(&self) -> Vec<String> {
+        Vec::new()
+    }
+
+    /// Whether it sends the image, under all names that it bears by then, to registries.
+    fn pushes(&self) -> bool {
+        false
+    }
+
     /// Makes the next artifact. The input stays as it is; the engine removes it later if it is not kept.
     async fn process(&self, artifact: &Artifact, context: &BuildContext) -> Result<Processed, Failure>;
 }

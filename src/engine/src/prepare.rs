@@ -91,6 +91,22 @@ impl PreparedBuild {
         self.spec.parents.iter().map(|parent| &*parent.build)
     }
 
+    /// The names that its post-processors give to its image, in full, in order, each once; `pushed` leaves out those that
+    /// stay on this host.
+    pub fn image_names(&self, pushed: bool) -> Vec<String> {
+        let mut names = Vec::new();
+        for chain in &self.chains {
+            let last = chain.iter().rposition(|step| step.component.ready.pushes());
+            let heeded = if pushed { last.unwrap_or(0) } else { chain.len() };
+            for name in chain[..heeded].iter().flat_map(|step| step.component.ready.names()) {
+                if !names.contains(&name) {
+                    names.push(name);
+                }
+            }
+        }
+        names
+    }
+
     /// It does not run: it is taken as it was sealed before.
     pub(crate) fn take(&mut self) {
         Arc::make_mut(&mut self.spec).is_taken = true;

@@ -116,6 +116,14 @@ impl PostProcessorKind for DockerImportKind {
 
 #[async_trait]
 impl PostProcessor for DockerImport {
+    fn names(&self) -> Vec<String> {
+        if self.repository.repository.is_empty() {
+            return Vec::new();
+        }
+        let tag = self.tag.clone().unwrap_or_else(|| "latest".to_owned());
+        vec![Reference { tag: Some(tag), ..self.repository.clone() }.in_full()]
+    }
+
     async fn process(&self, artifact: &Artifact, context: &BuildContext) -> Result<Processed, Failure> {
         let file = match artifact.files() {
             [file] => file,

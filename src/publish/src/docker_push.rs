@@ -195,6 +195,10 @@ fn references(image: &Image) -> Result<Vec<(&str, Reference)>, PublishError> {
 
 #[async_trait]
 impl PostProcessor for DockerPush {
+    fn pushes(&self) -> bool {
+        true
+    }
+
     async fn process(&self, artifact: &Artifact, context: &BuildContext) -> Result<Processed, Failure> {
         let image = artifact.image().ok_or_else(|| PublishError::not_an_image(KIND, artifact))?;
         if image.tags.is_empty() {

@@ -102,11 +102,16 @@ impl PostProcessorKind for DockerTagKind {
 
 #[async_trait]
 impl PostProcessor for DockerTag {
+    fn names(&self) -> Vec<String> {
+        let named = |tag: String| Reference { tag: Some(tag), ..self.repository.clone() }.in_full();
+        if self.repository.repository.is_empty() { Vec::new() } else { self.wanted().into_iter().map(named).collect() }
+    }
+
     async fn process(&self, artifact: &Artifact, context: &BuildContext) -> Result<Processed, Failure> {
         let image = artifact.image().ok_or_else(|| PublishError::not_an_image(KIND, artifact))?;
         let repository = self.repository.familiar_name();
         let mut names = Vec::new();
-        let wanted = if self.tags.is_empty() { vec!["latest".to_owned()] } else { self.tags.clone() };
+        let wanted = self.wanted();
         if let Some(layout) = LayoutImage::of(image)? {
             return self.name_in_layout(&layout, image, &wanted, context);
         }
@@ -135,6 +140,10 @@ impl PostProcessor for DockerTag {
 }
 
 impl DockerTag {
+    fn wanted(&self) -> Vec<String> {
+        if self.tags.is_empty() { vec!["latest".to_owned()] } else { self.tags.clone() }
+    }
+
     /// The same for an image that no engine has.
     fn name_in_layout(
         &self,

@@ -16,6 +16,7 @@ async fn names_add_up_along_a_chain_each_once() {
     let id = engine.add_image("");
     let first = processor(&kind(&engine), json!({ "repository": "pkpub/a", "tags": ["v1", "v2"] }));
     let second = processor(&kind(&engine), json!({ "repository": "docker.io/pkpub/a", "tags": ["v2", "v3", "v3"] }));
+    assert_eq!(second.names(), ["docker.io/pkpub/a:v2", "docker.io/pkpub/a:v3"], "known before the run");
 
     let processed = first.process(&image_artifact(&id, &[]), &bench.context).await.unwrap();
     assert!(processed.keep_input && processed.force_keep);
