@@ -3,7 +3,7 @@
 
     bench_oci.py KILN [RUNS] [FIGURE...]
 
-Figures: steps, start, rebuild, graph, seal, push, pull, apt; all of them where none is named. Needs root, packer 1.6.6, skopeo,
+Figures: steps, start, rebuild, graph, levels, seal, push, pull, apt; all of them where none is named. Needs root, packer 1.6.6, skopeo,
 docker-registry and a Docker engine with debian:bookworm (services.sh starts one). A registry of its own is started and ended
 here. Exits with 1 when a figure misses its target. Runs alternate, so that a machine whose speed drifts does not favour one side.
 """
@@ -181,6 +181,38 @@ class Bench(benchlib.Figures):
         plans = [self.command(self.kiln, "plan", str(path)).wall for _ in range(self.runs)]
         self.limit("  their plan", plans, "s", 0.5)
 
+    def levels(self):
+        """125 builds in four levels, whose steps only compute, against the same loops without anything around them."""
+        levels, sources, number, above = (1, 4, 24, 96), [], 0, []
+        for width in levels:
+            names = [f"l{number + offset}" for offset in range(width)]
+            for index, name in enumerate(names):
+                parent = f"artifact.{above[index % len(above)]}.image" if above else self.base()
+                sources.append((name, f'source "oci" "{name}" {{\n  from = {parent}\n}}\n'))
+            number, above = number + width, names
+        names = ", ".join(f'"oci.{name}"' for name, _ in sources)
+        path, marks = self.directory / "levels.pkr.hcl", iter(range(1000))
+
+        def loop(mark):
+            return f"i={mark}; while [ $i -lt 300000 ]; do i=$((i + 1)); done"
+
+        def ours():
+            # With the name in it: builds that do the same are done once.
+            step = f'provisioner "shell" {{\n    inline = ["{loop(next(marks))} # ${{source.name}}"]\n  }}'
+            path.write_text("".join(text for _, text in sources) + f"build {{\n  sources = [{names}]\n  {step}\n}}\n")
+            before = benchlib.busy()
+            wall = self.build(str(path)).wall
+            return wall, (benchlib.busy() - before) / (wall * os.cpu_count()) * 100
+
+        def theirs():
+            command = f"seq {number} | xargs -P {os.cpu_count()} -I@ sh -c '{loop(0)}'"
+            return self.command("sh", "-c", command).wall
+
+        built, looped = self.alternating(ours, theirs)
+        what = f"{number} builds in {len(levels)} levels that compute"
+        self.report(what, [run[0] for run in built], looped, "s", 1.15, f"xargs -P{os.cpu_count()}")
+        self.least("  share of the cores that was busy", [run[1] for run in built], "%", 90)
+
     def seal(self):
         tree = self.tree()
         number = iter(range(1000))
@@ -301,7 +333,7 @@ class Bench(benchlib.Figures):
 
 
 PIGZ = "pigz -1 -p2"
-FIGURES = ("steps", "start", "rebuild", "graph", "seal", "push", "pull", "apt")
+FIGURES = ("steps", "start", "rebuild", "graph", "levels", "seal", "push", "pull", "apt")
 
 
 if __name__ == "__main__":

@@ -62,6 +62,12 @@ def cpu_of(pid):
     return sum(int(field) for field in fields[11:15]) / TICK
 
 
+def busy():
+    """Seconds that the cores of this machine were busy since it started, whoever kept them so."""
+    user, nice, system, idle, waiting, *rest = map(int, pathlib.Path("/proc/stat").read_text().split("\n")[0].split()[1:])
+    return (user + nice + system + sum(rest)) / TICK
+
+
 class Figures:
     """Figures of one kiln: a directory for templates, a state and a cache of its own, and how many targets were missed."""
 
@@ -113,6 +119,13 @@ class Figures:
         best = min(values)
         print(
             f"{what:<44} kiln {value:8.3f} {unit:<3}  best {best:.3f}  at most {most:.3f}  {self.verdict(value <= most)}", flush=True
+        )
+
+    def least(self, what, values, unit, least):
+        value = statistics.median(values)
+        print(
+            f"{what:<44} kiln {value:8.3f} {unit:<3}  best {max(values):.3f}  at least {least:.3f}  {self.verdict(value >= least)}",
+            flush=True,
         )
 
     def verdict(self, is_met):
