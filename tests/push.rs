@@ -144,3 +144,42 @@ fn a_registry_that_dies_halfway_fails_the_push() {
     assert!(outcome.stderr.contains("push"), "{}", outcome.stderr);
     assert_eq!(world.leftovers(), Vec::<std::path::PathBuf>::new());
 }
+
+#[test]
+fn without_pushing_the_image_is_named_and_no_login_is_wanted() {
+    let Some(registry) = registry() else { return };
+    let world = World::new();
+    let repository = format!("{registry}/group/project/unpushed");
+    let _removed = names(&repository);
+    let push = r#"{"type": "docker-push", "login": true, "login_username": "{{user `user`}}", "login_password": ""}"#;
+    let text = template(&repository, push).replace("{{env `REGISTRY_USER`}}", "deployer");
+    world.write("a.json", &text.replace("{{env `REGISTRY_PASSWORD`}}", ""));
+    // With the push, the login that is not there would be refused before anything runs.
+    let outcome = world.run(&["build", "a.json"]);
+    assert_eq!(outcome.code, 3, "{}", outcome.stderr);
+    let outcome = world.succeed(&["build", "-no-push", "a.json"]);
+    assert!(
+        outcome.stderr.contains("not pushed: `docker-push` (a.json:8) is left out, by `-no-push`"),
+        "{}",
+        outcome.stderr
+    );
+    assert!(
+        docker::image(&format!("{repository}:1.0")).is_some()
+            && docker::image(&format!("{repository}:latest")).is_some()
+    );
+}
+
+/// A source that pushes by itself does not, either, not even while it packs.
+#[test]
+fn without_pushing_an_image_without_an_engine_stays_here() {
+    let Some(registry) = registry() else { return };
+    let world = World::new();
+    let name = format!("{registry}/group/project/unpushed-oci:1");
+    world.write("a.pkr.hcl", &format!(
+        "source \"oci\" \"a\" {{\n  from = \"scratch\"\n  push = [\"{name}\"]\n  labels = {{ a = \"b\" }}\n}}\nbuild {{\n  sources = [\"source.oci.a\"]\n}}\n"
+    ));
+    let outcome = world.succeed(&["build", "-no-push", "a.pkr.hcl"]);
+    assert!(outcome.stderr.contains(&format!("not pushed: {name}, by `-no-push`")), "{}", outcome.stderr);
+    let outcome = world.run(&["build", "a.pkr.hcl"]);
+    assert_ne!(outcome.code, 0, "the registry wants a login, which nobody has");
+}

@@ -9,7 +9,7 @@ use kiln_cache::StateEntry;
 use kiln_core::{BuildContext, Builder, Failure, FailureClass, Input, Launched, Snapshots};
 use kiln_docker::run_command::{self, HostScope, RunCommand};
 use kiln_gotemplate::{Data, Rendered, Scope, render};
-use kiln_registry::{Client, ClientOptions, Credentials, Mirror, Note, normalize_registry};
+use kiln_registry::{Client, ClientOptions, Credentials, Mirror, Note, Reference, normalize_registry};
 use kiln_sandbox::{RootFs, SandboxSpec};
 use tokio::sync::{Mutex, OnceCell};
 
@@ -44,6 +44,15 @@ impl Builder for OciBuilder {
     async fn launch(&self, context: &BuildContext) -> Result<Launched, Failure> {
         let machine = self.start(Vec::new(), context).await?;
         Ok(Launched::Machine(Box::new(machine)))
+    }
+
+    fn names(&self) -> Vec<String> {
+        let tags = self.recipe.config.tags.iter().filter_map(|name| Reference::parse(name).ok());
+        tags.chain(self.recipe.push.iter().cloned()).map(|name| name.in_full()).collect()
+    }
+
+    fn pushed_names(&self) -> Vec<String> {
+        self.recipe.push.iter().map(Reference::in_full).collect()
     }
 
     fn snapshots(&self) -> Option<&dyn Snapshots> {

@@ -75,7 +75,11 @@ impl Bringing<'_> {
         let names = names_in_store(self.recipe)?;
         self.set_names(&names, manifest).await?;
         let shown: Vec<String> = names.iter().map(familiar).collect();
-        if !self.recipe.push.is_empty() {
+        if self.context.options.no_push {
+            for reference in &self.recipe.push {
+                self.context.events.message(format!("not pushed: {}, by `-no-push`", familiar(reference)));
+            }
+        } else if !self.recipe.push.is_empty() {
             self.push(manifest).await?;
         }
         if let Some(path) = &arguments.oci_layout {

@@ -13,7 +13,7 @@ use kiln_image::config::{History, ImageConfig};
 use kiln_image::image::{Assembly, NewLayer, assemble, creation_time};
 use kiln_image::pack::{FoundSecret, PackSettings, Packed};
 use kiln_image::{BlobWriter, Digest, LayerCompression, ManifestFormat};
-use kiln_registry::{Client, Upload};
+use kiln_registry::{Client, Reference, Upload};
 
 use crate::OciSettings;
 use crate::base::Base;
@@ -166,7 +166,7 @@ impl Sealing<'_> {
     /// be in it. Changes that nobody has looked through yet are read twice.
     async fn may_stream(&self, changes: &Changes, settings: &PackSettings) -> Result<bool, Failure> {
         let is_off = settings.needles.is_empty() || self.recipe.config.secret_scan == SecretScan::Warn;
-        if is_off || self.is_examined || self.recipe.push.is_empty() {
+        if is_off || self.is_examined || self.pushed().is_empty() {
             return Ok(true);
         }
         let (place, changes, settings) = (Arc::clone(self.place), changes.clone(), settings.clone());
@@ -174,12 +174,17 @@ impl Sealing<'_> {
         Ok(packed.await?.found.is_empty())
     }
 
+    /// Where the image goes: nowhere, if nothing shall be pushed.
+    fn pushed(&self) -> &[Reference] {
+        if self.context.options.no_push { &[] } else { &self.recipe.push }
+    }
+
     /// Where the layer goes while it is made. One that cannot be begun is pushed from the store later, where its failure is
     /// told.
     async fn uploads(&self) -> Vec<Upload> {
         let mut repositories: Vec<String> = Vec::new();
         let mut uploads = Vec::new();
-        for reference in &self.recipe.push {
+        for reference in self.pushed() {
             if repositories.contains(&reference.name()) {
                 continue;
             }

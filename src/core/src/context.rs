@@ -23,6 +23,8 @@ pub struct RunOptions {
     pub revision: Option<String>,
     /// Nothing may be made or fetched: what a run would do is asked for (`kiln plan`).
     pub looks_only: bool,
+    /// `-no-push`: nothing is sent to a registry.
+    pub no_push: bool,
 }
 
 /// Asks the person at the terminal.

@@ -73,6 +73,17 @@ pub trait Builder: Send + Sync {
     /// Starts the base machine. Notes every undo in the journal first; on failure, what it started is gone again.
     async fn launch(&self, context: &BuildContext) -> Result<Launched, Failure>;
 
+    /// The names that it gives to its image itself, before any post-processor, in full (`registry.example.org/image:tag`).
+    /// What is not known before the run is left out.
+    fn names(&self) -> Vec<String> {
+        Vec::new()
+    }
+
+    /// Those of [`Builder::names`] that it sends to registries itself. With [`crate::RunOptions::no_push`] it sends none.
+    fn pushed_names(&self) -> Vec<String> {
+        Vec::new()
+    }
+
     /// How states of its machines are kept and restored; `None` for a builder without a step cache.
     fn snapshots(&self) -> Option<&dyn Snapshots> {
         None

@@ -38,6 +38,8 @@ pub struct PrepareOptions {
     pub force: bool,
     /// The run is meant to happen. Else the template is only checked, perhaps elsewhere than where it will be built.
     pub will_run: bool,
+    /// `-no-push`: what pushes is left out, and is not asked for logins.
+    pub no_push: bool,
     /// Unknown kinds are warnings: for checking a template whose plug-ins kiln does not have. Such a plan cannot run.
     pub allow_unknown_kinds: bool,
     /// The texts that the plan's places point into.
@@ -91,10 +93,10 @@ impl PreparedBuild {
         self.spec.parents.iter().map(|parent| &*parent.build)
     }
 
-    /// The names that its post-processors give to its image, in full, in order, each once; `pushed` leaves out those that
-    /// stay on this host.
+    /// The names that its builder and its post-processors give to its image, in full, in order, each once; `pushed` leaves
+    /// out those that stay on this host.
     pub fn image_names(&self, pushed: bool) -> Vec<String> {
-        let mut names = Vec::new();
+        let mut names = if pushed { self.builder.pushed_names() } else { self.builder.names() };
         for chain in &self.chains {
             let last = chain.iter().rposition(|step| step.component.ready.pushes());
             let heeded = if pushed { last.unwrap_or(0) } else { chain.len() };
@@ -139,6 +141,8 @@ pub struct PreparedPostProcessor {
     pub spec: PostProcessorSpec,
     /// `file:line` of the post-processor.
     pub place: String,
+    /// It does not run, as it would push and nothing shall be.
+    pub is_left_out: bool,
     pub(crate) component: Bound<dyn PostProcessor, dyn PostProcessorKind>,
 }
 
@@ -344,9 +348,12 @@ impl Preparing<'_> {
         let (body, decoded) =
             self.decode(component, kind.schema(), &POST_PROCESSOR_ARGUMENTS, &POST_PROCESSOR_EXTENSIONS);
         let before = self.diagnostics.items.len();
-        let ready = kind.prepare(&decoded, context, &mut self.diagnostics);
+        let unpushed = if self.options.no_push { without_pushing(kind.as_ref(), &decoded, context) } else { None };
+        let is_left_out = unpushed.is_some();
+        let ready = unpushed.or_else(|| kind.prepare(&decoded, context, &mut self.diagnostics));
         Some(PreparedPostProcessor {
             place: place(&self.options.sources, component.span),
+            is_left_out,
             component: Bound {
                 ready: self.ready(ready, before, component)?,
                 kind: Arc::clone(kind),
@@ -399,6 +406,19 @@ impl Preparing<'_> {
         }
         component
     }
+}
+
+/// A post-processor that will not run since it pushes: what it has to say of its surroundings (a login that is not there) is
+/// of no interest. `None` for all others, and for one that is wrong wherever it runs.
+fn without_pushing(
+    kind: &dyn PostProcessorKind,
+    decoded: &Decoded,
+    context: &PrepareContext,
+) -> Option<Arc<dyn PostProcessor>> {
+    let checked = PrepareContext { will_run: false, ..context.clone() };
+    let mut found = Diagnostics::new();
+    let ready = kind.prepare(decoded, &checked, &mut found).filter(|ready| ready.pushes());
+    ready.filter(|_| !found.has_errors())
 }
 
 /// A file that is not there, but beside the template: paths of arguments start at the working directory.

@@ -251,6 +251,7 @@ pub(crate) async fn open(
         debug: settings.debug,
         revision: settings.revision.clone(),
         looks_only: false,
+        no_push: prepared.options.no_push,
     };
     Ok(Arc::new(Shared {
         kinds: surroundings.kinds,

@@ -44,7 +44,8 @@ fn check_limits(limits: &ParallelBuilds, kinds: &Kinds) -> Result<(), Failure> {
 }
 
 async fn build(arguments: &BuildArgs, format: Format, settings: &Settings) -> Result<u8, CliError> {
-    let wanted = Wanted { warn_undeclared: arguments.warn_on_undeclared_var, ..Wanted::default() };
+    let wanted =
+        Wanted { warn_undeclared: arguments.warn_on_undeclared_var, no_push: arguments.no_push, ..Wanted::default() };
     let ready = prepared::ready(&arguments.template, wanted, arguments.force, settings, format).await?;
     check_limits(&arguments.parallel_builds, &ready.kinds)?;
     let stage = Stage::set(format, matches!(format, Format::Human { .. }), &ready.redactor, settings);

@@ -29,6 +29,8 @@ pub(crate) struct Wanted {
     pub(crate) allow_no_builds: bool,
     /// Stop after the syntax.
     pub(crate) syntax_only: bool,
+    /// What pushes is left out.
+    pub(crate) no_push: bool,
 }
 
 /// Reads and evaluates the template. Its mistakes are in the result, not in the error. Data sources are not read.

@@ -44,8 +44,13 @@ pub(crate) async fn ready(
     let mut prepared = None;
     // With errors in the template, preparing what is left of it tells of the mistakes in its components too.
     if let Some(plan) = loaded.plan.as_ref().or(loaded.partial.as_ref()) {
-        let options =
-            PrepareOptions { force, will_run: true, sources: Arc::clone(&sources), ..PrepareOptions::default() };
+        let options = PrepareOptions {
+            force,
+            will_run: true,
+            no_push: wanted.no_push,
+            sources: Arc::clone(&sources),
+            ..PrepareOptions::default()
+        };
         let (run, more) = prepare(plan, &kinds, &options);
         prepared = run;
         findings.extend(more);

@@ -16,6 +16,7 @@ use crate::ui::{self, Format};
 pub(crate) fn run(arguments: &ValidateArgs, settings: &Settings) -> Result<u8, CliError> {
     let settings = &settings.with_docker_as(arguments.docker_as);
     let wanted = Wanted {
+        no_push: false,
         warn_undeclared: !arguments.no_warn_undeclared_var,
         allow_unset: false,
         allow_no_builds: true,

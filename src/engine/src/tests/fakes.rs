@@ -424,6 +424,7 @@ static POST: Schema = Schema {
         Field::string("says", "Is said."),
         Field::bool("keeps", "Its default for the input."),
         Field::bool("insists", "Keeps the input whatever the template says."),
+        Field::bool("pushes", "Sends something away, for which a run needs a login that nobody has."),
     ],
     example: "",
 };
@@ -436,6 +437,7 @@ struct PostArguments {
     says: Option<String>,
     keeps: bool,
     insists: bool,
+    pushes: bool,
 }
 
 impl PostProcessorKind for FakePostKind {
@@ -446,10 +448,15 @@ impl PostProcessorKind for FakePostKind {
     fn prepare(
         &self,
         config: &Decoded,
-        _context: &PrepareContext,
-        _diagnostics: &mut Diagnostics,
+        context: &PrepareContext,
+        diagnostics: &mut Diagnostics,
     ) -> Option<Arc<dyn PostProcessor>> {
-        Some(Arc::new(FakePost { world: self.0.clone(), arguments: config.read().unwrap() }))
+        let arguments: PostArguments = config.read().unwrap();
+        if arguments.pushes {
+            let missing = Diagnostic::error("missing-argument", config.span("pushes"), "there is no login");
+            diagnostics.push(context.unless_checked(missing));
+        }
+        Some(Arc::new(FakePost { world: self.0.clone(), arguments }))
     }
 }
 
@@ -460,6 +467,10 @@ struct FakePost {
 
 #[async_trait]
 impl PostProcessor for FakePost {
+    fn pushes(&self) -> bool {
+        self.arguments.pushes
+    }
+
     async fn process(&self, input: &Artifact, context: &BuildContext) -> Result<Processed, Failure> {
         if let Some(says) = &self.arguments.says {
             context.events.message(says);

@@ -123,6 +123,7 @@ pub(super) struct Harness {
     pub(super) redactor: Arc<Redactor>,
     pub(super) directory: tempfile::TempDir,
     pub(super) settings: RunSettings,
+    pub(super) no_push: bool,
     pub(super) plan: Plan,
 }
 
@@ -148,6 +149,7 @@ impl Harness {
             redactor: Arc::default(),
             directory,
             settings,
+            no_push: false,
             plan: Plan { builds, ..Plan::default() },
         }
     }
@@ -170,7 +172,8 @@ impl Harness {
     /// The plan, checked, and who a run would talk to.
     pub(super) fn prepared(&self) -> (PreparedRun, Surroundings) {
         let kinds = kinds(&self.world);
-        let options = PrepareOptions { will_run: true, sources: sources(), ..PrepareOptions::default() };
+        let options =
+            PrepareOptions { will_run: true, no_push: self.no_push, sources: sources(), ..PrepareOptions::default() };
         let (prepared, diagnostics) = prepare(&self.plan, &kinds, &options);
         assert!(diagnostics.is_empty(), "{diagnostics:?}");
         let surroundings = Surroundings {

@@ -231,3 +231,27 @@ async fn a_run_without_a_place_for_its_scratch_directory_says_how_to_name_anothe
     assert!(report.failure.unwrap().hints[0].contains("KILN_TMP_DIR"));
     assert!(!harness.journal().exists());
 }
+
+#[tokio::test]
+async fn without_pushing_what_pushes_is_left_out_and_needs_no_login() {
+    let pushing = |name: &'static str| post(name, vec![("pushes", Value::Bool(true))]);
+    let mut spec = build("worker");
+    spec.post_processors = vec![
+        vec![maker("tag", vec![("insists", Value::Bool(true))]), pushing("push"), maker("list", vec![])],
+        vec![pushing("alone")],
+    ];
+    let harness = Harness { no_push: true, ..Harness::new(vec![spec.clone()]) };
+    let report = harness.run().await;
+    assert_eq!(report.exit_code(), 0);
+    let posts: Vec<String> = harness.world.log().into_iter().filter(|call| call.starts_with("post")).collect();
+    assert_eq!(posts, ["post tag", "post list"]);
+    let told = |line: &&String| line.starts_with("message: not pushed");
+    let line = "message: not pushed: `fake-post` (a.pkr.hcl:50) is left out, by `-no-push`";
+    assert_eq!(harness.trace().iter().filter(told).collect::<Vec<_>>(), [line, line]);
+    // What the second chain would have taken is kept: nobody took it.
+    harness.assert_left(&["image-worker", "list"]);
+
+    let options = crate::PrepareOptions { will_run: true, ..crate::PrepareOptions::default() };
+    let (prepared, diagnostics) = crate::prepare(&harness.plan, &super::fakes::kinds(&harness.world), &options);
+    assert!(prepared.is_none() && diagnostics.has_errors(), "{diagnostics:?}");
+}
