@@ -54,7 +54,7 @@ pub use kinds::{
     Processed, Provisioner, ProvisionerKind,
 };
 pub use plan::{
-    Artifacts, BuildSpec, CacheRules, ComponentConfig, ComponentSpec, Extension, Facts, Parent, Plan,
+    Artifacts, BuildSpec, CacheRules, ComponentConfig, ComponentSpec, Extension, Facts, GroupUse, Parent, Plan,
     PostProcessorSpec, ProcessEnvironment, StepSpec, TextScope,
 };
 pub use redact::{Redactor, Secret};

@@ -129,11 +129,22 @@ impl std::fmt::Debug for ComponentSpec {
     }
 }
 
+/// A use of a `steps` block.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct GroupUse {
+    /// What the block is called.
+    pub name: String,
+    /// Where it is used.
+    pub span: Span,
+}
+
 /// A provisioner at its place in a build.
 #[derive(Debug, Clone)]
 pub struct StepSpec {
     /// The provisioner.
     pub component: ComponentSpec,
+    /// The `steps` blocks by which it came into the build, the outermost first; none for one that stands in the build.
+    pub groups: Vec<GroupUse>,
     /// Wait before it starts.
     pub pause_before: Duration,
     /// How often it is tried again after a failure.

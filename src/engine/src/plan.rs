@@ -82,6 +82,9 @@ pub struct StepPlan {
     pub title: String,
     /// `file:line` of the step.
     pub place: String,
+    /// The `steps` blocks by which it came into the build, the outermost first.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub groups: Vec<GroupPlan>,
     /// What would happen.
     pub action: StepAction,
     /// Why it runs.
@@ -96,6 +99,15 @@ pub struct StepPlan {
     /// What is kept of it, whether it is used or not.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub kept: Option<KeptState>,
+}
+
+/// A use of a `steps` block.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct GroupPlan {
+    /// What the block is called.
+    pub name: String,
+    /// `file:line` of the use.
+    pub place: String,
 }
 
 /// A state that is there.
@@ -331,6 +343,11 @@ impl Planning<'_> {
             name: component.name.as_deref().filter(|name| !name.is_empty()).map(|name| self.clean(name)),
             title: self.clean(&step.title()),
             place: step.place.clone(),
+            groups: step
+                .groups
+                .iter()
+                .map(|(name, at)| GroupPlan { name: self.clean(name), place: at.clone() })
+                .collect(),
             action,
             reason: reason.cloned(),
             because: reason.map(|reason| self.clean(&reason.to_string())),

@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use kiln_core::{
     Artifacts, Body, BuildSpec, Builder, CacheRules, ComponentSpec, Decoded, Diagnostic, Diagnostics, Facts, Failure,
-    FailureClass, Kinds, Node, Plan, PostProcessor, PostProcessorKind, PostProcessorSpec, PrepareContext, Provisioner,
-    ProvisionerKind, Schema, SourceMap, Span, StepSpec, TextScope, Value,
+    FailureClass, GroupUse, Kinds, Node, Plan, PostProcessor, PostProcessorKind, PostProcessorSpec, PrepareContext,
+    Provisioner, ProvisionerKind, Schema, SourceMap, Span, StepSpec, TextScope, Value,
 };
 
 use crate::ecosystem::{Sort, unknown_kind};
@@ -132,6 +132,8 @@ pub struct PreparedStep {
     pub spec: StepSpec,
     /// `file:line` of the step.
     pub place: String,
+    /// The `steps` blocks by which it came into the build, the outermost first: name, and `file:line` of the use.
+    pub groups: Vec<(String, String)>,
     pub(crate) component: Bound<dyn Provisioner, dyn ProvisionerKind>,
 }
 
@@ -150,6 +152,13 @@ impl PreparedStep {
     /// What it does, in a few words. Values that only the machine can tell are still missing in it.
     pub fn title(&self) -> String {
         self.component.ready.title()
+    }
+
+    /// How it came into the build, where it stands in a `steps` block: "by `steps "NAME"` at FILE:LINE".
+    pub(crate) fn origin(&self) -> Option<String> {
+        let uses: Vec<String> =
+            self.groups.iter().rev().map(|(name, at)| format!("`steps \"{name}\"` at {at}")).collect();
+        (!uses.is_empty()).then(|| format!("by {}", uses.join(", by ")))
     }
 
     /// Whether its arguments are evaluated again once the machine runs.
@@ -328,8 +337,10 @@ impl Preparing<'_> {
         self.secrets.extend(spec.secrets.iter().map(|(_, secret)| secret.expose().to_owned()));
         let before = self.diagnostics.items.len();
         let ready = kind.prepare(&decoded, context, &mut self.diagnostics);
+        let used = |used: &GroupUse| (used.name.clone(), place(&self.options.sources, used.span));
         Some(PreparedStep {
             place: place(&self.options.sources, component.span),
+            groups: spec.groups.iter().map(used).collect(),
             component: Bound {
                 ready: self.ready(ready, before, component)?,
                 kind: Arc::clone(kind),

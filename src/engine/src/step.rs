@@ -44,6 +44,10 @@ impl BuildRun {
         self.events.emit(EventKind::StepFinished { index, outcome, seconds: started.elapsed().as_secs_f64() });
         result.map_err(|failure| {
             let (build, place) = (self.prepared.name.to_string(), step.place.clone());
+            let failure = match step.origin() {
+                Some(origin) => failure.hint(format!("the step came into the build {origin}")),
+                None => failure,
+            };
             wrap(failure, |source| BuildError::Step { build, index, total, kind, place, source }).at(component.span)
         })
     }

@@ -57,7 +57,9 @@ fn build_lines(build: &BuildPlan, now: SystemTime) -> Vec<String> {
 
 /// What it does, and why it runs or from when its result is.
 fn step_columns(step: &StepPlan, now: SystemTime) -> (String, String) {
-    let what = format!("{}: {} ({})", called(&step.kind, step.name.as_deref()), step.title, step.place);
+    let used: String =
+        step.groups.iter().rev().map(|group| format!(", by {} at {}", group.name, group.place)).collect();
+    let what = format!("{}: {} ({}{used})", called(&step.kind, step.name.as_deref()), step.title, step.place);
     let why = match (&step.because, &step.kept, step.action) {
         (Some(because), _, _) => because.clone(),
         (None, Some(kept), StepAction::Cached) => {
@@ -101,7 +103,7 @@ fn counted(report: &PlanReport) -> String {
 #[cfg(test)]
 mod tests {
     use kiln_core::Input;
-    use kiln_engine::{KeptState, Reason};
+    use kiln_engine::{GroupPlan, KeptState, Reason};
 
     use super::*;
 
@@ -112,6 +114,9 @@ mod tests {
             name: (index == 2).then(|| "install".to_owned()),
             title: "scripts/apt.sh".to_owned(),
             place: format!("a.pkr.hcl:{index}"),
+            groups: Vec::from_iter(
+                (index == 3).then(|| GroupPlan { name: "common".to_owned(), place: "a.pkr.hcl:30".to_owned() }),
+            ),
             action,
             because: reason.as_ref().map(Reason::to_string),
             reason,
@@ -157,9 +162,9 @@ mod tests {
         oci.worker (oci, a.pkr.hcl:1)
           after    oci.base
           base     debian:12
-          cached   [1/4] shell: scripts/apt.sh (a.pkr.hcl:1)            2 hours ago, took 1m 1s
-          runs     [2/4] shell "install": scripts/apt.sh (a.pkr.hcl:2)  never built
-          runs     [3/4] shell: scripts/apt.sh (a.pkr.hcl:3)            a step before it runs
+          cached   [1/4] shell: scripts/apt.sh (a.pkr.hcl:1)                             2 hours ago, took 1m 1s
+          runs     [2/4] shell "install": scripts/apt.sh (a.pkr.hcl:2)                   never built
+          runs     [3/4] shell: scripts/apt.sh (a.pkr.hcl:3, by common at a.pkr.hcl:30)  a step before it runs
           skipped  [4/4] shell: scripts/apt.sh (a.pkr.hcl:4)
           runs     seal
           runs     docker-tag, then docker-push

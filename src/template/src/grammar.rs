@@ -5,7 +5,7 @@
 use kiln_core::{Field, FieldType, Schema};
 
 /// The blocks of a template, in the order of the reference page.
-pub const BLOCKS: [&Schema; 18] = [
+pub const BLOCKS: [&Schema; 20] = [
     &PACKER,
     &REQUIRED_PLUGINS,
     &VARIABLE,
@@ -15,8 +15,10 @@ pub const BLOCKS: [&Schema; 18] = [
     &LOCAL,
     &DATA,
     &SOURCE,
+    &STEPS,
     &BUILD,
     &BUILD_SOURCE,
+    &BUILD_STEPS,
     &PROVISIONER,
     &ERROR_CLEANUP_PROVISIONER,
     &POST_PROCESSOR,
@@ -158,6 +160,29 @@ pub const SOURCE: Schema = Schema {
     example: "source \"docker\" \"worker\" {\n  image  = \"debian:bookworm\"\n  commit = true\n}",
 };
 
+/// Provisioners with a name.
+pub const STEPS: Schema = Schema {
+    kind: "steps",
+    title: "a `steps` block",
+    doc: "Provisioners that builds use by the name of the block, its label. It may use other such blocks in its turn. Beyond Packer.",
+    fields: &[blocks(&PROVISIONER), blocks(&BUILD_STEPS)],
+    example: "steps \"common\" {\n  provisioner \"shell\" {\n    inline = [\"apt-get update\"]\n  }\n}",
+};
+
+/// A use of provisioners with a name.
+pub const BUILD_STEPS: Schema = Schema {
+    kind: "steps",
+    title: "a `steps` block in a build",
+    doc: "In a build, or in another `steps` block: the provisioners of a `steps` block, at this place among the others. Its label is that block's name. Beyond Packer.",
+    fields: &[
+        Field::strings("only", "All of them only for these sources: `TYPE.NAME`."),
+        Field::strings("except", "None of them for these sources."),
+        FOR_EACH,
+        ENABLED,
+    ],
+    example: "build {\n  sources = [\"source.docker.worker\"]\n\n  steps \"common\" {}\n\n  provisioner \"shell\" {\n    inline = [\"systemctl start worker\"]\n  }\n}",
+};
+
 /// Sources with steps and post-processors.
 pub const BUILD: Schema = Schema {
     kind: "build",
@@ -172,6 +197,7 @@ pub const BUILD: Schema = Schema {
         ENABLED,
         blocks(&BUILD_SOURCE),
         blocks(&PROVISIONER),
+        blocks(&BUILD_STEPS),
         Field::new(
             "error-cleanup-provisioner",
             FieldType::Block(&ERROR_CLEANUP_PROVISIONER),
@@ -313,7 +339,7 @@ pub fn arguments(schema: &Schema) -> Vec<&'static str> {
 pub fn nested(schema: &Schema) -> Vec<&'static str> {
     let mut names: Vec<&'static str> =
         schema.fields.iter().filter(|field| is_block(field)).map(|field| field.name).collect();
-    if matches!(schema.kind, "build" | "post-processors") {
+    if schema.kind == "build" || schema.kind == "post-processors" || schema.title == STEPS.title {
         names.push(DYNAMIC.kind);
     }
     names

@@ -95,6 +95,7 @@ pub(super) fn step(name: &str, at: usize) -> StepSpec {
 
 pub(super) fn step_with(at: usize, values: Vec<(&'static str, Value)>) -> StepSpec {
     StepSpec {
+        groups: Vec::new(),
         component: component("fake-step", at, values),
         pause_before: Duration::ZERO,
         max_retries: 0,

@@ -12,8 +12,8 @@ use super::data::DataDeclaration;
 use super::locals::LocalDeclaration;
 use super::variables::VariableDeclaration;
 
-const TOP_LEVEL: [&str; 9] =
-    ["packer", "variable", "variables", "locals", "local", "source", "build", "data", "hcp_packer_registry"];
+const TOP_LEVEL: [&str; 10] =
+    ["packer", "variable", "variables", "locals", "local", "source", "steps", "build", "data", "hcp_packer_registry"];
 
 /// A `source` block.
 #[derive(Debug)]
@@ -37,6 +37,8 @@ pub(crate) struct Declarations {
     pub(crate) data: Vec<DataDeclaration>,
     /// By kind and name.
     pub(crate) sources: BTreeMap<(String, String), Arc<SourceDeclaration>>,
+    /// `steps` blocks by their names.
+    pub(crate) groups: BTreeMap<String, Block>,
     pub(crate) builds: Vec<Block>,
 }
 
@@ -91,6 +93,7 @@ impl Declarations {
             "locals" => self.locals.extend(LocalDeclaration::read_short(block, diagnostics)),
             "data" => self.data.extend(DataDeclaration::read(block, diagnostics)),
             "source" => self.add_source(block, diagnostics),
+            "steps" => self.add_group(block, diagnostics),
             "build" => {
                 labels(&block, [], diagnostics);
                 self.builds.push(block);
@@ -114,6 +117,16 @@ impl Declarations {
         }
         let source = SourceDeclaration { kind, name, header: block.header, body: Arc::new(block.body) };
         self.sources.insert(key, Arc::new(source));
+    }
+
+    fn add_group(&mut self, block: Block, diagnostics: &mut Diagnostics) {
+        let Some([name]) = labels(&block, ["its name"], diagnostics) else { return };
+        if let Some(first) = self.groups.get(&name.text) {
+            let title = format!("the group of steps `{}` is declared twice", name.text);
+            report_duplicate(block.header, first.header, title, diagnostics);
+            return;
+        }
+        self.groups.insert(name.text, block);
     }
 
     /// `type.name` of every source, for messages.

@@ -14,6 +14,7 @@ use super::blocks::{Declarations, check_items, labels, registry_is_ignored};
 use super::caching::SOURCE_ARGUMENTS;
 use super::component::{HclComponent, Layer, Place, Shared, collect_references};
 use super::dynamic::{ExpandedBlock, expand_block};
+use super::groups;
 use super::repetition::{self, Element, Purpose, Repetition, refers_to_each};
 use super::scope::{Bindings, Overlay};
 use super::select::Selection;
@@ -21,8 +22,8 @@ use super::sources::Sources;
 use super::steps::{Arguments, BuildContext, Known, Quoted, read_post_processor, read_step, repeat_step};
 use super::uses::SourceUse;
 
-const MADE_BY_DYNAMIC: [&str; 5] =
-    ["source", "provisioner", "error-cleanup-provisioner", "post-processor", "post-processors"];
+const MADE_BY_DYNAMIC: [&str; 6] =
+    ["source", "steps", "provisioner", "error-cleanup-provisioner", "post-processor", "post-processors"];
 
 /// What all build blocks give.
 #[derive(Default)]
@@ -85,6 +86,7 @@ pub(crate) fn read(
                 sources: &mut sources,
                 shared,
                 selection,
+                groups: &declarations.groups,
                 known: Known::default(),
                 left_out: Vec::new(),
                 diagnostics,
@@ -165,6 +167,8 @@ pub(crate) struct BuildReader<'a, 'b> {
     pub(crate) sources: &'b mut Sources<'a>,
     pub(crate) shared: &'a Arc<Shared>,
     pub(crate) selection: &'a Selection,
+    /// `steps` blocks by their names.
+    pub(crate) groups: &'a BTreeMap<String, Block>,
     pub(crate) known: Known,
     /// Kind, name and family of sources that the block names and the template leaves out.
     pub(crate) left_out: Vec<(String, String, String)>,
@@ -303,7 +307,7 @@ impl<'a> BuildReader<'a, '_> {
             }),
         };
         let known = std::mem::take(&mut self.known);
-        let context = BuildContext { shared: self.shared, place: &place, known: &known };
+        let context = BuildContext { shared: self.shared, place: &place, known: &known, groups: &[] };
         let (steps, error_cleanup) = self.steps(&context);
         let post_processors = self.post_processors(&context);
         self.known = known;
@@ -368,11 +372,15 @@ impl<'a> BuildReader<'a, '_> {
     }
 
     fn steps(&mut self, context: &BuildContext<'_>) -> (Vec<StepSpec>, Option<StepSpec>) {
-        let kinds = ["provisioner", "error-cleanup-provisioner"];
+        let kinds = ["provisioner", "error-cleanup-provisioner", "steps"];
         let mut steps = Vec::new();
         let mut cleanup: Option<StepSpec> = None;
         let mut first: Option<Span> = None;
         for block in self.repeated_blocks(&kinds, context, &self.block.body, &self.bindings.clone()) {
+            if block.kind.text == "steps" {
+                steps.extend(self.group(&block, context));
+                continue;
+            }
             let is_cleanup = block.kind.text == "error-cleanup-provisioner";
             let step = read_step(&block, context, self.diagnostics);
             if !is_cleanup {
@@ -390,7 +398,7 @@ impl<'a> BuildReader<'a, '_> {
     }
 
     /// As [`Self::blocks`], `for_each` and `enabled` of the blocks heeded.
-    fn repeated_blocks(
+    pub(crate) fn repeated_blocks(
         &mut self,
         kinds: &[&str],
         context: &BuildContext<'_>,
@@ -475,6 +483,7 @@ fn needed(declarations: &Declarations, shared: &Arc<Shared>, selection: &Selecti
                 sources: &mut sources,
                 shared,
                 selection,
+                groups: &declarations.groups,
                 known: Known::default(),
                 left_out: Vec::new(),
                 diagnostics: &mut ignored,
@@ -487,6 +496,8 @@ fn needed(declarations: &Declarations, shared: &Arc<Shared>, selection: &Selecti
                 let mut found = Vec::new();
                 collect_references(&used.instance.declaration.body, &mut found);
                 collect_references(&block.body, &mut found);
+                let groups = groups::reachable(&block.body, &declarations.groups);
+                groups.iter().for_each(|group| collect_references(&group.body, &mut found));
                 let depends_on = reader.depends_on(&used);
                 builds.push((Arc::<str>::from(unique), selection.takes_build(&all_names), found, depends_on));
             }
@@ -509,7 +520,8 @@ fn needed(declarations: &Declarations, shared: &Arc<Shared>, selection: &Selecti
 /// Whether any build may be built upon another.
 fn mentions_artifacts(declarations: &Declarations) -> bool {
     let bodies = declarations.sources.values().map(|source| &*source.body);
-    bodies.chain(declarations.builds.iter().map(|build| &build.body)).any(|body| {
+    let builds = declarations.builds.iter().chain(declarations.groups.values()).map(|block| &block.body);
+    bodies.chain(builds).any(|body| {
         let mut found = Vec::new();
         collect_references(body, &mut found);
         let depends = |body: &Body| body.attribute("depends_on").is_some();
@@ -537,8 +549,9 @@ fn references_in(block: &Block) -> Vec<Reference> {
 }
 
 /// Mistakes of shape inside build blocks that do not depend on which builds run.
-pub(crate) fn check_shape(builds: &[Block], diagnostics: &mut Diagnostics) {
-    for block in builds.iter().flat_map(|build| build.body.blocks()) {
+pub(crate) fn check_shape(declarations: &Declarations, diagnostics: &mut Diagnostics) {
+    groups::check(declarations, diagnostics);
+    for block in declarations.builds.iter().flat_map(|build| build.body.blocks()) {
         match block.kind.text.as_str() {
             "hcp_packer_registry" => diagnostics.push(registry_is_ignored(block.kind.span)),
             "post-processors" if !block.labels.is_empty() => {

@@ -46,7 +46,7 @@ pub(crate) fn expand<'a>(
 }
 
 /// The blocks of a build that have a label: what runs or is built.
-const LABELLED: [&str; 4] = ["source", "provisioner", "error-cleanup-provisioner", "post-processor"];
+const LABELLED: [&str; 5] = ["source", "steps", "provisioner", "error-cleanup-provisioner", "post-processor"];
 
 /// What a block of a build stands for: itself, or for a `dynamic` block one block for each element.
 pub(crate) fn expand_block<'a>(

@@ -33,6 +33,11 @@ pub(crate) fn used(declarations: &Declarations, sources: &SourceMap) -> Vec<Exte
         uses.repetition("source", &source.body);
         uses.body(&source.body);
     }
+    for group in declarations.groups.values() {
+        uses.add("`steps` blocks".to_owned(), group.header);
+        uses.body(&group.body);
+        uses.blocks(&group.body);
+    }
     for build in &declarations.builds {
         uses.repetition("build", &build.body);
         uses.body(&build.body);

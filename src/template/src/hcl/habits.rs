@@ -9,7 +9,7 @@ use super::scope::Values;
 /// Warns of texts like `"var.image"` where a variable or local of that name is declared, in sources and builds.
 pub(crate) fn check(declarations: &Declarations, values: &Values, diagnostics: &mut Diagnostics) {
     let sources = declarations.sources.values().map(|source| &*source.body);
-    let builds = declarations.builds.iter().map(|build| &build.body);
+    let builds = declarations.builds.iter().chain(declarations.groups.values()).map(|block| &block.body);
     for body in sources.chain(builds) {
         check_body(body, values, diagnostics);
     }

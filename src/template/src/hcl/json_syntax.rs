@@ -47,9 +47,11 @@ pub(crate) fn is_json(sources: &SourceMap, span: Span) -> bool {
 fn label_count(parent: &str, kind: &str) -> Option<usize> {
     match (parent, kind) {
         ("", "source" | "data" | "communicator") => Some(2),
-        ("", "variable" | "local") => Some(1),
+        ("", "variable" | "local" | "steps") => Some(1),
         ("", _) => Some(0),
-        ("build", "source" | "provisioner" | "error-cleanup-provisioner" | "post-processor") => Some(1),
+        ("build", "source" | "provisioner" | "error-cleanup-provisioner" | "post-processor" | "steps") => Some(1),
+        // What stands in one that a build uses is an argument.
+        ("steps", "provisioner" | "steps") => Some(1),
         ("build", "post-processors" | "hcp_packer_registry") => Some(0),
         ("post-processors", "post-processor") => Some(1),
         ("variable", "validation") | ("packer", "required_plugins") | ("dynamic", "content") => Some(0),

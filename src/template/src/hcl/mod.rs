@@ -17,6 +17,7 @@ mod data;
 mod dynamic;
 mod extensions;
 mod graph;
+mod groups;
 mod habits;
 mod json_syntax;
 mod locals;
@@ -73,7 +74,7 @@ pub fn load(options: &LoadOptions, sources: &mut SourceMap, diagnostics: &mut Di
     }
     let declarations = blocks::collect(bodies, diagnostics);
     let is_well_formed = !diagnostics.has_errors();
-    builds::check_shape(&declarations.builds, diagnostics);
+    builds::check_shape(&declarations, diagnostics);
     let functions = FunctionContext {
         // Without the `.` of a bare file name, for messages.
         template_dir: options.resolve(&options.template_dir()).components().collect(),

@@ -1,5 +1,7 @@
 //! What the blocks of a template declare, for `inspect`. Mistakes are not told here: reading the builds tells them.
 
+use std::collections::BTreeMap;
+
 use kiln_core::outline::{BuildOutline, ComponentOutline, DataOutline, Outline};
 use kiln_core::{Diagnostics, Span};
 use kiln_language::convert::convert;
@@ -32,6 +34,7 @@ struct Reader<'a> {
     /// `source` and `build`, which no build gives a value here.
     around: Bindings,
     sources: Sources<'a>,
+    groups: &'a BTreeMap<String, Block>,
     /// Mistakes are of no interest here; texts of sensitive values are.
     ignored: Diagnostics,
 }
@@ -43,6 +46,7 @@ impl<'a> Reader<'a> {
             values,
             around: Bindings::of_build(unknown(), unknown()),
             sources: Sources::new(declarations, values),
+            groups: &declarations.groups,
             ignored: Diagnostics::new(),
         }
     }
@@ -84,6 +88,7 @@ impl<'a> Reader<'a> {
                     build.sources.extend(label.into_iter().flat_map(|label| self.source_names(&label, block.header)));
                 }
                 "provisioner" => build.steps.extend(self.component(&block)),
+                "steps" => build.steps.extend(self.group(&block, &[])),
                 "error-cleanup-provisioner" => build.error_cleanup = self.component(&block),
                 "post-processor" => build.post_processors.extend(self.component(&block).map(|link| vec![link])),
                 "post-processors" => {
@@ -133,6 +138,22 @@ impl<'a> Reader<'a> {
             Some(found) if !found.is_guess => found.instances.iter().map(Instance::full_name).collect(),
             _ => source_name(reference).into_iter().collect(),
         }
+    }
+
+    /// The steps of a group; `around` are the names of those that it stands in.
+    fn group(&mut self, used: &ExpandedBlock<'_>, around: &[&str]) -> Vec<ComponentOutline> {
+        let groups = self.groups;
+        let found = used.labels.first().and_then(|label| groups.get_key_value(&label.text));
+        let Some((name, group)) = found.filter(|(name, _)| !around.contains(&name.as_str())) else { return Vec::new() };
+        let around = [around, &[name]].concat();
+        let mut steps = Vec::new();
+        for block in self.repeated_blocks(&group.body, &used.bindings) {
+            match block.kind.text.as_str() {
+                "steps" => steps.extend(self.group(&block, &around)),
+                _ => steps.extend(self.component(&block)),
+            }
+        }
+        steps
     }
 
     fn component(&mut self, block: &ExpandedBlock<'_>) -> Option<ComponentOutline> {

@@ -3,7 +3,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use kiln_core::{ComponentSpec, Diagnostic, Diagnostics, PostProcessorSpec, Severity, Span, StepSpec, duration};
+use kiln_core::{
+    ComponentSpec, Diagnostic, Diagnostics, GroupUse, PostProcessorSpec, Severity, Span, StepSpec, duration,
+};
 use kiln_language::convert::convert;
 use kiln_language::syntax::{Attribute, ExpressionKind, Name};
 use kiln_language::value::{Type, Value};
@@ -78,12 +80,20 @@ pub(crate) struct BuildContext<'a> {
     pub(crate) place: &'a Place,
     /// All sources of the build block.
     pub(crate) known: &'a Known,
+    /// The `steps` blocks around, the outermost first.
+    pub(crate) groups: &'a [GroupUse],
 }
 
 impl BuildContext<'_> {
     /// What `only` and `except` may call the source.
     fn source_names(&self) -> [String; 2] {
         [&self.place.source_name, &self.place.source_family].map(|name| format!("{}.{name}", self.place.source_kind))
+    }
+
+    /// Whether `only` and `except` may name a source. Steps of a group are written for several builds, of which each has
+    /// some of the sources.
+    fn may_have_source(&self, full: &str) -> bool {
+        self.known.has_source(full) || (!self.groups.is_empty() && self.known.declared.iter().any(|name| name == full))
     }
 
     fn component(&self, block: &ExpandedBlock<'_>, kind: Name, skip: &'static [&'static str]) -> ComponentSpec {
@@ -186,13 +196,14 @@ pub(crate) fn read_step(
     let cache = arguments.cache_rules();
     let is_checkpoint = arguments.truth("checkpoint").unwrap_or_default();
     let secrets = arguments.secrets();
-    arguments.check_override(context.known);
+    arguments.check_override(context);
     let component = context.component(block, kind, &STEP_ARGUMENTS);
     if runs {
         context.shared.note(block.body);
     }
     runs.then_some(StepSpec {
         component,
+        groups: context.groups.to_vec(),
         pause_before,
         max_retries,
         timeout,
@@ -311,7 +322,7 @@ impl<'a> Arguments<'a> {
     }
 
     /// `only` and `except`: exact names of sources, `type.name`.
-    fn runs_for(&mut self, context: &BuildContext<'_>) -> bool {
+    pub(crate) fn runs_for(&mut self, context: &BuildContext<'_>) -> bool {
         let own = context.source_names();
         let (only, except) = (self.texts("only"), self.texts("except"));
         if let (Some(_), Some(except)) = (self.block.body.attribute("only"), self.block.body.attribute("except")) {
@@ -322,7 +333,7 @@ impl<'a> Arguments<'a> {
             );
             return true;
         }
-        let is_known = |(name, _): &(String, Span)| context.known.has_source(name);
+        let is_known = |(name, _): &(String, Span)| context.may_have_source(name);
         let unknown: Vec<(String, Span)> =
             only.iter().chain(&except).flatten().filter(|item| !is_known(item)).cloned().collect();
         if self.is_computed(&unknown) {
@@ -356,7 +367,12 @@ impl<'a> Arguments<'a> {
     }
 
     /// Warns of a source in `override` that the build does not have. Packer passes over it in silence.
-    fn check_override(&mut self, sources: &Known) {
+    fn check_override(&mut self, context: &BuildContext<'_>) {
+        let sources = context.known;
+        if !context.groups.is_empty() {
+            // It is written for several builds.
+            return;
+        }
         use kiln_language::syntax::ExpressionKind::{Object, String as Text};
         let Some(attribute) = self.block.body.attribute("override") else { return };
         let Object(entries) = &attribute.value.kind else { return };

@@ -235,6 +235,7 @@ impl Provisioner {
         }
         let overriding = self.overrides.iter().find(|(name, _)| builder.is_called(name));
         Some(StepSpec {
+            groups: Vec::new(),
             component: self.component.spec(None, overriding.map(|(_, members)| Arc::clone(members)), builder, texts),
             pause_before: self.pause_before,
             max_retries: self.max_retries,

@@ -9,6 +9,7 @@ mod extensions;
 mod extensions_ambient;
 mod extensions_listing;
 mod extensions_mistakes;
+mod groups;
 mod mistakes;
 mod oracle;
 mod plans;
