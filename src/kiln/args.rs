@@ -135,12 +135,15 @@ pub(crate) enum ConfigType {
 pub(crate) struct BuildArgs {
     #[command(flatten)]
     pub(crate) template: TemplateArgs,
-    /// Overwrite what an earlier run left: the manifest, checksum files
+    /// Overwrite what an earlier run left: the manifest, checksum files, tags that look as if they never moved; build what is published already
     #[arg(long, value_parser = go_bool, num_args = 0..=1, require_equals = true, default_value_t = false, default_missing_value = "true", value_name = "BOOL", hide_default_value = true)]
     pub(crate) force: bool,
     /// Push nothing, and ask for no logins to push with; all else is built, named and kept
     #[arg(long, value_parser = go_bool, num_args = 0..=1, require_equals = true, default_value_t = false, default_missing_value = "true", value_name = "BOOL", hide_default_value = true)]
     pub(crate) no_push: bool,
+    /// Push without asking, where a `docker-push` has `confirm`
+    #[arg(long, value_parser = go_bool, num_args = 0..=1, require_equals = true, default_value_t = false, default_missing_value = "true", value_name = "BOOL", hide_default_value = true)]
+    pub(crate) yes: bool,
     /// Go step by step: one build at a time, waiting for Enter before each step
     #[arg(long, value_parser = go_bool, num_args = 0..=1, require_equals = true, default_value_t = false, default_missing_value = "true", value_name = "BOOL", hide_default_value = true)]
     pub(crate) debug: bool,

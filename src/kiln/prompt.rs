@@ -44,6 +44,10 @@ impl Prompt for TerminalPrompt {
         }
         line
     }
+
+    fn is_there(&self) -> bool {
+        std::io::stdin().is_terminal()
+    }
 }
 
 /// Reads a line, with its end; `None` where nobody answers any more.

@@ -32,6 +32,11 @@ pub struct RunOptions {
 pub trait Prompt: Send + Sync {
     /// Shows a question and reads one line; `None` where nobody is there to answer.
     async fn ask(&self, build: &str, question: &str) -> Option<String>;
+
+    /// Whether somebody may be there to answer.
+    fn is_there(&self) -> bool {
+        true
+    }
 }
 
 /// A build's context: ids, events, cancellation, redaction, scratch space, journal. Results never travel in it.

@@ -49,8 +49,18 @@ pub enum Outcome {
     Failed,
     /// Stopped by the user.
     Cancelled,
-    /// Of a build: it never began, as one that it is built upon did not end well.
+    /// Nothing had to be done: what a build would give is in its registry already.
     Skipped,
+    /// Of a build: it never began, as one that it is built upon did not end well.
+    #[serde(rename = "not-run")]
+    NotRun,
+}
+
+impl Outcome {
+    /// Whether what was wanted is there.
+    pub fn is_good(self) -> bool {
+        matches!(self, Outcome::Succeeded | Outcome::Skipped)
+    }
 }
 
 /// What became of one task of a tool that a step runs.
@@ -149,6 +159,9 @@ pub enum EventKind {
         outcome: Outcome,
         /// Wall time in seconds.
         seconds: f64,
+        /// What went wrong, where the build goes on all the same (`on_error = "continue"`).
+        #[serde(skip_serializing_if = "Option::is_none")]
+        tolerated: Option<String>,
     },
     /// kiln itself says what it does.
     Message {
@@ -218,6 +231,9 @@ pub enum EventKind {
         seconds: f64,
         /// The failure, where it failed.
         error: Option<String>,
+        /// Why nothing had to be done, where it was skipped.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        reason: Option<String>,
         /// Artifacts that are left.
         artifacts: Vec<ArtifactSummary>,
     },
@@ -225,11 +241,20 @@ pub enum EventKind {
     RunFinished {
         /// Builds that succeeded.
         succeeded: usize,
+        /// Builds of which nothing had to be done.
+        #[serde(skip_serializing_if = "is_zero")]
+        skipped: usize,
         /// Builds that failed or were cancelled.
         failed: usize,
         /// Wall time in seconds.
         seconds: f64,
     },
+}
+
+/// Serde hands it a reference.
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks for this signature")]
+fn is_zero(count: &usize) -> bool {
+    *count == 0
 }
 
 /// Consumes events: bars, plain lines, JSON lines, Packer's machine-readable lines.
@@ -341,14 +366,14 @@ impl Events {
                 redact(action);
             }
             EventKind::Artifact { artifact } => redact_artifact(artifact),
-            EventKind::BuildFinished { error, artifacts, .. } => {
-                error.iter_mut().for_each(redact);
+            EventKind::PostProcessorFinished { tolerated, .. } => tolerated.iter_mut().for_each(redact),
+            EventKind::BuildFinished { error, reason, artifacts, .. } => {
+                error.iter_mut().chain(reason).for_each(redact);
                 artifacts.iter_mut().for_each(redact_artifact);
             }
             EventKind::BuildStarted { .. }
             | EventKind::StepFinished { .. }
             | EventKind::PostProcessorStarted { .. }
-            | EventKind::PostProcessorFinished { .. }
             | EventKind::RunFinished { .. } => {}
         }
     }

@@ -12,6 +12,8 @@ use crate::context::BuildContext;
 use crate::data::DataSourceKind;
 use crate::diagnostic::{Diagnostic, Diagnostics, Severity};
 use crate::failure::Failure;
+use crate::history::{History, Published};
+use crate::hook::HookKind;
 use crate::journal::Undoer;
 use crate::schema::{Decoded, Schema};
 
@@ -231,8 +233,49 @@ pub trait PostProcessor: Send + Sync {
         false
     }
 
+    /// The names under which it would send this artifact to registries, in full, in the order of sending.
+    fn sends(&self, artifact: &Artifact) -> Vec<String> {
+        let _ = artifact;
+        Vec::new()
+    }
+
+    /// Whether [`PostProcessor::published`] is to be asked before the build begins.
+    fn asks_before(&self) -> bool {
+        false
+    }
+
+    /// What it would send under these names, as far as all of it is in its registry already. Changes nothing.
+    ///
+    /// # Errors
+    /// That cannot be found out: neither is to be taken for granted then.
+    async fn published(&self, names: &[String], context: &BuildContext) -> Result<Option<Published>, Failure> {
+        let _ = (names, context);
+        Ok(None)
+    }
+
+    /// What the person at the terminal is asked before it sends anything.
+    fn question(&self) -> Option<&str> {
+        None
+    }
+
+    /// Whether it also takes note of an artifact that was there already, so that nothing was built.
+    fn takes_note(&self) -> bool {
+        false
+    }
+
     /// Makes the next artifact. The input stays as it is; the engine removes it later if it is not kept.
     async fn process(&self, artifact: &Artifact, context: &BuildContext) -> Result<Processed, Failure>;
+
+    /// The same, for those that tell what happened before.
+    async fn process_after(
+        &self,
+        artifact: &Artifact,
+        history: &History,
+        context: &BuildContext,
+    ) -> Result<Processed, Failure> {
+        let _ = history;
+        self.process(artifact, context).await
+    }
 }
 
 /// All kinds, by name. An unknown name is the caller's error to tell, with the nearest of [`Kinds::builder_names`].
@@ -243,6 +286,7 @@ pub struct Kinds {
     post_processors: BTreeMap<&'static str, Arc<dyn PostProcessorKind>>,
     data_sources: BTreeMap<&'static str, Arc<dyn DataSourceKind>>,
     undoers: BTreeMap<&'static str, Arc<dyn Undoer>>,
+    hook: Option<Arc<dyn HookKind>>,
 }
 
 impl std::fmt::Debug for Kinds {
@@ -288,6 +332,16 @@ impl Kinds {
         for kind in undoer.kinds() {
             self.undoers.insert(kind, Arc::clone(&undoer));
         }
+    }
+
+    /// Sets what hooks are.
+    pub fn set_hook(&mut self, kind: Arc<dyn HookKind>) {
+        self.hook = Some(kind);
+    }
+
+    /// What hooks are, where there are any.
+    pub fn hook(&self) -> Option<&Arc<dyn HookKind>> {
+        self.hook.as_ref()
     }
 
     /// The builder of a name.

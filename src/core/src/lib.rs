@@ -22,6 +22,8 @@ pub mod diagnostic;
 pub mod duration;
 pub mod event;
 pub mod failure;
+pub mod history;
+pub mod hook;
 pub mod journal;
 pub mod kinds;
 pub mod outline;
@@ -48,6 +50,8 @@ pub use data::{DataOutputs, DataReader, DataSource, DataSourceKind, Output};
 pub use diagnostic::{Diagnostic, Diagnostics, Edit, Fix, Label, Severity};
 pub use event::{Event, EventKind, Events, Reporter};
 pub use failure::{Failure, FailureClass};
+pub use history::{History, Published, Tolerated};
+pub use hook::{Hook, HookEvent, HookKind, HookSpec};
 pub use journal::{EntryId, Journal, Undo, UndoOutcome, Undoer};
 pub use kinds::{
     Builder, BuilderKind, Caching, Kinds, Launched, Machine, PostProcessor, PostProcessorKind, PrepareContext,

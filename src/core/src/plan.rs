@@ -8,6 +8,7 @@ use std::time::{Duration, SystemTime};
 use crate::artifact::ArtifactValues;
 use crate::config::Body;
 use crate::diagnostic::Diagnostics;
+use crate::hook::HookSpec;
 use crate::outline::Outline;
 use crate::redact::Secret;
 use crate::schema::Schema;
@@ -177,6 +178,8 @@ pub struct PostProcessorSpec {
     pub component: ComponentSpec,
     /// `keep_input_artifact`, where given.
     pub keep_input: Option<bool>,
+    /// Whether the chain goes on with its input when it fails (`on_error = "continue"`).
+    pub continue_on_error: bool,
 }
 
 /// One source with its steps and post-processors.
@@ -195,6 +198,8 @@ pub struct BuildSpec {
     pub error_cleanup: Option<StepSpec>,
     /// Chains of post-processors that apply to this source.
     pub post_processors: Vec<Vec<PostProcessorSpec>>,
+    /// What runs on this host when it has ended, in the template's order.
+    pub hooks: Vec<HookSpec>,
     /// What the source says for all its steps.
     pub cache: CacheRules,
     /// The builds that come before it, each by its first mention. All of them are builds of the plan, and there is no ring.

@@ -6,7 +6,8 @@ use std::time::Instant;
 
 use kiln_core::event::{ArtifactSummary, Outcome};
 use kiln_core::{
-    Artifact, BuildContext, EntryId, EventKind, Events, Facts, Failure, FailureClass, Journal, Launched, Machine,
+    Artifact, BuildContext, EntryId, EventKind, Events, Facts, Failure, FailureClass, History, Journal, Launched,
+    Machine, Published,
 };
 use tokio_util::sync::CancellationToken;
 
@@ -43,6 +44,12 @@ pub(crate) struct BuildRun {
     pub(crate) stepping: Arc<Scope>,
     /// What the first stage that failed for good printed last.
     last_lines: Mutex<Vec<String>>,
+    /// What happened that artifacts do not show.
+    pub(crate) history: Mutex<History>,
+    /// Names that somebody agreed to push.
+    pub(crate) confirmed: Mutex<Vec<String>>,
+    /// The machine's values, once they are known.
+    last_facts: Mutex<Arc<Facts>>,
     /// What could not be undone: it is tried once, the rest is for `kiln cleanup`.
     not_undone: Mutex<Vec<EntryId>>,
 }
@@ -64,6 +71,8 @@ impl Stopped {
 /// What a build came to.
 #[derive(Default)]
 struct Ended {
+    /// Why nothing had to be done.
+    skipped: Option<String>,
     artifacts: Vec<Artifact>,
     failures: Vec<Failure>,
     is_cancelled: bool,
@@ -107,6 +116,9 @@ impl BuildRun {
             context,
             stepping,
             last_lines: Mutex::default(),
+            history: Mutex::default(),
+            confirmed: Mutex::default(),
+            last_facts: Mutex::default(),
             not_undone: Mutex::default(),
         }
     }
@@ -120,6 +132,7 @@ impl BuildRun {
         let outcome = match &ended {
             Ended { failures, .. } if !failures.is_empty() => Outcome::Failed,
             Ended { is_cancelled: true, .. } => Outcome::Cancelled,
+            Ended { skipped: Some(_), .. } => Outcome::Skipped,
             _ => Outcome::Succeeded,
         };
         let duration = started.elapsed();
@@ -131,27 +144,38 @@ impl BuildRun {
                 artifacts.push(summary);
             }
         }
-        self.events.emit(EventKind::BuildFinished {
-            outcome,
-            seconds: duration.as_secs_f64(),
-            error: ended.failures.first().map(Failure::chain),
-            artifacts,
-        });
-        BuildReport {
+        let tolerated = self.history().tolerated;
+        let report = BuildReport {
             name: Arc::clone(&self.prepared.name),
             builder_kind: Arc::clone(&self.prepared.builder_kind),
             outcome,
+            reason: ended.skipped,
+            tolerated,
             artifacts: ended.artifacts,
             last_lines: self.last_lines(),
             failures: ended.failures,
             duration,
-        }
+        };
+        self.run_hooks(&report).await;
+        self.events.emit(EventKind::BuildFinished {
+            outcome,
+            seconds: duration.as_secs_f64(),
+            error: report.failures.first().map(Failure::chain),
+            reason: report.reason.clone(),
+            artifacts,
+        });
+        report
     }
 
     async fn execute(&self) -> Ended {
         if let Err(failure) = self.make_scratch().await {
             self.events.error(&failure);
             return Ended { failures: vec![failure], ..Ended::default() };
+        }
+        match self.already_published().await {
+            Ok(Some(published)) => return self.skip(published).await,
+            Ok(None) => {}
+            Err(stopped) => return Ended::from_stopped(stopped),
         }
         let mut walk = Walk::new(self);
         let gone = walk.go().await;
@@ -168,8 +192,30 @@ impl BuildRun {
         }
     }
 
+    /// What it would give is there: that is all that is left to tell.
+    async fn skip(&self, published: Published) -> Ended {
+        let Published { artifact, reason } = published;
+        self.events.message(format!("{reason}; nothing is built (`-force` builds all the same)"));
+        self.history.lock().unwrap_or_else(PoisonError::into_inner).is_skipped = true;
+        let failures = self.take_note(&artifact).await;
+        self.events.emit(EventKind::Artifact { artifact: artifact.summary() });
+        Ended { artifacts: vec![artifact], failures, skipped: Some(reason), ..Ended::default() }
+    }
+
+    /// What happened so far that artifacts do not show.
+    pub(crate) fn history(&self) -> History {
+        self.history.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// The machine's values, as far as there was one.
+    pub(crate) fn facts_at_end(&self) -> Arc<Facts> {
+        let last = Arc::clone(&self.last_facts.lock().unwrap_or_else(PoisonError::into_inner));
+        if last.build.is_some() { last } else { Arc::new(self.facts(BTreeMap::new())) }
+    }
+
     async fn finish(&self, made: Made, live: Option<Live>) -> Ended {
         let Made { product, facts } = made;
+        *self.last_facts.lock().unwrap_or_else(PoisonError::into_inner) = Arc::clone(&facts);
         let Some(live) = live else { return Ended::from(self.post_process(product, facts).await) };
         if self.shared.settings.debug {
             self.destroy(&live).await;
@@ -491,9 +537,9 @@ impl Ended {
 
 impl From<Processing> for Ended {
     fn from(processing: Processing) -> Ended {
-        let Processing { kept, failures, is_cancelled, is_left } = processing;
+        let Processing { kept, failures, is_cancelled, is_left, .. } = processing;
         let (artifacts, kept) = kept.into_iter().map(|product| (product.artifact, product.scope)).unzip();
-        Ended { artifacts, failures, is_cancelled, is_left, is_stuck: false, kept }
+        Ended { artifacts, failures, is_cancelled, is_left, kept, ..Ended::default() }
     }
 }
 

@@ -144,6 +144,29 @@ pub enum EngineError {
         /// What the machine said.
         why: String,
     },
+    /// Two builds of a run push one name, which neither said beforehand.
+    #[error("`{name}` was pushed by `{other}` in this run already")]
+    SameName {
+        /// The name, in full.
+        name: String,
+        /// The build that has it.
+        other: String,
+    },
+    /// A push wants somebody's word, and nobody is there.
+    #[error("it asks before it pushes {names}, and nobody is there to answer")]
+    Unconfirmed {
+        /// What it would push.
+        names: String,
+    },
+    /// Somebody said no.
+    #[error("pushing {names} was not confirmed")]
+    Declined {
+        /// What it would push.
+        names: String,
+    },
+    /// A push that comes after one that failed.
+    #[error("it is not pushed, as an earlier push of this build failed")]
+    EarlierPushFailed,
     /// No build has the step of `--from-step`.
     #[error("no build has a step {choice}")]
     NoSuchStep {

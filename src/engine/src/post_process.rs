@@ -6,17 +6,18 @@
 //! the build fails, and what is kept by then stays. One difference: Packer does not list the last artifact of a chain
 //! that failed, though it leaves it where it is; kiln lists it.
 
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 use std::time::Instant;
 
-use kiln_core::{Artifact, BuildContext, EventKind, Facts, Failure, Processed};
+use kiln_core::{Artifact, BuildContext, EventKind, Facts, Failure, FailureClass, Processed, Tolerated};
 use tokio_util::sync::CancellationToken;
 
 use crate::build::{BuildRun, wrap};
-use crate::error::BuildError;
+use crate::error::{BuildError, EngineError};
 use crate::guard::{bounded, supervise};
 use crate::policy::Decision;
 use crate::prepare::PreparedPostProcessor;
+use crate::publication::order;
 use crate::scope::Scope;
 use crate::step::outcome;
 
@@ -24,6 +25,18 @@ use crate::step::outcome;
 pub(crate) struct Product {
     pub(crate) artifact: Artifact,
     pub(crate) scope: Arc<Scope>,
+}
+
+/// The failure of a post-processor, with its place.
+fn named(post_processor: &PreparedPostProcessor, failure: Failure) -> Failure {
+    let component = &post_processor.spec.component;
+    let (kind, place) = (component.kind.clone(), post_processor.place.clone());
+    wrap(failure, |source| BuildError::PostProcessor { kind, place, source }).at(component.span)
+}
+
+/// Whether the build goes on after it failed so.
+fn is_tolerated(post_processor: &PreparedPostProcessor, failure: &Failure) -> bool {
+    post_processor.spec.continue_on_error && !matches!(failure.class, FailureClass::Cancelled | FailureClass::Bug)
 }
 
 /// What post-processing came to.
@@ -35,6 +48,8 @@ pub(crate) struct Processing {
     pub(crate) is_cancelled: bool,
     /// The user wants to look at what failed: nothing more is removed.
     pub(crate) is_left: bool,
+    /// What is pushed later may rely on what was to be pushed before.
+    has_failed_push: bool,
 }
 
 impl Processing {
@@ -57,7 +72,7 @@ impl BuildRun {
         let mut keeps_sealed = chains.is_empty();
         // Stopped while the artifact was made: it is not wanted any more.
         let mut is_stopped = self.shared.stop.check().is_err();
-        for chain in chains {
+        for chain in order(chains).into_iter().map(|index| &chains[index]) {
             is_stopped = is_stopped || processing.is_cancelled || self.shared.stop.check().is_err();
             if is_stopped {
                 break;
@@ -95,11 +110,21 @@ impl BuildRun {
         }
         // What nobody takes up stays.
         keeps_sealed |= chain.is_empty();
-        for post_processor in chain {
+        for post_processor in &chain {
             let input = prior.as_ref().map_or(&sealed.artifact, |product| &product.artifact);
+            let pushes = post_processor.component.ready.pushes();
+            if pushes && processing.has_failed_push {
+                let failure = named(post_processor, Failure::build(EngineError::EarlierPushFailed));
+                self.events.error(&failure);
+                processing.fail(failure, Decision::CleanUp);
+                break;
+            }
             let (processed, scope) = match self.process(post_processor, input, facts).await {
-                Ok(made) => made,
+                Ok(Some(made)) => made,
+                // It failed, and the next one takes what it was given.
+                Ok(None) => continue,
                 Err((failure, decision)) => {
+                    processing.has_failed_push |= pushes;
                     processing.fail(failure, decision);
                     break;
                 }
@@ -117,17 +142,19 @@ impl BuildRun {
                 }
             }
         }
+        // All of them failed, and the build goes on: what they were given is all there is.
+        let is_untouched = prior.is_none() && chain.iter().all(|post_processor| post_processor.spec.continue_on_error);
         processing.kept.extend(prior);
-        keeps_sealed
+        keeps_sealed || is_untouched
     }
 
-    /// Runs one post-processor, again as long as the user wants.
+    /// Runs one post-processor, again as long as the user wants. `None`: it failed, and the build goes on without it.
     async fn process(
         &self,
         post_processor: &PreparedPostProcessor,
         input: &Artifact,
         facts: &Arc<Facts>,
-    ) -> Result<(Processed, Arc<Scope>), (Failure, Decision)> {
+    ) -> Result<Option<(Processed, Arc<Scope>)>, (Failure, Decision)> {
         let component = &post_processor.spec.component;
         let (kind, place) = (&component.kind, &post_processor.place);
         loop {
@@ -138,19 +165,27 @@ impl BuildRun {
             let scope = Scope::new(&self.shared.journal, &self.key);
             let result = self.process_once(post_processor, input, facts, &scope).await;
             let (outcome, seconds) = (outcome(&result), started.elapsed().as_secs_f64());
-            self.events.emit(EventKind::PostProcessorFinished { kind: kind.clone(), outcome, seconds });
+            let tolerated = result.as_ref().err().filter(|failure| is_tolerated(post_processor, failure));
+            let tolerated = tolerated.map(Failure::chain);
+            let finished =
+                EventKind::PostProcessorFinished { kind: kind.clone(), outcome, seconds, tolerated: tolerated.clone() };
+            self.events.emit(finished);
+            if let Some(error) = tolerated {
+                self.tolerate(kind, place, error);
+                self.undo_scope(&scope).await;
+                return Ok(None);
+            }
             let failure = match result {
                 Ok(processed) => {
                     let summary = processed.artifact.summary();
                     if summary != input.summary() {
                         self.events.emit(EventKind::Artifact { artifact: summary });
                     }
-                    return Ok((processed, scope));
+                    return Ok(Some((processed, scope)));
                 }
                 Err(failure) => failure,
             };
-            let stage = |source| BuildError::PostProcessor { kind: kind.clone(), place: place.clone(), source };
-            let failure = wrap(failure, stage).at(component.span);
+            let failure = named(post_processor, failure);
             let decision = self.decide(&failure).await;
             if !matches!(decision, Decision::Leave { .. }) {
                 // At once: a name that it gave would hinder removing the image.
@@ -171,7 +206,35 @@ impl BuildRun {
     ) -> Result<Processed, Failure> {
         let bound = post_processor.component.bind(&post_processor.spec.component, &self.binding(facts))?;
         let context = self.stage_context(scope.clone(), Arc::clone(facts));
-        supervise(&self.shared.stop, &context.cancel, None, bound.process(input, &context)).await
+        let history = self.history();
+        let work = async {
+            self.may_push(bound.as_ref(), input).await?;
+            bound.process_after(input, &history, &context).await
+        };
+        supervise(&self.shared.stop, &context.cancel, None, work).await
+    }
+
+    /// Takes note of a failure that the build goes on after.
+    fn tolerate(&self, kind: &str, place: &str, error: String) {
+        let told = format!("`{kind}` ({place}) failed: {error}; going on all the same (`on_error = \"continue\"`)");
+        self.events.warn(told);
+        let tolerated = Tolerated { kind: kind.to_owned(), place: place.to_owned(), error };
+        self.history.lock().unwrap_or_else(PoisonError::into_inner).tolerated.push(tolerated);
+    }
+
+    /// Lets those take note that keep lists of what was built, as nothing was.
+    pub(crate) async fn take_note(&self, artifact: &Artifact) -> Vec<Failure> {
+        let facts = Arc::new(self.facts(std::collections::BTreeMap::new()));
+        let mut failures = Vec::new();
+        for post_processor in self.prepared.chains.iter().flatten() {
+            if !post_processor.component.ready.takes_note() {
+                continue;
+            }
+            if let Err((failure, _)) = self.process(post_processor, artifact, &facts).await {
+                failures.push(failure);
+            }
+        }
+        failures
     }
 
     /// Removes an artifact that is not kept, by its owner; its journal entries have had their day then.

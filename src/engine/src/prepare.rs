@@ -5,12 +5,14 @@ use std::sync::Arc;
 
 use kiln_core::{
     Artifacts, Body, BuildSpec, Builder, CacheRules, ComponentSpec, Decoded, Diagnostic, Diagnostics, Facts, Failure,
-    FailureClass, GroupUse, Kinds, Node, Plan, PostProcessor, PostProcessorKind, PostProcessorSpec, PrepareContext,
-    Provisioner, ProvisionerKind, Schema, SourceMap, Span, StepSpec, TextScope, Value,
+    FailureClass, GroupUse, Hook, HookKind, HookSpec, Kinds, Node, Plan, PostProcessor, PostProcessorKind,
+    PostProcessorSpec, PrepareContext, Provisioner, ProvisionerKind, Schema, SourceMap, Span, StepSpec, TextScope,
+    Value,
 };
 
 use crate::ecosystem::{Sort, unknown_kind};
 use crate::error::EngineError;
+use crate::publication::refuse_same_names;
 
 /// Arguments of every provisioner, which the template's loader reads; none of them changes what comes out.
 pub(crate) const STEP_ARGUMENTS: [&str; 8] =
@@ -26,7 +28,10 @@ const SOURCE_EXTENSIONS: [&str; 4] = ["for_each", "enabled", "cache", "cache_ttl
 const POST_PROCESSOR_ARGUMENTS: [&str; 4] = ["name", "only", "except", "keep_input_artifact"];
 
 /// The same for post-processors of HCL2 templates.
-const POST_PROCESSOR_EXTENSIONS: [&str; 2] = ["for_each", "enabled"];
+const POST_PROCESSOR_EXTENSIONS: [&str; 3] = ["for_each", "enabled", "on_error"];
+
+/// Arguments of every hook, which the template's loader reads.
+const HOOK_ARGUMENTS: [&str; 6] = ["name", "only", "except", "timeout", "for_each", "enabled"];
 
 /// Values that every machine has.
 const COMMON_FACTS: [&str; 7] = ["ConnType", "Host", "ID", "PackerRunUUID", "Password", "Port", "User"];
@@ -72,6 +77,10 @@ pub struct PreparedBuild {
     pub error_cleanup: Option<PreparedStep>,
     /// Its chains of post-processors.
     pub chains: Vec<Vec<PreparedPostProcessor>>,
+    /// What runs on this host when it has ended.
+    pub(crate) hooks: Vec<PreparedHook>,
+    /// `-no-push`.
+    pushes_nothing: bool,
     pub(crate) builder: Arc<dyn Builder>,
     pub(crate) source_span: Span,
     /// Something in the source's arguments is not known yet, and no machine will ever tell.
@@ -109,10 +118,16 @@ impl PreparedBuild {
         names
     }
 
+    /// The names that its builder pushes by itself; none where nothing is pushed.
+    pub(crate) fn own_pushes(&self) -> Vec<String> {
+        if self.pushes_nothing || self.is_taken() { Vec::new() } else { self.builder.pushed_names() }
+    }
+
     /// It does not run: it is taken as it was sealed before.
     pub(crate) fn take(&mut self) {
         Arc::make_mut(&mut self.spec).is_taken = true;
         self.chains.clear();
+        self.hooks.clear();
     }
 
     /// Whether it was not selected, and is there for what is built upon it.
@@ -146,6 +161,15 @@ pub struct PreparedPostProcessor {
     /// It does not run, as it would push and nothing shall be.
     pub is_left_out: bool,
     pub(crate) component: Bound<dyn PostProcessor, dyn PostProcessorKind>,
+}
+
+/// One hook, ready to run.
+pub(crate) struct PreparedHook {
+    /// As it stands in the template.
+    pub(crate) spec: HookSpec,
+    /// `file:line` of the hook.
+    pub(crate) place: String,
+    pub(crate) component: Bound<dyn Hook, dyn HookKind>,
 }
 
 impl PreparedStep {
@@ -192,6 +216,7 @@ pub fn prepare(plan: &Plan, kinds: &Kinds, options: &PrepareOptions) -> (Option<
     let builds: Vec<Option<PreparedBuild>> =
         plan.builds.iter().map(|build| preparing.build(&Arc::new(build.clone()), &plan.builds)).collect();
     let Preparing { mut diagnostics, mut secrets, .. } = preparing;
+    refuse_same_names(&builds, &mut diagnostics);
     for item in &mut diagnostics.items {
         beside_template(item, &plan.text_scope, &options.sources);
     }
@@ -279,6 +304,7 @@ impl Preparing<'_> {
                 chain.into_iter().collect::<Option<Vec<_>>>()
             })
             .collect();
+        let hooks: Vec<_> = build.hooks.iter().map(|hook| self.hook(hook, &context)).collect();
         let (builder, source_is_unknown) = source?;
         Some(PreparedBuild {
             name: Arc::clone(&build.name),
@@ -294,6 +320,11 @@ impl Preparing<'_> {
             chains: match build.is_taken {
                 true => Vec::new(),
                 false => chains.into_iter().collect::<Option<_>>()?,
+            },
+            pushes_nothing: self.options.no_push,
+            hooks: match build.is_taken {
+                true => Vec::new(),
+                false => hooks.into_iter().collect::<Option<_>>()?,
             },
             builder,
             source_span: build.source.span,
@@ -365,6 +396,27 @@ impl Preparing<'_> {
         Some(PreparedPostProcessor {
             place: place(&self.options.sources, component.span),
             is_left_out,
+            component: Bound {
+                ready: self.ready(ready, before, component)?,
+                kind: Arc::clone(kind),
+                needs_facts: body.has_unknown(),
+                body: Arc::new(body),
+            },
+            spec: spec.clone(),
+        })
+    }
+
+    fn hook(&mut self, spec: &HookSpec, context: &PrepareContext) -> Option<PreparedHook> {
+        let component = &spec.component;
+        let Some(kind) = self.kinds.hook() else {
+            self.diagnostics.push(silent_refusal(component));
+            return None;
+        };
+        let (body, decoded) = self.decode(component, kind.schema(), &[], &HOOK_ARGUMENTS);
+        let before = self.diagnostics.items.len();
+        let ready = kind.prepare(&decoded, context, &mut self.diagnostics);
+        Some(PreparedHook {
+            place: place(&self.options.sources, component.span),
             component: Bound {
                 ready: self.ready(ready, before, component)?,
                 kind: Arc::clone(kind),
@@ -515,6 +567,24 @@ impl Bound<dyn PostProcessor, dyn PostProcessorKind> {
         }
         let prepare = |decoded: &_, diagnostics: &mut _| self.kind.prepare(decoded, binding.context, diagnostics);
         binding.again(spec, self.kind.schema(), prepare).map(|(ready, _)| ready)
+    }
+}
+
+impl Bound<dyn Hook, dyn HookKind> {
+    /// The component with the machine's facts in its arguments.
+    pub(crate) fn bind(&self, spec: &ComponentSpec, binding: &Binding<'_>) -> Result<Arc<dyn Hook>, Failure> {
+        if !self.needs_facts {
+            return Ok(Arc::clone(&self.ready));
+        }
+        let prepare = |decoded: &_, diagnostics: &mut _| self.kind.prepare(decoded, binding.context, diagnostics);
+        binding.again(spec, self.kind.schema(), prepare).map(|(ready, _)| ready)
+    }
+}
+
+impl<T: ?Sized, K: ?Sized> Bound<T, K> {
+    /// Whether its arguments are evaluated again once the machine runs.
+    pub(crate) fn needs_facts(&self) -> bool {
+        self.needs_facts
     }
 }
 

@@ -10,7 +10,7 @@ use async_trait::async_trait;
 use kiln_core::event::Outcome;
 use kiln_core::{
     Artifact, EventKind, Events, Failure, FailureClass, Kinds, Prompt, Redactor, Reporter, RunOptions, SourceMap,
-    TextScope,
+    TextScope, Tolerated,
 };
 use tokio::sync::Mutex;
 use tokio_util::sync::CancellationToken;
@@ -23,6 +23,7 @@ use crate::guard::Stop;
 use crate::journal::{FileJournal, RunHeader};
 use crate::policy::{OnError, ParallelBuilds};
 use crate::prepare::{PrepareOptions, PreparedBuild, PreparedRun};
+use crate::publication::{Claims, unanswerable};
 use crate::schedule::schedule;
 
 /// How a run is to go.
@@ -38,6 +39,8 @@ pub struct RunSettings {
     pub debug: bool,
     /// `-force`.
     pub force: bool,
+    /// `-yes`: questions before pushes are answered with it.
+    pub yes: bool,
     /// Where journals are kept, e.g. `~/.local/state/kiln`.
     pub state_dir: PathBuf,
     /// Where the run's scratch directory is made, e.g. `/tmp`.
@@ -95,6 +98,10 @@ pub struct BuildReport {
     pub builder_kind: Arc<str>,
     /// How it ended.
     pub outcome: Outcome,
+    /// Why nothing had to be done, where it was skipped.
+    pub reason: Option<String>,
+    /// Post-processors that failed while it went on.
+    pub tolerated: Vec<Tolerated>,
     /// What is left of it, in the order of Packer's artifact list. A failed build may leave some.
     pub artifacts: Vec<Artifact>,
     /// What failed, in order: one stage, or several chains of post-processors. Empty for success and cancellation.
@@ -168,6 +175,7 @@ pub(crate) struct Shared {
     pub(crate) secrets: Arc<[String]>,
     pub(crate) run_memory: Arc<RunMemory>,
     pub(crate) prepare: PrepareOptions,
+    pub(crate) claims: Claims,
 }
 
 /// Questions of builds that run side by side come one after the other.
@@ -181,6 +189,10 @@ impl Prompt for OneAtATime {
     async fn ask(&self, build: &str, question: &str) -> Option<String> {
         let _turn = self.turn.lock().await;
         self.inner.ask(build, question).await
+    }
+
+    fn is_there(&self) -> bool {
+        self.inner.is_there()
     }
 }
 
@@ -202,7 +214,9 @@ pub async fn run(prepared: PreparedRun, settings: RunSettings, surroundings: Sur
         journal: None,
         duration: Duration::ZERO,
     };
-    let opened = match check_choice(&prepared, &settings.cache) {
+    let is_nobody_there = !settings.yes && !surroundings.prompt.is_there();
+    let unanswerable = is_nobody_there.then(|| unanswerable(&prepared.builds, settings.force)).flatten();
+    let opened = match check_choice(&prepared, &settings.cache).and(unanswerable.map_or(Ok(()), Err)) {
         Ok(()) => open(settings, surroundings, &prepared).await,
         Err(failure) => Err(failure),
     };
@@ -220,12 +234,12 @@ pub async fn run(prepared: PreparedRun, settings: RunSettings, surroundings: Sur
     report.builds = schedule(prepared.builds, &shared).await;
     report.journal = close(&shared, &events).await;
     report.is_interrupted = cancel.is_cancelled();
-    report.is_cancelled =
-        report.is_interrupted && report.builds.iter().any(|build| build.outcome != Outcome::Succeeded);
+    report.is_cancelled = report.is_interrupted && report.builds.iter().any(|build| !build.outcome.is_good());
     report.duration = started.elapsed();
-    let succeeded = report.builds.iter().filter(|build| build.outcome == Outcome::Succeeded).count();
-    let failed = report.builds.len() - succeeded;
-    events.emit(EventKind::RunFinished { succeeded, failed, seconds: report.duration.as_secs_f64() });
+    let count = |outcome| report.builds.iter().filter(|build| build.outcome == outcome).count();
+    let (succeeded, skipped) = (count(Outcome::Succeeded), count(Outcome::Skipped));
+    let failed = report.builds.len() - succeeded - skipped;
+    events.emit(EventKind::RunFinished { succeeded, skipped, failed, seconds: report.duration.as_secs_f64() });
     report
 }
 
@@ -267,6 +281,7 @@ pub(crate) async fn open(
         secrets: Arc::clone(&prepared.secrets),
         run_memory: Arc::default(),
         prepare: prepared.options.clone(),
+        claims: Claims::default(),
         settings,
     }))
 }

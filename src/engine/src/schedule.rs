@@ -139,7 +139,7 @@ impl Schedule<'_> {
 
     fn ended(&mut self, id: Id, report: BuildReport) {
         let Some(build) = self.indices.remove(&id).map(|index| &mut self.builds[index]) else { return };
-        if report.outcome == Outcome::Succeeded {
+        if report.outcome.is_good() {
             build.values = Some(left(&report));
         }
         build.report = Some(report);
@@ -150,7 +150,7 @@ impl Schedule<'_> {
         let build = &mut self.builds[index];
         build.waiting = None;
         let why = format!("`{parent}`, which it is built upon, did not end well");
-        build.report = Some(never_started(build, Outcome::Skipped, Some(why), self.shared));
+        build.report = Some(never_started(build, Outcome::NotRun, Some(why), self.shared));
     }
 
     /// The run was stopped: what has not begun does not.
@@ -192,7 +192,7 @@ fn again(build: PreparedBuild, artifacts: Artifacts, shared: &Shared) -> Result<
         events.emit(EventKind::BuildStarted { builder: build.builder_kind.to_string() });
         events.error(&failure);
         let (outcome, error) = (Outcome::Failed, Some(failure.chain()));
-        events.emit(EventKind::BuildFinished { outcome, seconds: 0.0, error, artifacts: Vec::new() });
+        events.emit(EventKind::BuildFinished { outcome, seconds: 0.0, error, reason: None, artifacts: Vec::new() });
         let report = empty(Arc::clone(&build.name), Arc::clone(&build.builder_kind), outcome);
         Box::new(BuildReport { failures: vec![failure], ..report })
     })
@@ -203,6 +203,8 @@ fn empty(name: Arc<str>, builder_kind: Arc<str>, outcome: Outcome) -> BuildRepor
         name,
         builder_kind,
         outcome,
+        reason: None,
+        tolerated: Vec::new(),
         artifacts: Vec::new(),
         failures: Vec::new(),
         last_lines: Vec::new(),
@@ -216,7 +218,7 @@ fn build_events(name: &Arc<str>, shared: &Shared) -> Events {
 
 /// Its turn never came: it is reported as finished without ever having started.
 fn never_started(build: &Build, outcome: Outcome, error: Option<String>, shared: &Shared) -> BuildReport {
-    let finished = EventKind::BuildFinished { outcome, seconds: 0.0, error, artifacts: Vec::new() };
+    let finished = EventKind::BuildFinished { outcome, seconds: 0.0, error, reason: None, artifacts: Vec::new() };
     build_events(&build.name, shared).emit(finished);
     empty(Arc::clone(&build.name), Arc::clone(&build.kind), outcome)
 }
@@ -233,6 +235,6 @@ async fn broken(error: JoinError, build: &Build, shared: &Shared) -> BuildReport
     undo_entries(&shared.journal, entries, &shared.kinds, &events, &shared.stop.hurry).await;
     let error = Some(failure.chain());
     let outcome = Outcome::Failed;
-    events.emit(EventKind::BuildFinished { outcome, seconds: 0.0, error, artifacts: Vec::new() });
+    events.emit(EventKind::BuildFinished { outcome, seconds: 0.0, error, reason: None, artifacts: Vec::new() });
     BuildReport { failures: vec![failure], ..empty(Arc::clone(&build.name), Arc::clone(&build.kind), outcome) }
 }

@@ -13,5 +13,7 @@ mod keeper;
 mod keeping;
 mod planning;
 mod preparing;
+mod publishing;
+mod registry;
 mod running;
 mod visiting;

@@ -3,7 +3,6 @@
 use std::ops::AsyncFnOnce;
 use std::sync::Arc;
 
-use kiln_core::event::Outcome;
 use kiln_core::{Artifacts, BuildContext, Events, Failure, FailureClass, Key, Launched, Machine, suggest};
 
 use crate::build::BuildRun;
@@ -124,7 +123,7 @@ async fn upon_parents(
         build.take();
         let name = Arc::clone(&build.name);
         let report = BuildRun::new(build, Arc::clone(&keys[index]), index, Arc::clone(shared)).run().await;
-        if report.outcome != Outcome::Succeeded {
+        if !report.outcome.is_good() {
             let why = format!("what `{name}` left is not there, and this is built upon it");
             return Err(no_state(why).hint("build it first"));
         }

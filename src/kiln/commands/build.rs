@@ -55,6 +55,7 @@ async fn build(arguments: &BuildArgs, format: Format, settings: &Settings) -> Re
         on_error: on_error(arguments.on_error),
         debug: arguments.debug,
         force: arguments.force,
+        yes: arguments.yes,
         ..prepared::run_settings(&arguments.template, cache, settings).await
     };
     let surroundings = stage.surroundings(&ready.kinds, &ready.redactor);
@@ -85,6 +86,8 @@ fn closing(report: &RunReport, width: Option<usize>) -> String {
             build: build.name.to_string(),
             outcome: build.outcome,
             seconds: build.duration.as_secs_f64(),
+            reason: build.reason.clone(),
+            tolerated: build.tolerated.iter().map(|it| format!("{} ({}): {}", it.kind, it.place, it.error)).collect(),
             artifacts: build.artifacts.iter().map(kiln_core::Artifact::summary).collect(),
         })
         .collect();

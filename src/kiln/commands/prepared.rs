@@ -116,6 +116,7 @@ pub(crate) async fn run_settings(template: &TemplateArgs, cache: CachePolicy, se
         on_error: OnError::Cleanup,
         debug: false,
         force: false,
+        yes: false,
         state_dir: settings.state_dir.clone(),
         scratch_root: settings.scratch_root.clone(),
         template: template.template.display().to_string(),

@@ -83,10 +83,10 @@ impl LineFormat {
                 Outcome::Succeeded => said(&format!("[{index}] done in {}", wall(*seconds))),
                 Outcome::Failed => said(&format!("[{index}] failed after {}", wall(*seconds))),
                 Outcome::Cancelled => said(&format!("[{index}] cancelled after {}", wall(*seconds))),
-                Outcome::Skipped => said(&format!("[{index}] skipped")),
+                Outcome::Skipped | Outcome::NotRun => said(&format!("[{index}] skipped")),
             },
             EventKind::PostProcessorStarted { kind, place } => said(&format!("{kind} ({place})")),
-            EventKind::PostProcessorFinished { kind, outcome: Outcome::Succeeded, seconds } if *seconds >= 1.0 => {
+            EventKind::PostProcessorFinished { kind, outcome: Outcome::Succeeded, seconds, .. } if *seconds >= 1.0 => {
                 said(&format!("{kind} done in {}", wall(*seconds)))
             }
             EventKind::Message { text } => said(text),
@@ -99,11 +99,12 @@ impl LineFormat {
             // Standard error is told apart by a word, not by colour alone.
             EventKind::Output { stream: Stream::Stdout, line } => vec![format!("    {build}: {line}")],
             EventKind::Output { stream: Stream::Stderr, line } => vec![format!("    {build} 2> {line}")],
-            EventKind::BuildFinished { outcome, seconds, error, .. } => said(&match outcome {
+            EventKind::BuildFinished { outcome, seconds, error, reason, .. } => said(&match outcome {
                 Outcome::Succeeded => format!("finished after {}", wall(*seconds)),
                 Outcome::Failed => format!("failed after {}", wall(*seconds)),
                 Outcome::Cancelled => format!("cancelled after {}", wall(*seconds)),
-                Outcome::Skipped => format!("skipped: {}", error.as_deref().unwrap_or_default()),
+                Outcome::Skipped => format!("skipped: {}", reason.as_deref().unwrap_or_default()),
+                Outcome::NotRun => format!("not run: {}", error.as_deref().unwrap_or_default()),
             }),
             _ => Vec::new(),
         };

@@ -5,7 +5,7 @@ use std::io::{BufWriter, Write};
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use kiln_core::event::{ArtifactSummary, Outcome};
+use kiln_core::event::ArtifactSummary;
 use kiln_core::{Event, EventKind};
 
 use super::human::LineFormat;
@@ -80,16 +80,23 @@ impl<W: Write + Send + 'static> Display for MachineReadableDisplay<W> {
         let ui_kind = match &event.kind {
             EventKind::Output { .. } => "message",
             EventKind::Error { .. } => "error",
-            EventKind::BuildFinished { outcome, .. } if *outcome != Outcome::Succeeded => "error",
+            EventKind::BuildFinished { outcome, .. } if !outcome.is_good() => "error",
             _ => "say",
         };
         for line in self.lines.format(event).lines() {
             self.line(event.time, "", "ui", &[ui_kind, line]);
         }
         match &event.kind {
-            EventKind::BuildFinished { outcome, error, artifacts, .. } => {
+            EventKind::PostProcessorFinished { kind, tolerated: Some(error), .. } => {
+                let build = event.build.clone().unwrap_or_default();
+                self.line(event.time, &build, "tolerated", &[kind, error]);
+            }
+            EventKind::BuildFinished { outcome, error, reason, artifacts, .. } => {
                 let build = event.build.clone().unwrap_or_else(|| Arc::from(""));
-                if *outcome == Outcome::Succeeded {
+                if let Some(reason) = reason {
+                    self.line(event.time, &build, "skipped", &[reason]);
+                }
+                if outcome.is_good() {
                     self.succeeded.push((build, artifacts.clone()));
                 } else {
                     self.failed.push((build, error.clone().unwrap_or_else(|| "cancelled".to_owned())));
@@ -124,6 +131,8 @@ fn escape(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use kiln_core::event::Outcome;
+
     use super::*;
 
     #[test]
@@ -142,11 +151,12 @@ mod tests {
             outcome,
             seconds: 1.0,
             error: error.map(str::to_owned),
+            reason: None,
             artifacts,
         };
         display.show(&event(Some("worker"), finished(Outcome::Succeeded, None, vec![artifact])));
         display.show(&event(Some("bad"), finished(Outcome::Failed, Some("exit\nstatus 3"), vec![])));
-        display.show(&event(None, EventKind::RunFinished { succeeded: 1, failed: 1, seconds: 1.0 }));
+        display.show(&event(None, EventKind::RunFinished { succeeded: 1, skipped: 0, failed: 1, seconds: 1.0 }));
         insta::assert_snapshot!(String::from_utf8(display.output.into_inner().unwrap()).unwrap());
     }
 }

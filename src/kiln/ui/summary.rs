@@ -16,6 +16,10 @@ pub(crate) struct TableRow {
     pub(crate) outcome: Outcome,
     /// Wall time in seconds.
     pub(crate) seconds: f64,
+    /// Why nothing had to be done.
+    pub(crate) reason: Option<String>,
+    /// What failed while it went on.
+    pub(crate) tolerated: Vec<String>,
     /// What is left of it.
     pub(crate) artifacts: Vec<ArtifactSummary>,
 }
@@ -36,6 +40,14 @@ pub(crate) struct FailureText {
 /// Lines of output that the closing report repeats of each failed build.
 const REPEATED_LINES: usize = 5;
 
+impl TableRow {
+    fn details(&self) -> Vec<(&'static str, String)> {
+        let reason = self.reason.iter().map(|reason| ("why", reason.clone()));
+        let tolerated = self.tolerated.iter().map(|failure| ("failed", failure.clone()));
+        reason.chain(details(&self.artifacts)).chain(tolerated).collect()
+    }
+}
+
 /// The table as lines. Several artifacts of one build that show the same image are one entry. Where it would be wider than
 /// the terminal, what a build made stands below it.
 pub(crate) fn table(rows: &[TableRow], width: Option<usize>) -> String {
@@ -43,7 +55,7 @@ pub(crate) fn table(rows: &[TableRow], width: Option<usize>) -> String {
         return String::new();
     }
     let name_width = rows.iter().map(|row| row.build.chars().count()).max().unwrap_or(0);
-    let details: Vec<_> = rows.iter().map(|row| details(&row.artifacts)).collect();
+    let details: Vec<_> = rows.iter().map(|row| row.details()).collect();
     let beside = name_width + 20;
     let longest = details.iter().flatten().map(|(_, value)| value.chars().count()).max().unwrap_or(0);
     let is_narrow = width.is_some_and(|width| beside + 10 + longest > width);
@@ -54,6 +66,7 @@ pub(crate) fn table(rows: &[TableRow], width: Option<usize>) -> String {
             Outcome::Failed => "FAILED",
             Outcome::Cancelled => "cancelled",
             Outcome::Skipped => "skipped",
+            Outcome::NotRun => "not run",
         };
         text.push_str(&format!("{:name_width$}  {outcome:<9}  {:>7}", row.build, wall(row.seconds)));
         for (index, (label, value)) in details.iter().enumerate() {
@@ -128,6 +141,30 @@ fn details(artifacts: &[ArtifactSummary]) -> Vec<(&'static str, String)> {
 mod tests {
     use super::*;
 
+    fn row(build: &str, outcome: Outcome, artifacts: Vec<ArtifactSummary>) -> TableRow {
+        let (reason, tolerated) = (None, Vec::new());
+        TableRow { build: build.into(), outcome, seconds: 3.21, reason, tolerated, artifacts }
+    }
+
+    #[test]
+    fn what_was_skipped_and_what_was_tolerated_are_told() {
+        let published = ArtifactSummary {
+            tags: vec!["r/app:1.2.3".into()],
+            digest: Some("sha256:cd".into()),
+            ..Default::default()
+        };
+        let skipped = TableRow {
+            reason: Some("r/app:1.2.3 is there already".into()),
+            ..row("docker.app", Outcome::Skipped, vec![published])
+        };
+        let scanned = TableRow {
+            tolerated: vec!["shell-local (a.pkr.hcl:9): exit status 1".into()],
+            ..row("docker.base", Outcome::Succeeded, vec![])
+        };
+        let rows = [skipped, scanned, row("docker.child", Outcome::NotRun, vec![])];
+        insta::assert_snapshot!(table(&rows, None));
+    }
+
     #[test]
     fn shows_each_thing_once() {
         let image = ArtifactSummary { id: "sha256:ab".into(), ..ArtifactSummary::default() };
@@ -137,7 +174,6 @@ mod tests {
             digest: Some("sha256:cd".into()),
             ..ArtifactSummary::default()
         };
-        let row = |build: &str, outcome, artifacts| TableRow { build: build.into(), outcome, seconds: 3.21, artifacts };
         let rows = [
             row("docker.worker", Outcome::Succeeded, vec![image, tagged.clone(), tagged]),
             row("docker.bad", Outcome::Failed, vec![]),
@@ -160,8 +196,7 @@ mod tests {
     fn a_digest_fits_into_eighty_columns() {
         let digest = format!("sha256:{}", "0".repeat(64));
         let image = ArtifactSummary { id: digest.clone(), digest: Some(digest), ..ArtifactSummary::default() };
-        let row =
-            TableRow { build: "worker".into(), outcome: Outcome::Succeeded, seconds: 3.0, artifacts: vec![image] };
+        let row = TableRow { seconds: 3.0, ..row("worker", Outcome::Succeeded, vec![image]) };
         let text = table(&[row], Some(80));
         assert!(text.lines().all(|line| line.chars().count() <= 80), "{text}");
         assert!(text.starts_with("\nworker  ok "), "{text}");

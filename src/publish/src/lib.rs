@@ -48,6 +48,7 @@ pub fn register(kinds: &mut Kinds, settings: PublishSettings) {
         credentials: settings.credentials,
     }));
     kinds.add_post_processor(Arc::new(shell_local::ShellLocalKind));
+    kinds.set_hook(Arc::new(shell_local::ShellHookKind));
     kinds.add_undoer(Arc::new(TempFileUndoer));
 }
 

@@ -8,8 +8,8 @@ use std::time::{Duration, SystemTime};
 use async_trait::async_trait;
 use indexmap::IndexMap;
 use kiln_core::{
-    Artifact, BuildContext, Decoded, Diagnostics, Failure, Field, PostProcessor, PostProcessorKind, PrepareContext,
-    Processed, Schema,
+    Artifact, BuildContext, Decoded, Diagnostics, Failure, Field, History, PostProcessor, PostProcessorKind,
+    PrepareContext, Processed, Schema,
 };
 use kiln_transport::outputs::PendingFile;
 use serde::{Deserialize, Serialize};
@@ -37,6 +37,11 @@ static SCHEMA: Schema = Schema {
         Field::bool("strip_time", "Leave out `build_time`, so that the same build gives the same file.")
             .default("false"),
         Field::map("custom_data", "Texts to write beside the artifact."),
+        Field::bool(
+            "details",
+            "Write `kiln` beside the artifact: `outcome`, `tags`, `digest`, `revision`, and `tolerated` for post-processors that failed while the build went on. Without it, this stands there only where Packer has no word for what happened: a skipped build, or a failure that the build went on after. Beyond Packer.",
+        )
+        .default("false"),
     ],
     example: "post-processor \"manifest\" {\n  output     = \"manifest.json\"\n  strip_path = true\n}",
 };
@@ -48,6 +53,7 @@ struct Manifest {
     strip_path: bool,
     strip_time: bool,
     custom_data: Option<IndexMap<String, String>>,
+    details: bool,
 }
 
 /// The kind.
@@ -76,8 +82,21 @@ impl PostProcessorKind for ManifestKind {
 #[async_trait]
 impl PostProcessor for Manifest {
     async fn process(&self, artifact: &Artifact, context: &BuildContext) -> Result<Processed, Failure> {
+        self.process_after(artifact, &History::default(), context).await
+    }
+
+    fn takes_note(&self) -> bool {
+        true
+    }
+
+    async fn process_after(
+        &self,
+        artifact: &Artifact,
+        history: &History,
+        context: &BuildContext,
+    ) -> Result<Processed, Failure> {
         let path = PathBuf::from(self.output.as_deref().filter(|path| !path.is_empty()).unwrap_or(DEFAULT_OUTPUT));
-        let entry = self.entry(artifact, context).await?;
+        let entry = self.entry(artifact, history, context).await?;
         let lock = FileLock::acquire(context, &path).await?;
         let mut root = read(&path).await?;
         add(&mut root, entry, context)?;
@@ -90,7 +109,12 @@ impl PostProcessor for Manifest {
 
 impl Manifest {
     /// One element of `builds`, its keys in Packer's order.
-    async fn entry(&self, artifact: &Artifact, context: &BuildContext) -> Result<Value, PublishError> {
+    async fn entry(
+        &self,
+        artifact: &Artifact,
+        history: &History,
+        context: &BuildContext,
+    ) -> Result<Value, PublishError> {
         let mut files = Vec::new();
         for path in artifact.files() {
             let metadata = tokio::fs::metadata(path).await.map_err(PublishError::file("look at", path))?;
@@ -112,10 +136,29 @@ impl Manifest {
         entry.insert("artifact_id".to_owned(), json!(artifact.id));
         entry.insert("packer_run_uuid".to_owned(), json!(&*context.run));
         entry.insert("custom_data".to_owned(), json!(self.custom_data));
+        if self.details || *history != History::default() {
+            entry.insert("kiln".to_owned(), details(artifact, history, context));
+        }
         let mut entry = Value::Object(entry);
         context.redactor.redact_json(&mut entry);
         Ok(entry)
     }
+}
+
+/// What Packer has no place for.
+fn details(artifact: &Artifact, history: &History, context: &BuildContext) -> Value {
+    let image = artifact.image();
+    let mut details = json!({
+        "outcome": if history.is_skipped { "skipped" } else { "built" },
+        "skipped": history.is_skipped,
+        "tags": image.map(|image| image.tags.clone()).unwrap_or_default(),
+        "digest": image.and_then(|image| image.digest.clone()),
+        "revision": context.options.revision,
+    });
+    let tolerated = history.tolerated.iter();
+    let tolerated = tolerated.map(|it| json!({ "kind": it.kind, "place": it.place, "error": it.error }));
+    details["tolerated"] = tolerated.collect();
+    details
 }
 
 /// What the file holds; an empty object where there is none, or nothing in it.

@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use kiln_core::{
-    Artifact, BuildContext, Decoded, Diagnostics, Failure, PostProcessor, PostProcessorKind, PrepareContext, Processed,
-    Schema,
+    Artifact, BuildContext, Decoded, Diagnostics, Failure, Hook, HookKind, PostProcessor, PostProcessorKind,
+    PrepareContext, Processed, Schema,
 };
 use kiln_transport::LocalCommunicator;
 use kiln_transport::local_script::{FIELDS, LocalData, LocalScript};
@@ -48,6 +48,46 @@ impl PostProcessor for ShellLocal {
         let data = LocalData { fields: BTreeMap::new(), environment: environment(artifact) };
         self.script.run(&LocalCommunicator, context, &data).await?;
         Ok(Processed { artifact: artifact.clone(), keep_input: true, force_keep: true })
+    }
+}
+
+/// What hooks take: as the post-processor, and their own environment.
+static HOOK_SCHEMA: Schema = Schema {
+    kind: "hook",
+    title: "a hook",
+    doc: "A script of this host that runs when a build has ended.",
+    fields: FIELDS,
+    example: "",
+};
+
+/// Hooks, which are local scripts, too.
+pub(crate) struct ShellHookKind;
+
+struct ShellHook {
+    script: LocalScript,
+}
+
+impl HookKind for ShellHookKind {
+    fn schema(&self) -> &'static Schema {
+        &HOOK_SCHEMA
+    }
+
+    fn prepare(
+        &self,
+        config: &Decoded,
+        _context: &PrepareContext,
+        diagnostics: &mut Diagnostics,
+    ) -> Option<Arc<dyn Hook>> {
+        let script = LocalScript::prepare(config, HOOK_SCHEMA.title, diagnostics)?;
+        Some(Arc::new(ShellHook { script }))
+    }
+}
+
+#[async_trait]
+impl Hook for ShellHook {
+    async fn run(&self, facts: BTreeMap<String, String>, context: &BuildContext) -> Result<(), Failure> {
+        let data = LocalData { fields: BTreeMap::new(), environment: facts };
+        self.script.run(&LocalCommunicator, context, &data).await
     }
 }
 

@@ -5,7 +5,7 @@
 use kiln_core::{Field, FieldType, Schema};
 
 /// The blocks of a template, in the order of the reference page.
-pub const BLOCKS: [&Schema; 20] = [
+pub const BLOCKS: [&Schema; 23] = [
     &PACKER,
     &REQUIRED_PLUGINS,
     &VARIABLE,
@@ -23,6 +23,9 @@ pub const BLOCKS: [&Schema; 20] = [
     &ERROR_CLEANUP_PROVISIONER,
     &POST_PROCESSOR,
     &POST_PROCESSORS,
+    &ON_SUCCESS,
+    &ON_FAILURE,
+    &ALWAYS,
     &DYNAMIC,
     &REGISTRY,
     &COMMUNICATOR,
@@ -205,6 +208,9 @@ pub const BUILD: Schema = Schema {
         ),
         blocks(&POST_PROCESSOR),
         blocks(&POST_PROCESSORS),
+        blocks(&ON_SUCCESS),
+        blocks(&ON_FAILURE),
+        blocks(&ALWAYS),
         blocks(&REGISTRY),
     ],
     example: "build {\n  sources = [\"source.docker.worker\"]\n\n  provisioner \"shell\" {\n    inline = [\"apt-get update\"]\n  }\n}",
@@ -280,6 +286,11 @@ pub const POST_PROCESSOR: Schema = Schema {
         Field::strings("only", "Only for these sources: `TYPE.NAME`."),
         Field::strings("except", "Not for these sources."),
         Field::bool("keep_input_artifact", "Whether what it was given is kept. The default depends on the type."),
+        Field::string(
+            "on_error",
+            "`continue`: when it fails, that is told as a warning, the next one takes what it was given, and the build ends well. Beyond Packer.",
+        )
+        .default("fail"),
         FOR_EACH,
         ENABLED,
     ],
@@ -293,6 +304,43 @@ pub const POST_PROCESSORS: Schema = Schema {
     doc: "A chain: each post-processor in it takes what the one before made.",
     fields: &[FOR_EACH, ENABLED, blocks(&POST_PROCESSOR)],
     example: "post-processors {\n  post-processor \"docker-tag\" {\n    repository = \"registry.example.com/worker\"\n    tags       = [\"1.0\"]\n  }\n  post-processor \"docker-push\" {}\n}",
+};
+
+/// What every hook takes.
+const HOOK: [Field; 6] = [
+    Field::string("name", "What it is called."),
+    Field::strings("only", "Only for these sources: `TYPE.NAME`."),
+    Field::strings("except", "Not for these sources."),
+    Field::duration("timeout", "Bound on it.").default("5m"),
+    FOR_EACH,
+    ENABLED,
+];
+
+/// Runs after a build that ended well.
+pub const ON_SUCCESS: Schema = Schema {
+    kind: "on_success",
+    title: "an `on_success` block",
+    doc: "A script of this host that runs after each build of the block that ended well, or had nothing to do. Beside these it takes what the post-processor `shell-local` takes: see [hooks](../guide/publishing.md#hooks). Beyond Packer.",
+    fields: &HOOK,
+    example: "on_success {\n  inline = [\"echo $KILN_IMAGE >> built.txt\"]\n}",
+};
+
+/// Runs after a build that failed.
+pub const ON_FAILURE: Schema = Schema {
+    kind: "on_failure",
+    title: "an `on_failure` block",
+    doc: "The same after each build that failed. Beyond Packer.",
+    fields: &HOOK,
+    example: "on_failure {\n  inline = [\"./notify.sh \\\"$KILN_BUILD failed: $KILN_ERROR\\\"\"]\n}",
+};
+
+/// Runs after every build.
+pub const ALWAYS: Schema = Schema {
+    kind: "always",
+    title: "an `always` block",
+    doc: "The same after each build that began, whatever became of it, also when the user stopped it. Beyond Packer.",
+    fields: &HOOK,
+    example: "always {\n  script  = \"scripts/tidy.sh\"\n  timeout = \"30s\"\n}",
 };
 
 /// Blocks made by a value.

@@ -48,4 +48,8 @@ impl Prompt for FixedPrompt {
         }
         lock(&self.answers).pop_front()
     }
+
+    fn is_there(&self) -> bool {
+        self.is_waiting_forever || !lock(&self.answers).is_empty()
+    }
 }

@@ -23,12 +23,13 @@ fn samples() -> Vec<EventKind> {
             run: "5f0c8d4e-2f54-4f0e-9d2c-1a7f4c0b9a11".into(),
             builds: vec!["docker.worker".into(), "docker.web".into()],
         },
-        EventKind::RunFinished { succeeded: 1, failed: 1, seconds: 12.5 },
+        EventKind::RunFinished { succeeded: 1, skipped: 0, failed: 1, seconds: 12.5 },
         EventKind::BuildStarted { builder: "docker".into() },
         EventKind::BuildFinished {
             outcome: Outcome::Failed,
             seconds: 4.25,
             error: Some("step 2 of 3, `shell` (worker.pkr.hcl:12), failed: exit status 3".into()),
+            reason: None,
             artifacts: vec![artifact()],
         },
         EventKind::StepStarted {
@@ -51,7 +52,12 @@ fn samples() -> Vec<EventKind> {
         },
         EventKind::StepFinished { index: 2, outcome: Outcome::Succeeded, seconds: 1.5 },
         EventKind::PostProcessorStarted { kind: "docker-tag".into(), place: "worker.pkr.hcl:30".into() },
-        EventKind::PostProcessorFinished { kind: "docker-tag".into(), outcome: Outcome::Succeeded, seconds: 0.25 },
+        EventKind::PostProcessorFinished {
+            kind: "docker-tag".into(),
+            outcome: Outcome::Succeeded,
+            seconds: 0.25,
+            tolerated: None,
+        },
         EventKind::Artifact { artifact: artifact() },
         EventKind::Message { text: "waiting 10.0s before this step (`pause_before`)".into() },
         EventKind::Warning { text: "cannot remove the machine: daemon is gone".into() },

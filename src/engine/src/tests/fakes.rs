@@ -169,6 +169,7 @@ pub(super) fn kinds(world: &Arc<World>) -> Kinds {
     kinds.add_provisioner(Arc::new(FakeStepKind(world.clone())));
     kinds.add_post_processor(Arc::new(FakePostKind(world.clone())));
     super::keeper::add(&mut kinds, world);
+    super::registry::add(&mut kinds, world);
     kinds.add_undoer(Arc::new(FakeUndoer(world.clone())));
     kinds
 }

@@ -46,7 +46,7 @@ async fn a_failure_stops_those_that_are_built_upon_it_alone() {
     harness.world.on("step breaks", Act::Fail("no"));
     let report = harness.run().await;
     let outcomes: Vec<Outcome> = report.builds.iter().map(|build| build.outcome).collect();
-    assert_eq!(outcomes, [Outcome::Failed, Outcome::Skipped, Outcome::Skipped, Outcome::Succeeded]);
+    assert_eq!(outcomes, [Outcome::Failed, Outcome::NotRun, Outcome::NotRun, Outcome::Succeeded]);
     assert_eq!(report.class(), Some(FailureClass::Build));
     harness.assert_left(&["image-other"]);
 }

@@ -82,6 +82,7 @@ pub(super) fn build(name: &str) -> BuildSpec {
         steps: Vec::new(),
         error_cleanup: None,
         post_processors: Vec::new(),
+        hooks: Vec::new(),
         cache: CacheRules::default(),
         parents: Vec::new(),
         is_taken: false,
@@ -114,7 +115,7 @@ pub(super) fn maker(name: &str, more: Vec<(&'static str, Value)>) -> PostProcess
 
 pub(super) fn post(name: &str, more: Vec<(&'static str, Value)>) -> PostProcessorSpec {
     let values = [vec![("name", text(name))], more].concat();
-    PostProcessorSpec { component: component("fake-post", 50, values), keep_input: None }
+    PostProcessorSpec { component: component("fake-post", 50, values), keep_input: None, continue_on_error: false }
 }
 
 pub(super) struct Harness {
@@ -137,6 +138,7 @@ impl Harness {
             on_error: OnError::Cleanup,
             debug: false,
             force: false,
+            yes: false,
             state_dir: directory.path().join("state"),
             scratch_root: directory.path().join("tmp"),
             template: "a.pkr.hcl".into(),

@@ -52,7 +52,11 @@ impl Template {
     }
 
     fn build(&self, source: &str, values: Vec<(&'static str, Value)>) -> BuildSpec {
-        let chain = vec![PostProcessorSpec { component: self.component("\"vagrant\"", vec![]), keep_input: None }];
+        let chain = vec![PostProcessorSpec {
+            component: self.component("\"vagrant\"", vec![]),
+            keep_input: None,
+            continue_on_error: false,
+        }];
         BuildSpec {
             source: self.component(source, values),
             steps: ["\"powershell\"", "\"fake-stp\"", "\"fake-step\"", "\"frobnicate\""]

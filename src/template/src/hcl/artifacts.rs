@@ -184,7 +184,8 @@ pub(crate) fn mentioned(spec: &BuildSpec) -> Vec<Parent> {
     let mut found = made_of(spec);
     let cleanup = spec.error_cleanup.iter().map(|step| &step.component);
     let post_processors = spec.post_processors.iter().flatten().map(|post_processor| &post_processor.component);
-    add(&mut found, cleanup.chain(post_processors).flat_map(|component| component.config.parents()));
+    let hooks = spec.hooks.iter().map(|hook| &hook.component);
+    add(&mut found, cleanup.chain(post_processors).chain(hooks).flat_map(|component| component.config.parents()));
     found
 }
 

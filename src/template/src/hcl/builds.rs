@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use kiln_core::{BuildSpec, ComponentSpec, Diagnostic, Diagnostics, PostProcessorSpec, Span, StepSpec};
+use kiln_core::{BuildSpec, ComponentSpec, Diagnostic, Diagnostics, HookSpec, PostProcessorSpec, Span, StepSpec};
 use kiln_language::evaluate::{Reference, references};
 use kiln_language::syntax::{Block, Body, Item};
 
@@ -15,6 +15,7 @@ use super::caching::SOURCE_ARGUMENTS;
 use super::component::{HclComponent, Layer, Place, Shared, collect_references};
 use super::dynamic::{ExpandedBlock, expand_block};
 use super::groups;
+use super::hooks;
 use super::repetition::{self, Element, Purpose, Repetition, refers_to_each};
 use super::scope::{Bindings, Overlay};
 use super::select::Selection;
@@ -310,6 +311,7 @@ impl<'a> BuildReader<'a, '_> {
         let context = BuildContext { shared: self.shared, place: &place, known: &known, groups: &[] };
         let (steps, error_cleanup) = self.steps(&context);
         let post_processors = self.post_processors(&context);
+        let hooks = self.hooks(&context);
         self.known = known;
         BuildSpec {
             name: full.into(),
@@ -318,6 +320,7 @@ impl<'a> BuildReader<'a, '_> {
             steps,
             error_cleanup,
             post_processors,
+            hooks,
             cache,
             parents: Vec::new(),
             is_taken: false,
@@ -395,6 +398,11 @@ impl<'a> BuildReader<'a, '_> {
             }
         }
         (steps, cleanup)
+    }
+
+    fn hooks(&mut self, context: &BuildContext<'_>) -> Vec<HookSpec> {
+        let blocks = self.repeated_blocks(&hooks::BLOCKS, context, &self.block.body, &self.bindings.clone());
+        blocks.iter().filter_map(|block| hooks::read(block, context, self.diagnostics)).collect()
     }
 
     /// As [`Self::blocks`], `for_each` and `enabled` of the blocks heeded.

@@ -7,7 +7,7 @@ use kiln_language::evaluate::{calls, references};
 use kiln_language::syntax::{Block, Body, Expression, ExpressionKind, Item};
 
 use super::blocks::Declarations;
-use super::{artifacts, caching, repetition};
+use super::{artifacts, caching, hooks, repetition};
 
 /// The roots that Packer does not know.
 const ROOTS: [&str; 3] = ["artifact", "git", "host"];
@@ -87,7 +87,8 @@ impl Uses {
         let is_cached = matches!(kind, "source" | "provisioner");
         let cached = caching::BEYOND_PACKER.into_iter().filter(|_| is_cached);
         let depends_on = ["depends_on"].into_iter().filter(|_| matches!(kind, "source" | "build"));
-        for name in repetition::ARGUMENTS.into_iter().chain(cached).chain(depends_on) {
+        let on_error = ["on_error"].into_iter().filter(|_| kind == "post-processor");
+        for name in repetition::ARGUMENTS.into_iter().chain(cached).chain(depends_on).chain(on_error) {
             if let Some(attribute) = body.attribute(name) {
                 self.add(format!("`{name}` of a `{kind}`"), attribute.name.span);
             }
@@ -114,7 +115,12 @@ impl Uses {
                 Some((kind, content)) => {
                     content.into_iter().for_each(|content| self.repeatable(&kind, content));
                 }
-                None => self.repeatable(&block.kind.text, &block.body),
+                None => {
+                    self.repeatable(&block.kind.text, &block.body);
+                    if hooks::BLOCKS.contains(&block.kind.text.as_str()) {
+                        self.add(format!("the hook `{}`", block.kind.text), block.kind.span);
+                    }
+                }
             }
         }
     }

@@ -52,7 +52,7 @@ fn label_count(parent: &str, kind: &str) -> Option<usize> {
         ("build", "source" | "provisioner" | "error-cleanup-provisioner" | "post-processor" | "steps") => Some(1),
         // What stands in one that a build uses is an argument.
         ("steps", "provisioner" | "steps") => Some(1),
-        ("build", "post-processors" | "hcp_packer_registry") => Some(0),
+        ("build", "post-processors" | "hcp_packer_registry" | "on_success" | "on_failure" | "always") => Some(0),
         ("post-processors", "post-processor") => Some(1),
         ("variable", "validation") | ("packer", "required_plugins") | ("dynamic", "content") => Some(0),
         ("packer" | "variable" | "variables" | "local" | "locals" | "dynamic" | "required_plugins", _) => None,

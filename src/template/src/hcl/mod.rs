@@ -19,6 +19,7 @@ mod extensions;
 mod graph;
 mod groups;
 mod habits;
+mod hooks;
 mod json_syntax;
 mod locals;
 mod order;

@@ -36,8 +36,8 @@ pub(crate) const STEP_ARGUMENTS: [&str; 14] = [
 ];
 
 /// Arguments of a post-processor that are the template's.
-pub(crate) const POST_PROCESSOR_ARGUMENTS: [&str; 6] =
-    ["name", "only", "except", "keep_input_artifact", "for_each", "enabled"];
+pub(crate) const POST_PROCESSOR_ARGUMENTS: [&str; 7] =
+    ["name", "only", "except", "keep_input_artifact", "on_error", "for_each", "enabled"];
 
 /// The names that steps of a build may use for its sources.
 #[derive(Debug, Default)]
@@ -96,7 +96,12 @@ impl BuildContext<'_> {
         self.known.has_source(full) || (!self.groups.is_empty() && self.known.declared.iter().any(|name| name == full))
     }
 
-    fn component(&self, block: &ExpandedBlock<'_>, kind: Name, skip: &'static [&'static str]) -> ComponentSpec {
+    pub(crate) fn component(
+        &self,
+        block: &ExpandedBlock<'_>,
+        kind: Name,
+        skip: &'static [&'static str],
+    ) -> ComponentSpec {
         let name =
             Arguments::new(block, &self.shared.values, &mut Diagnostics::new()).text("name").map(|(text, _)| text);
         let overrides = block.body.attribute("override").filter(|_| skip.contains(&"override"));
@@ -225,11 +230,12 @@ pub(crate) fn read_post_processor(
     let runs = arguments.runs_for(context);
     arguments.text("name");
     let keep_input = arguments.truth("keep_input_artifact");
+    let continue_on_error = arguments.continues_on_error();
     let component = context.component(block, kind, &POST_PROCESSOR_ARGUMENTS);
     if runs {
         context.shared.note(block.body);
     }
-    runs.then_some(PostProcessorSpec { component, keep_input })
+    runs.then_some(PostProcessorSpec { component, keep_input, continue_on_error })
 }
 
 /// Reads the template's own arguments of a block.
@@ -298,6 +304,18 @@ impl<'a> Arguments<'a> {
 
     pub(crate) fn truth(&mut self, name: &str) -> Option<bool> {
         self.value(name, &Type::Bool)?.1.as_bool()
+    }
+
+    /// `on_error` of a post-processor.
+    fn continues_on_error(&mut self) -> bool {
+        let known = ["fail", "continue"];
+        let Some((text, span)) = self.text("on_error") else { return false };
+        if !known.contains(&text.as_str()) {
+            let title = format!("`on_error` is `fail` or `continue`, not `{text}`");
+            self.diagnostics
+                .push(Diagnostic::error("wrong-value", span, title).did_you_mean_quoted(span, &text, known));
+        }
+        text == "continue"
     }
 
     fn count(&mut self, name: &str) -> Option<u32> {

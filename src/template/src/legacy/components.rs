@@ -378,6 +378,7 @@ impl PostProcessor {
         self.applies.to(builder).then(|| PostProcessorSpec {
             component: self.component.spec(self.name.clone(), None, builder, texts),
             keep_input: self.keep_input,
+            continue_on_error: false,
         })
     }
 }

@@ -134,6 +134,7 @@ fn plan(
             .map(|links| select::chain(links, options).iter().filter_map(|link| link.spec(builder, &texts)).collect())
             .filter(|links: &Vec<_>| !links.is_empty())
             .collect(),
+        hooks: Vec::new(),
         cache: CacheRules::default(),
         parents: Vec::new(),
         is_taken: false,
