@@ -39,6 +39,7 @@ mod remote;
 mod robustness;
 mod roundtrip;
 mod secrets;
+mod services;
 mod sharing;
 mod ssh;
 mod ssh_faults;

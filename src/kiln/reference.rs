@@ -235,10 +235,16 @@ fn the_oci_source_is_documented() {
 /// The arguments, and those of nested blocks.
 fn tables(page: &mut String, schema: &Schema) {
     table(page, schema);
+    blocks_of(page, schema, "##", "");
+}
+
+/// The tables of nested blocks, and of those nested in them.
+fn blocks_of(page: &mut String, schema: &Schema, heading: &str, around: &str) {
     for field in schema.fields {
-        if let FieldType::Block(inner) | FieldType::Blocks(inner) = field.kind {
-            write!(page, "\n## `{}`\n\n{}\n\n", field.name, field.doc).unwrap();
+        if let Some(inner) = field.kind.block() {
+            write!(page, "\n{heading} `{}`{around}\n\n{}\n\n", field.name, field.doc).unwrap();
             table(page, inner);
+            blocks_of(page, inner, &format!("{heading}#"), &format!(" in `{}`", field.name));
         }
     }
 }

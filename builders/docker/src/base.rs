@@ -10,8 +10,9 @@ use kiln_docker::engine::{BuildRequest, TransferProgress};
 use kiln_docker::steps::DockerfileSteps;
 use kiln_docker::{BaseUndo, EngineError, ImageInfo, undo};
 use kiln_registry::{Credentials, Origin, Reference, normalize_registry};
+use kiln_services::Pull;
 
-use crate::config::{BuildBlock, Pull};
+use crate::config::BuildBlock;
 use crate::handed::is_id;
 use crate::launch::DockerBuilder;
 
@@ -24,6 +25,14 @@ pub(crate) struct Resolved {
     pub(crate) image: ImageInfo,
     /// The journal's entry, where a Dockerfile made it and no machine has taken it over yet.
     pub(crate) entry: Option<EntryId>,
+}
+
+/// An image that is needed.
+pub(crate) struct Wanted<'a> {
+    /// Its reference or id.
+    pub(crate) image: &'a str,
+    pub(crate) pull: Pull,
+    pub(crate) platform: Option<&'a str>,
 }
 
 impl DockerBuilder {
@@ -64,21 +73,53 @@ impl DockerBuilder {
 
     /// The base image, built, pulled or found.
     async fn base_image(&self, context: &BuildContext, entry: Option<EntryId>) -> Result<ImageInfo, Failure> {
-        let reference = match (&self.config.build, entry) {
-            (Some(build), Some(entry)) => self.build(context, build, entry).await?,
-            _ => {
-                let image = self.config.image.clone().unwrap_or_default();
-                if !is_id(&image) {
-                    self.pull(context, &image).await?;
-                } else if !self.has(&image).await? {
-                    self.take_over(context, &image).await?;
-                }
-                image
+        match (&self.config.build, entry) {
+            (Some(build), Some(entry)) => {
+                let id = self.build(context, build, entry).await?;
+                self.inspected(&id).await
             }
-        };
-        let found = self.engine().inspect_image(&reference).await?;
+            _ => self.obtain(context, &self.wanted_base()).await,
+        }
+    }
+
+    /// The base image as the template wants it.
+    pub(crate) fn wanted_base(&self) -> Wanted<'_> {
+        Wanted {
+            image: self.config.image.as_deref().unwrap_or_default(),
+            pull: self.config.pull,
+            platform: self.config.platform.as_deref(),
+        }
+    }
+
+    /// An image, pulled, taken over from kiln's store, or found.
+    async fn obtain(&self, context: &BuildContext, wanted: &Wanted<'_>) -> Result<ImageInfo, Failure> {
+        if !is_id(wanted.image) {
+            self.pull(context, wanted).await?;
+        } else if !self.has(wanted).await? {
+            self.take_over(context, wanted.image).await?;
+        }
+        self.inspected(wanted.image).await
+    }
+
+    /// The images of the source's services, in their order; pulled or found once.
+    pub(crate) async fn service_images(&self, context: &BuildContext) -> Result<Vec<ImageInfo>, Failure> {
+        let mut known = self.service_images.lock().await;
+        if let Some(images) = &*known {
+            return Ok(images.clone());
+        }
+        let mut images = Vec::with_capacity(self.services.len());
+        for service in &self.services {
+            let wanted = Wanted { image: &service.image, pull: service.pull, platform: None };
+            let image = context.unless_cancelled(self.obtain(context, &wanted)).await.flatten();
+            images.push(image.map_err(|failure| failure.within(service.span))?);
+        }
+        Ok(known.insert(images).clone())
+    }
+
+    async fn inspected(&self, reference: &str) -> Result<ImageInfo, Failure> {
+        let found = self.engine().inspect_image(reference).await?;
         found.ok_or_else(|| {
-            if is_id(&reference) {
+            if is_id(reference) {
                 let message = "neither the engine's store nor kiln's has it".to_owned();
                 let error = EngineError::NotFound { what: format!("image {reference}"), message };
                 return Failure::from(error).hint("build it again, or name an image");
@@ -132,11 +173,12 @@ impl DockerBuilder {
         Ok(id)
     }
 
-    async fn pull(&self, context: &BuildContext, image: &str) -> Result<(), Failure> {
-        let is_wanted = match self.config.pull {
+    async fn pull(&self, context: &BuildContext, wanted: &Wanted<'_>) -> Result<(), Failure> {
+        let image = wanted.image;
+        let is_wanted = match wanted.pull {
             Pull::Never => false,
             Pull::Always => true,
-            Pull::Missing => !self.has(image).await?,
+            Pull::Missing => !self.has(wanted).await?,
         };
         if !is_wanted {
             return Ok(());
@@ -148,10 +190,8 @@ impl DockerBuilder {
         };
         context.events.message(format!("pulling {image}"));
         let progress = Progress { context, told: Mutex::new(HashMap::new()) };
-        let pulled = self
-            .engine()
-            .pull(image, self.config.platform.as_deref(), credentials.as_ref(), &|step| progress.tell(step))
-            .await;
+        let pulled =
+            self.engine().pull(image, wanted.platform, credentials.as_ref(), &|step| progress.tell(step)).await;
         pulled.map_err(|error| {
             let is_unreachable = matches!(error, EngineError::Unreachable { .. });
             let failure = Failure::from(error);
@@ -170,14 +210,14 @@ impl DockerBuilder {
     }
 
     /// Whether the store has the image, for the platform asked for.
-    async fn has(&self, image: &str) -> Result<bool, Failure> {
-        Ok(self.found(image).await?.is_some())
+    async fn has(&self, wanted: &Wanted<'_>) -> Result<bool, Failure> {
+        Ok(self.found(wanted).await?.is_some())
     }
 
     /// The image in the store, where it is for the platform asked for.
-    pub(crate) async fn found(&self, image: &str) -> Result<Option<ImageInfo>, Failure> {
-        let Some(found) = self.engine().inspect_image(image).await? else { return Ok(None) };
-        let Some(platform) = &self.config.platform else { return Ok(Some(found)) };
+    pub(crate) async fn found(&self, wanted: &Wanted<'_>) -> Result<Option<ImageInfo>, Failure> {
+        let Some(found) = self.engine().inspect_image(wanted.image).await? else { return Ok(None) };
+        let Some(platform) = wanted.platform else { return Ok(Some(found)) };
         let mut parts = platform.split('/');
         let fits = parts.next() == Some(&found.os) && parts.next().is_none_or(|part| part == found.architecture);
         Ok(fits.then_some(found))

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use indexmap::IndexMap;
 use kiln_core::Secret;
 use kiln_registry::EcrOptions;
+use kiln_services::Pull;
 use serde::Deserialize;
 
 /// `build { ... }`.
@@ -31,16 +32,8 @@ fn yes() -> bool {
     true
 }
 
-/// When the base image is pulled.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
-pub(crate) enum Pull {
-    #[default]
-    #[serde(rename = "true", alias = "always")]
-    Always,
-    #[serde(rename = "missing")]
-    Missing,
-    #[serde(rename = "false", alias = "never")]
-    Never,
+fn always() -> Pull {
+    Pull::Always
 }
 
 /// The arguments of a source.
@@ -53,7 +46,7 @@ pub(crate) struct Config {
     #[serde(default)]
     pub(crate) discard: bool,
     pub(crate) export_path: Option<PathBuf>,
-    #[serde(default)]
+    #[serde(default = "always")]
     pub(crate) pull: Pull,
     #[serde(default)]
     pub(crate) changes: Vec<String>,
@@ -76,6 +69,8 @@ pub(crate) struct Config {
     pub(crate) runtime: Option<String>,
     pub(crate) platform: Option<String>,
     pub(crate) network: Option<String>,
+    #[serde(default)]
+    pub(crate) share_network: bool,
     pub(crate) container_dir: Option<String>,
     pub(crate) exec_user: Option<String>,
     #[serde(default)]

@@ -4,11 +4,12 @@ use std::sync::{MutexGuard, PoisonError};
 use std::time::Duration;
 
 use kiln_core::{BuildContext, Failure, Kept, Key, StateInfo};
+use kiln_docker::naming::run_labels;
 use kiln_docker::{ImageUndo, undo};
 
 use crate::changes::Changes;
 use crate::commit::{self, CommitPlan};
-use crate::machine::{DockerMachine, run_labels};
+use crate::machine::DockerMachine;
 use crate::states::{KEY, KeptImage};
 
 /// What is done sooner is not worth an image, unless the template asks for it.

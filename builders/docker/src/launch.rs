@@ -8,9 +8,12 @@ use async_trait::async_trait;
 use kiln_core::{BuildContext, Builder, EntryId, Failure, Launched, Snapshots};
 use kiln_docker::engine::{ContainerSpec, Created};
 use kiln_docker::models::{ContainerCreateBody, HostConfig};
+use kiln_docker::naming::{container_name, run_labels};
 use kiln_docker::run_command::{self, HostScope, RunCommand, values};
+use kiln_docker::services::{Group, Network, Setting, Wiring};
 use kiln_docker::{ContainerUndo, Engine, EngineError, ImageInfo, undo};
 use kiln_gotemplate::{Data, Rendered, Scope, render};
+use kiln_services::Service;
 
 use crate::DockerSettings;
 use crate::base::Resolved;
@@ -28,6 +31,10 @@ pub(crate) struct DockerBuilder {
     pub(crate) config: Config,
     pub(crate) changes: Changes,
     pub(crate) states: Arc<States>,
+    /// What runs beside its machines.
+    pub(crate) services: Vec<Service>,
+    /// Their images, once they are known.
+    pub(crate) service_images: tokio::sync::Mutex<Option<Vec<ImageInfo>>>,
     /// The base image, once it is known.
     pub(crate) resolved: tokio::sync::Mutex<Option<Resolved>>,
     /// What labels will say, once a context has told.
@@ -88,7 +95,30 @@ impl DockerBuilder {
 
     async fn launch_recorded(&self, context: &BuildContext, start: Start) -> Result<Launched, Failure> {
         let run = self.run_command(context, &start.base.id)?;
-        let spec = self.container(context, &start, run)?;
+        let mut spec = self.container(context, &start, run)?;
+        if self.services.is_empty() {
+            return self.launch_in(context, start, spec, None).await;
+        }
+        self.service_images(context).await?;
+        let asked = spec.config.host_config.as_ref().and_then(|host| host.network_mode.as_deref());
+        let wiring = Wiring::of(asked, self.config.share_network);
+        let network = Network::make(&self.settings.engine, wiring, "", context).await?;
+        network.join_machine(&mut spec.config, &self.services);
+        let launched = self.launch_in(context, start, spec, Some(network.clone())).await;
+        if launched.is_err() {
+            // Where even that fails, the journal keeps the entry.
+            let _ = network.remove(self.engine(), context).await;
+        }
+        launched
+    }
+
+    async fn launch_in(
+        &self,
+        context: &BuildContext,
+        start: Start,
+        spec: ContainerSpec,
+        network: Option<Network>,
+    ) -> Result<Launched, Failure> {
         let mut container = ContainerUndo {
             engine: self.engine().address().to_owned(),
             name: spec.name.clone(),
@@ -111,6 +141,9 @@ impl DockerBuilder {
             let created = created?;
             container.id = Some(created.id.clone());
             context.journal.amend(entry, container.entry())?;
+            if let Some(network) = &network {
+                network.connect_machine(self.engine(), &created.id).await?;
+            }
             context.unless_cancelled(self.start(context, &spec, created)).await.flatten()
         }
         .await;
@@ -118,7 +151,11 @@ impl DockerBuilder {
             Ok(started) => {
                 self.warn_of_volumes(context, &start.base, &started);
                 let entries = Entries { container: entry, base: start.entry };
-                Ok(Launched::Machine(Box::new(self.machine(context, start, spec, started, entries))))
+                let services = match network {
+                    Some(network) => Some(self.group(context, network, &started.id).await?),
+                    None => None,
+                };
+                Ok(Launched::Machine(Box::new(self.machine(context, start, spec, started, entries, services))))
             }
             Err(failure) => {
                 // Nothing stays of what was begun; the journal keeps the entry if even that fails.
@@ -128,6 +165,18 @@ impl DockerBuilder {
                 Err(failure)
             }
         }
+    }
+
+    /// The services of a machine; none is started.
+    async fn group(&self, context: &BuildContext, network: Network, machine: &str) -> Result<Group, Failure> {
+        let setting = Setting {
+            engine: Arc::clone(&self.settings.engine),
+            home: self.settings.home.clone(),
+            network,
+            machine: Some(machine.to_owned()),
+            suffix: String::new(),
+        };
+        Ok(Group::new(setting, self.services.clone(), self.service_images(context).await?))
     }
 
     pub(crate) fn engine(&self) -> &dyn Engine {
@@ -178,7 +227,7 @@ impl DockerBuilder {
         config.image = Some(start.state.as_ref().map_or(run.image, |state| state.id.clone()));
         config.entrypoint = first_process(run.entrypoint, run.command, base);
         if self.config.kiln_labels {
-            config.labels.get_or_insert_default().extend(machine::run_labels(context));
+            config.labels.get_or_insert_default().extend(run_labels(context));
         }
         if start.state.is_some() {
             config.labels.get_or_insert_default().extend(states::disowned());
@@ -266,6 +315,7 @@ impl DockerBuilder {
         spec: ContainerSpec,
         started: Started,
         entries: Entries,
+        services: Option<Group>,
     ) -> DockerMachine {
         let Start { base, state, .. } = start;
         let communicator = DockerCommunicator::new(
@@ -290,6 +340,7 @@ impl DockerBuilder {
                 spec,
                 started,
                 entries,
+                services,
             },
             communicator,
         )
@@ -329,21 +380,6 @@ fn drop_idle_user(config: &mut ContainerCreateBody, base: &ImageInfo) {
     if base.user.is_empty() && config.user.as_deref().is_some_and(is_root) {
         config.user = None;
     }
-}
-
-/// `kiln-4f1c2a3b-worker`: unique for a run's build, and known before the container exists.
-pub(crate) fn container_name(context: &BuildContext) -> String {
-    let run: String = context.run.chars().filter(char::is_ascii_alphanumeric).take(8).collect();
-    let is_plain = |character: char| character.is_ascii_alphanumeric() || "_.-".contains(character);
-    let slug: String =
-        context.build.chars().map(|character| if is_plain(character) { character } else { '-' }).take(48).collect();
-    if slug == *context.build {
-        return format!("kiln-{run}-{slug}");
-    }
-    // Two builds whose names differ only in such characters must not meet (FNV-1a).
-    let hash =
-        context.build.bytes().fold(0x811c_9dc5_u32, |hash, byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193));
-    format!("kiln-{run}-{slug}-{hash:08x}")
 }
 
 #[cfg(test)]

@@ -13,6 +13,8 @@ use kiln_core::{
     StateInfo,
 };
 use kiln_docker::engine::ContainerSpec;
+use kiln_docker::naming::{container_name, run_labels};
+use kiln_docker::services::Group;
 use kiln_docker::{DEFAULT_HOST, Engine, EngineError, FileUndo, FinishedFile, ImageInfo, ImageUndo, undo};
 
 use crate::changes::Changes;
@@ -20,7 +22,6 @@ use crate::commit::{self, CommitPlan};
 use crate::communicator::DockerCommunicator;
 use crate::config::Config;
 use crate::keep::Progress;
-use crate::launch::container_name;
 use crate::snapshots::{self, Marks};
 use crate::squash::squash;
 use crate::states::{KeptImage, States};
@@ -40,14 +41,6 @@ const SECRETS: &str = "/dev/shm/kiln-secrets";
 
 /// The engine's clock and this host's may differ by this much, in seconds.
 const CLOCK_SKEW: i64 = 300;
-
-/// Labels that tell whose a container or image is.
-pub(crate) fn run_labels(context: &BuildContext) -> HashMap<String, String> {
-    HashMap::from([
-        ("kiln.run".to_owned(), context.run.to_string()),
-        ("kiln.build".to_owned(), context.build.to_string()),
-    ])
-}
 
 /// Waits for a container's removal, within a bound.
 pub(crate) async fn bounded(
@@ -91,6 +84,8 @@ pub(crate) struct Plan {
     pub(crate) spec: ContainerSpec,
     pub(crate) started: Started,
     pub(crate) entries: Entries,
+    /// What runs beside it.
+    pub(crate) services: Option<Group>,
 }
 
 /// The machine.
@@ -292,6 +287,19 @@ impl Machine for DockerMachine {
         &self.communicator
     }
 
+    async fn before_steps(&self, context: &BuildContext) -> Result<(), Failure> {
+        match &self.plan.services {
+            Some(services) => services.start(context).await,
+            None => Ok(()),
+        }
+    }
+
+    async fn keep_logs(&self, context: &BuildContext) {
+        if let Some(services) = &self.plan.services {
+            services.keep_logs(context).await;
+        }
+    }
+
     async fn seal(&self, context: &BuildContext) -> Result<Artifact, Failure> {
         match &self.plan.config.export_path {
             _ if self.plan.config.commit => self.commit(context).await,
@@ -305,6 +313,9 @@ impl Machine for DockerMachine {
             return Ok(());
         }
         bounded(&self.plan.spec.name, self.engine.remove_container(&self.plan.started.id)).await?;
+        if let Some(services) = &self.plan.services {
+            services.remove(context).await?;
+        }
         self.is_gone.store(true, Ordering::Release);
         context.journal.strike(self.plan.entries.container)?;
         // From here on the base image is the engine's build cache, whatever becomes of the build.

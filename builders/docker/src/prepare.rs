@@ -5,8 +5,10 @@ use std::sync::{Arc, OnceLock};
 
 use kiln_core::{Builder, BuilderKind, Decoded, Diagnostic, Diagnostics, PrepareContext, Schema, TextScope, suggest};
 use kiln_docker::run_command::{self, HostScope};
+use kiln_docker::services::Wiring;
 use kiln_docker::{login_mistakes, secret_in_image};
 use kiln_gotemplate::{Data, Rendered, Scope, render};
+use kiln_services::Service;
 use tokio::sync::Mutex;
 
 use crate::DockerSettings;
@@ -63,7 +65,8 @@ impl BuilderKind for DockerBuilderKind {
         let server = config.login_server.as_deref();
         config.ecr.check(decoded, server, &self.settings.credentials.amazon, &mut check.found);
         let changes = check.changes();
-        let kept_words = check.run_command(&self.settings, context);
+        let (kept_words, network) = check.run_command(&self.settings, context);
+        let services = check.services(&self.settings, network.or_else(|| config.network.clone()));
         check.secrets(&kept_words);
         check.without_effect();
         let is_wrong = check.found.has_errors();
@@ -78,6 +81,8 @@ impl BuilderKind for DockerBuilderKind {
             config,
             changes,
             states,
+            services,
+            service_images: Mutex::default(),
             resolved: Mutex::default(),
             marks: OnceLock::new(),
         }))
@@ -206,10 +211,21 @@ impl Check<'_> {
         self.found.extend(paths.iter().filter_map(|path| secret_in_image(self.decoded, path)));
     }
 
-    /// Reads `run_command` with a made-up image, only to find its mistakes, and the words that a commit keeps.
-    fn run_command(&mut self, settings: &DockerSettings, context: &PrepareContext) -> Vec<usize> {
+    /// What runs beside the container, which is to take part in this network.
+    fn services(&mut self, settings: &DockerSettings, network: Option<String>) -> Vec<Service> {
+        let services = kiln_services::read(self.decoded, &mut self.found);
+        let wiring = Wiring::of(network.as_deref(), self.config.share_network);
+        kiln_docker::services::check(&services, &wiring, self.decoded, settings.home.as_deref(), &mut self.found);
+        if self.config.share_network && !self.decoded.is_set("service") {
+            self.warn("share_network", "`share_network` has no effect without a `service` block");
+        }
+        services
+    }
+
+    /// Reads `run_command` with a made-up image, only to find its mistakes, the words that a commit keeps, and the network.
+    fn run_command(&mut self, settings: &DockerSettings, context: &PrepareContext) -> (Vec<usize>, Option<String>) {
         if self.config.run_command.is_empty() || self.decoded.is_unknown("run_command") {
-            return Vec::new();
+            return (Vec::new(), None);
         }
         let text = TextScope::default();
         let scope = Scope {
@@ -235,18 +251,18 @@ impl Check<'_> {
                 Err(error) => {
                     let title = format!("`run_command[{index}]`: {error}");
                     self.error(&format!("run_command[{index}]"), title, None);
-                    return Vec::new();
+                    return (Vec::new(), None);
                 }
             });
         }
         let host = HostScope { environment: &settings.credentials.environment, home: settings.home.as_deref() };
         match run_command::parse(&words, host) {
-            Ok(run) => run.kept_words,
+            Ok(run) => (run.kept_words, run.config.host_config.and_then(|host| host.network_mode)),
             Err(error) => {
                 if is_known {
                     self.error(&format!("run_command[{}]", error.index), error.message, error.help);
                 }
-                Vec::new()
+                (Vec::new(), None)
             }
         }
     }

@@ -69,7 +69,16 @@ pub(crate) const DOCKER: Schema = Schema {
         Field::bool("privileged", "All capabilities and devices."),
         Field::string("runtime", "The engine's runtime, such as `runsc`."),
         Field::string("platform", "Platform of the base image, such as `linux/arm64`."),
-        Field::string("network", "Network of the container: `bridge`, `host`, `none`, a name, `container:NAME`."),
+        Field::string(
+            "network",
+            "Network of the container: `bridge`, `host`, `none`, a name, `container:NAME`. How services are reached in each, \
+             the [guide](../guide/services-and-tests.md) tells.",
+        ),
+        Field::bool(
+            "share_network",
+            "Let services run in the container's own network: all are at 127.0.0.1, under every name. Beyond Packer.",
+        ),
+        kiln_services::SERVICES,
         Field::string(
             "container_dir",
             "Where Packer mounts a directory. kiln needs none, and makes none unless this is set.",

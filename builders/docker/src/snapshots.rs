@@ -7,9 +7,11 @@ use kiln_core::{Artifact, BuildContext, Failure, Input, Key, Launched, Sealed, S
 use kiln_docker::ImageInfo;
 use kiln_docker::models::HostConfig;
 use kiln_registry::Reference;
+use kiln_services::{Pull, Service};
 use sha2::{Digest as _, Sha256};
 
-use crate::config::{Config, Pull};
+use crate::base::Wanted;
+use crate::config::Config;
 use crate::handed::is_id;
 use crate::launch::DockerBuilder;
 use crate::machine;
@@ -36,7 +38,8 @@ impl Snapshots for DockerBuilder {
         self.check(context)?;
         let _ = self.marks.set(Marks::of(context));
         let image = match context.options.looks_only {
-            true => context.unless_cancelled(self.glimpse(context)).await??,
+            true if self.config.build.is_some() => "not built yet".to_owned(),
+            true => context.unless_cancelled(self.glimpse(context, &self.wanted_base())).await??,
             false => self.resolve(context).await?.image.id,
         };
         let name = match &self.config.build {
@@ -45,6 +48,7 @@ impl Snapshots for DockerBuilder {
         };
         let mut inputs = vec![Input { name: "image".to_owned(), digest: digest(["image", &image]), shown: Some(name) }];
         inputs.extend(self.options(context).await?);
+        inputs.extend(self.service_inputs(context).await?);
         Ok(inputs)
     }
 
@@ -91,16 +95,14 @@ impl Snapshots for DockerBuilder {
 
 impl DockerBuilder {
     /// What the base image is now, as far as that can be told without fetching or making anything.
-    async fn glimpse(&self, context: &BuildContext) -> Result<String, Failure> {
-        let Some(image) = self.config.image.as_deref().filter(|_| self.config.build.is_none()) else {
-            return Ok("not built yet".to_owned());
-        };
+    async fn glimpse(&self, context: &BuildContext, wanted: &Wanted<'_>) -> Result<String, Failure> {
+        let image = wanted.image;
         if is_id(image) {
             // It means the same wherever it lies.
             return Ok(image.to_owned());
         }
-        let found = self.found(image).await?;
-        if self.config.pull == Pull::Always || (found.is_none() && self.config.pull == Pull::Missing) {
+        let found = self.found(wanted).await?;
+        if wanted.pull == Pull::Always || (found.is_none() && wanted.pull == Pull::Missing) {
             let credentials = match Reference::parse(image) {
                 Ok(reference) => self.credentials(context, &reference.registry).await?,
                 Err(_) => None,
@@ -111,6 +113,35 @@ impl DockerBuilder {
             }
         }
         Ok(found.map_or_else(|| "not pulled yet".to_owned(), |found| found.id))
+    }
+
+    /// What steps see of services: what those do may depend on it. How they are waited for counts as well, as that decides on
+    /// what is there when a step begins.
+    async fn service_inputs(&self, context: &BuildContext) -> Result<Vec<Input>, Failure> {
+        if self.services.is_empty() {
+            return Ok(Vec::new());
+        }
+        let mut images = Vec::with_capacity(self.services.len());
+        if context.options.looks_only {
+            for service in &self.services {
+                let wanted = Wanted { image: &service.image, pull: service.pull, platform: None };
+                images.push(context.unless_cancelled(self.glimpse(context, &wanted)).await??);
+            }
+        } else {
+            images.extend(self.service_images(context).await?.into_iter().map(|image| image.id));
+        }
+        let store = self.states.store().await?;
+        let input = |(service, image): (&Service, &String)| Input {
+            name: format!("service {}", service.name),
+            // Values may be secrets, so nobody can try them out on the digest.
+            digest: store.keyed_digest(service.identity(image).as_bytes()),
+            shown: Some(service.image.clone()),
+        };
+        let mut inputs: Vec<Input> = self.services.iter().zip(&images).map(input).collect();
+        let shared = self.config.share_network.to_string();
+        let digest = digest(["share_network", &shared]);
+        inputs.push(Input { name: "share_network".to_owned(), digest, shown: Some(shared) });
+        Ok(inputs)
     }
 
     /// The image that a state was made from. One that is gone is much like the state in all that matters.

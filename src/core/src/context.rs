@@ -25,6 +25,8 @@ pub struct RunOptions {
     pub looks_only: bool,
     /// `-no-push`: nothing is sent to a registry.
     pub no_push: bool,
+    /// Where logs are kept that tell why a build failed; `None`: nowhere.
+    pub logs: Option<PathBuf>,
 }
 
 /// Asks the person at the terminal.

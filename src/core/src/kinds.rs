@@ -101,6 +101,18 @@ pub trait Machine: Send + Sync {
     /// How commands and files reach it.
     fn communicator(&self) -> &dyn Communicator;
 
+    /// Called before the first step that runs on it, and not where it is only sealed: starts what steps need beside it. What
+    /// of it was started belongs to the machine, also on failure; then this may be called again.
+    async fn before_steps(&self, context: &BuildContext) -> Result<(), Failure> {
+        let _ = context;
+        Ok(())
+    }
+
+    /// Called where the build has failed while it lives: keeps what tells why, before anything is removed.
+    async fn keep_logs(&self, context: &BuildContext) {
+        let _ = context;
+    }
+
     /// Turns its present state into an artifact. The machine lives on until [`Machine::destroy`].
     /// Undos of the artifact go to the journal of this context: those noted with the context of `launch` are taken for the
     /// machine's and undone with it.

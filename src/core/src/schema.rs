@@ -40,6 +40,8 @@ pub enum FieldType {
     Block(&'static Schema),
     /// Any number of nested blocks; decoded to a list.
     Blocks(&'static Schema),
+    /// Any number of nested blocks with one label each, which tells them apart; decoded to a list, the label as `name`.
+    NamedBlocks(&'static Schema),
 }
 
 impl FieldType {
@@ -62,6 +64,15 @@ impl FieldType {
             FieldType::Any => "any".to_owned(),
             FieldType::Block(_) => "block".to_owned(),
             FieldType::Blocks(_) => "blocks".to_owned(),
+            FieldType::NamedBlocks(_) => "named blocks".to_owned(),
+        }
+    }
+
+    /// What is in it, where it is a nested block.
+    pub fn block(&self) -> Option<&'static Schema> {
+        match self {
+            FieldType::Block(inner) | FieldType::Blocks(inner) | FieldType::NamedBlocks(inner) => Some(inner),
+            _ => None,
         }
     }
 }

@@ -11,7 +11,7 @@ use kiln_registry::Credentials;
 use crate::client::BollardEngine;
 use crate::engine::{
     BuildRequest, ByteStream, CommitSpec, ContainerInfo, ContainerSpec, Created, Engine, EngineVersion, ImageFilter,
-    ImageInfo, ImportOptions, ListedImage, OnLine, OnProgress, PathStat, Pushed,
+    ImageInfo, ImportOptions, ListedImage, NetworkInfo, NetworkSpec, OnLine, OnProgress, PathStat, Pushed,
 };
 use crate::error::EngineError;
 
@@ -113,6 +113,26 @@ impl Engine for BollardEngine {
 
     async fn remove_container(&self, container: &str) -> Result<bool, EngineError> {
         self.remove_container_call(container).await
+    }
+
+    async fn log(&self, container: &str, lines: usize) -> Result<Vec<u8>, EngineError> {
+        self.log_call(container, lines).await
+    }
+
+    async fn create_network(&self, spec: &NetworkSpec) -> Result<String, EngineError> {
+        self.create_network_call(spec).await
+    }
+
+    async fn find_networks(&self, labels: &BTreeMap<String, String>) -> Result<Vec<NetworkInfo>, EngineError> {
+        self.find_networks_call(labels).await
+    }
+
+    async fn connect_network(&self, network: &str, container: &str) -> Result<(), EngineError> {
+        self.connect_network_call(network, container).await
+    }
+
+    async fn remove_network(&self, id: &str) -> Result<bool, EngineError> {
+        self.remove_network_call(id).await
     }
 
     async fn exec(

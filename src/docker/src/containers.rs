@@ -36,7 +36,8 @@ const MODE_SYMLINK: u32 = 1 << 27;
 
 fn container_info(container: models::ContainerInspectResponse) -> ContainerInfo {
     let state = container.state.unwrap_or_default();
-    let networks = container.network_settings.and_then(|settings| settings.networks).unwrap_or_default();
+    let settings = container.network_settings.unwrap_or_default();
+    let (networks, published) = (settings.networks.unwrap_or_default(), settings.ports);
     let mut addresses: Vec<_> =
         networks.into_iter().filter_map(|(name, network)| Some((name, network.ip_address?))).collect();
     addresses.sort();
@@ -47,6 +48,15 @@ fn container_info(container: models::ContainerInspectResponse) -> ContainerInfo 
         .chain(tmpfs.into_keys().map(|path| (path, "tmpfs".to_owned())))
         .collect();
     mounts.sort();
+    let mut ports = Vec::new();
+    for (inner, bindings) in published.unwrap_or_default() {
+        for binding in bindings.unwrap_or_default() {
+            let address = binding.host_ip.unwrap_or_default();
+            let address = if address.contains(':') { format!("[{address}]") } else { address };
+            ports.push((inner.clone(), format!("{address}:{}", binding.host_port.unwrap_or_default())));
+        }
+    }
+    ports.sort();
     ContainerInfo {
         id: container.id.unwrap_or_default(),
         name: container.name.unwrap_or_default().trim_start_matches('/').to_owned(),
@@ -58,6 +68,7 @@ fn container_info(container: models::ContainerInspectResponse) -> ContainerInfo 
         address: addresses.into_iter().map(|(_, address)| address).find(|address| !address.is_empty()),
         labels: container.config.and_then(|config| config.labels).unwrap_or_default().into_iter().collect(),
         mounts,
+        ports,
     }
 }
 

@@ -181,6 +181,30 @@ pub struct ContainerInfo {
     pub labels: BTreeMap<String, String>,
     /// Where something is mounted in it: path, and kind (`volume`, `bind`, `tmpfs`).
     pub mounts: Vec<(String, String)>,
+    /// Ports of it that the engine's host has too: `5432/tcp`, and the address and port there.
+    pub ports: Vec<(String, String)>,
+}
+
+/// A network to make.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct NetworkSpec {
+    /// Its name.
+    pub name: String,
+    /// Nothing outside of it is reached from it.
+    pub is_internal: bool,
+    /// Labels.
+    pub labels: BTreeMap<String, String>,
+}
+
+/// A network as the engine knows it.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct NetworkInfo {
+    /// Its id.
+    pub id: String,
+    /// Its name, which others may bear too.
+    pub name: String,
+    /// Labels.
+    pub labels: BTreeMap<String, String>,
 }
 
 /// A file in a container.
@@ -303,6 +327,21 @@ pub trait Engine: Send + Sync {
 
     /// Kills and removes a container with its anonymous volumes; returns whether it was there.
     async fn remove_container(&self, container: &str) -> Result<bool, EngineError>;
+
+    /// The last `lines` lines that a container's first process printed, in their order, not marked by where they went.
+    async fn log(&self, container: &str, lines: usize) -> Result<Vec<u8>, EngineError>;
+
+    /// Makes a network of the kind `bridge`; returns its id.
+    async fn create_network(&self, spec: &NetworkSpec) -> Result<String, EngineError>;
+
+    /// The networks that bear all of these labels.
+    async fn find_networks(&self, labels: &BTreeMap<String, String>) -> Result<Vec<NetworkInfo>, EngineError>;
+
+    /// Lets a container take part in one more network.
+    async fn connect_network(&self, network: &str, container: &str) -> Result<(), EngineError>;
+
+    /// Removes a network by its id; returns whether it was there. One that containers take part in stays, with an error.
+    async fn remove_network(&self, id: &str) -> Result<bool, EngineError>;
 
     /// Runs a command in a running container and returns its exit status. `command.stdin` is not looked at: `input` is
     /// what it reads. With `command.pty` all output comes as standard output.

@@ -12,7 +12,8 @@ use kiln_registry::Credentials;
 
 use crate::engine::{
     BuildRequest, ByteStream, CommitSpec, ContainerInfo, ContainerSpec, Created, Engine, EngineError, EngineVersion,
-    ImageFilter, ImageInfo, ImportOptions, ListedImage, OnLine, OnProgress, PathStat, Pushed, TransferProgress,
+    ImageFilter, ImageInfo, ImportOptions, ListedImage, NetworkInfo, NetworkSpec, OnLine, OnProgress, PathStat, Pushed,
+    TransferProgress,
 };
 
 /// The digest that a push to the fake gives.
@@ -34,6 +35,8 @@ struct State {
     images: Vec<ImageInfo>,
     remote: BTreeMap<String, ImageInfo>,
     containers: Vec<(ContainerInfo, ContainerSpec)>,
+    networks: Vec<NetworkInfo>,
+    logs: BTreeMap<String, Vec<u8>>,
     files: BTreeMap<String, Vec<u8>>,
     directories: BTreeSet<String>,
     commits: Vec<CommitSpec>,
@@ -163,6 +166,25 @@ impl FakeEngine {
     /// Answers the next command not answered yet; without one a command exits with 0.
     pub fn on_exec(&self, reply: ExecReply) {
         self.state().execs.push_back(reply);
+    }
+
+    /// Sets what a container of this name has printed.
+    pub fn set_log(&self, container: &str, log: &str) {
+        self.state().logs.insert(container.to_owned(), log.as_bytes().to_vec());
+    }
+
+    /// Ends a container's first process with this status.
+    pub fn end(&self, container: &str, status: i64) {
+        let mut state = self.state();
+        if let Some(index) = state.container(container) {
+            let info = &mut state.containers[index].0;
+            (info.is_running, info.exit_code) = (false, Some(status));
+        }
+    }
+
+    /// The networks that were made.
+    pub fn networks(&self) -> Vec<NetworkInfo> {
+        self.state().networks.clone()
     }
 
     /// Sets what runs in all containers, beside their first process.
@@ -459,6 +481,36 @@ impl Engine for FakeEngine {
         let Some(index) = state.container(container) else { return Ok(false) };
         state.containers.remove(index);
         Ok(true)
+    }
+
+    async fn log(&self, container: &str, _lines: usize) -> Result<Vec<u8>, EngineError> {
+        let state = self.call(format!("inspect_log {container}"))?;
+        let index = state.container(container).ok_or_else(|| missing("container", container))?;
+        Ok(state.logs.get(&state.containers[index].0.name).cloned().unwrap_or_default())
+    }
+
+    async fn create_network(&self, spec: &NetworkSpec) -> Result<String, EngineError> {
+        let internal = if spec.is_internal { " internal" } else { "" };
+        let mut state = self.call(format!("create_network {}{internal}", spec.name))?;
+        let id = state.next_id();
+        state.networks.push(NetworkInfo { id: id.clone(), name: spec.name.clone(), labels: spec.labels.clone() });
+        Ok(id)
+    }
+
+    async fn find_networks(&self, labels: &BTreeMap<String, String>) -> Result<Vec<NetworkInfo>, EngineError> {
+        let state = self.call(format!("find_networks {labels:?}"))?;
+        let fits = |info: &&NetworkInfo| labels.iter().all(|(name, value)| info.labels.get(name) == Some(value));
+        Ok(state.networks.iter().filter(fits).cloned().collect())
+    }
+
+    async fn connect_network(&self, network: &str, container: &str) -> Result<(), EngineError> {
+        self.call(format!("connect_network {network} {container}")).map(drop)
+    }
+
+    async fn remove_network(&self, id: &str) -> Result<bool, EngineError> {
+        let mut state = self.call(format!("remove_network {id}"))?;
+        let index = state.networks.iter().position(|network| network.id == id);
+        Ok(index.map(|index| state.networks.remove(index)).is_some())
     }
 
     async fn exec(

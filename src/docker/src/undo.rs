@@ -51,6 +51,17 @@ pub struct ContainerUndo {
     pub id: Option<String>,
 }
 
+/// What undoing a network needs. It is known by its labels, as several may bear one name.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NetworkUndo {
+    /// The engine's address.
+    pub engine: String,
+    /// The network's name.
+    pub name: String,
+    /// The labels that it bears.
+    pub labels: BTreeMap<String, String>,
+}
+
 /// What undoing an image needs: its id, or what is known of it before it exists.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ImageUndo {
@@ -122,6 +133,13 @@ impl ContainerUndo {
     }
 }
 
+impl NetworkUndo {
+    /// As a journal's entry.
+    pub fn entry(&self) -> Undo {
+        undo("docker.network", self, format!("network {}", self.name))
+    }
+}
+
 impl ImageUndo {
     /// What is known of the image before its id is.
     pub fn filter(&self) -> ImageFilter {
@@ -163,7 +181,7 @@ impl TagUndo {
 /// Finds the engine of an address.
 type Connect = dyn Fn(&str) -> Result<Arc<dyn Engine>, EngineError> + Send + Sync;
 
-/// Undoes `docker.container`, `docker.image`, `docker.base`, `docker.tag` and `docker.file`.
+/// Undoes `docker.container`, `docker.network`, `docker.image`, `docker.base`, `docker.tag` and `docker.file`.
 pub struct DockerUndoer {
     connect: Box<Connect>,
 }
@@ -188,6 +206,10 @@ impl DockerUndoer {
             "docker.container" => {
                 let data: ContainerUndo = read(undo)?;
                 remove_expected_container(&*(self.connect)(&data.engine)?, &data).await?
+            }
+            "docker.network" => {
+                let data: NetworkUndo = read(undo)?;
+                remove_network(&*(self.connect)(&data.engine)?, &data).await?
             }
             "docker.image" => {
                 let data: ImageUndo = read(undo)?;
@@ -231,6 +253,19 @@ pub async fn remove_container(engine: &dyn Engine, data: &ContainerUndo) -> Resu
         }),
     };
     if is_ours { engine.remove_container(&found.id).await } else { Ok(false) }
+}
+
+/// Removes the networks that an entry means; returns whether there were any.
+pub async fn remove_network(engine: &dyn Engine, data: &NetworkUndo) -> Result<bool, EngineError> {
+    // Without labels every network would fit.
+    if data.labels.is_empty() {
+        return Ok(false);
+    }
+    let mut has_removed = false;
+    for network in engine.find_networks(&data.labels).await?.iter().filter(|network| network.name == data.name) {
+        has_removed |= engine.remove_network(&network.id).await?;
+    }
+    Ok(has_removed)
 }
 
 /// The same for a container whose making nobody waits for any more: the engine may still be at it.
@@ -372,7 +407,7 @@ async fn restore_tag(engine: &dyn Engine, data: &TagUndo) -> Result<bool, Engine
 #[async_trait]
 impl Undoer for DockerUndoer {
     fn kinds(&self) -> &'static [&'static str] {
-        &["docker.base", "docker.container", "docker.image", "docker.tag", "docker.file"]
+        &["docker.base", "docker.container", "docker.image", "docker.network", "docker.tag", "docker.file"]
     }
 
     async fn undo(&self, undo: &Undo) -> Result<UndoOutcome, Failure> {

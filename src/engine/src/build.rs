@@ -266,6 +266,23 @@ impl BuildRun {
         }
     }
 
+    /// Starts what steps need beside the machine.
+    pub(crate) async fn before_steps(&self, live: &Live) -> Result<(), Stopped> {
+        loop {
+            self.tail.clear();
+            let context = self.stage_context(live.scope.clone(), Arc::new(self.facts(live.machine.facts())));
+            let work = live.machine.before_steps(&context);
+            let Err(failure) = supervise(&self.shared.stop, &context.cancel, None, work).await else { return Ok(()) };
+            let (kind, place) = (self.prepared.builder_kind.to_string(), self.prepared.place.clone());
+            let failure = wrap(failure, |source| BuildError::Services { kind, place, source });
+            let failure = failure.within(self.prepared.source_span);
+            match self.decide(&failure).await {
+                Decision::Retry => {}
+                decision => return Err(Stopped::new(failure, decision)),
+            }
+        }
+    }
+
     /// Runs a step until it ends well, or it is borne that it does not, or the build ends. `hint` is told with a failure.
     pub(crate) async fn step_with_policy(
         &self,
@@ -331,6 +348,17 @@ impl BuildRun {
     /// The way back with a machine at hand.
     async fn unwind(&self, live: &Live, stopped: &Stopped) {
         let machine = live.machine.as_ref();
+        if live.is_ready && !stopped.failure.is_cancelled() {
+            let context = self.stage_context(live.scope.clone(), Arc::default());
+            let (what, limit) = ("keeping the logs", kiln_core::journal::REMOVAL_LIMIT);
+            let keeping = async {
+                machine.keep_logs(&context).await;
+                Ok(())
+            };
+            if let Err(failure) = bounded(&self.shared.stop.hurry, &self.events, what, limit, keeping).await {
+                self.events.warn(format!("cannot keep the logs: {}", failure.chain()));
+            }
+        }
         let runs_cleanup = match stopped.decision {
             Decision::CleanUp => !stopped.failure.is_cancelled(),
             Decision::Leave { run_cleanup_provisioner } => run_cleanup_provisioner,

@@ -18,6 +18,16 @@ pub enum BuildError {
         /// The builder's failure.
         source: Failure,
     },
+    /// What steps need beside the machine did not start.
+    #[error("cannot start what the `{kind}` source ({place}) needs beside its machine")]
+    Services {
+        /// The builder's kind.
+        kind: String,
+        /// `file:line` of the source.
+        place: String,
+        /// The builder's failure.
+        source: Failure,
+    },
     /// A step failed, after all its retries.
     #[error("step {index} of {total}, `{kind}` ({place}), failed")]
     Step {

@@ -296,6 +296,7 @@ impl Planning<'_> {
                 revision,
                 looks_only: true,
                 no_push: true,
+                logs: None,
             }),
             prompt: Arc::clone(&around.prompt),
             facts: Arc::default(),

@@ -266,6 +266,7 @@ pub(crate) async fn open(
         revision: settings.revision.clone(),
         looks_only: false,
         no_push: prepared.options.no_push,
+        logs: Some(settings.state_dir.join("logs")),
     };
     Ok(Arc::new(Shared {
         kinds: surroundings.kinds,

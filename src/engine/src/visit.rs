@@ -82,8 +82,16 @@ async fn enter<T>(
             return Err(failure);
         }
     };
-    let live = Live { machine, scope };
+    let live = Live { machine, scope, is_ready: true };
     let facts = Arc::new(run.facts(live.machine.facts()));
+    let beside = run.stage_context(live.scope.clone(), Arc::clone(&facts));
+    let starting = live.machine.before_steps(&beside);
+    match supervise(&shared.stop, &beside.cancel, None, starting).await {
+        Err(failure) if !failure.is_cancelled() => {
+            run.events.warn(format!("not all that its steps need beside it runs: {}", failure.chain()));
+        }
+        _ => {}
+    }
     let context = run.stage_context(run.stepping.clone(), facts);
     let result = work(live.machine.as_ref(), &context).await;
     run.remove(&live).await;

@@ -29,6 +29,8 @@ use crate::scope::Scope;
 pub(crate) struct Live {
     pub(crate) machine: Box<dyn Machine>,
     pub(crate) scope: Arc<Scope>,
+    /// Whether what steps need beside it runs.
+    pub(crate) is_ready: bool,
 }
 
 /// What a build came to before its post-processors.
@@ -252,10 +254,20 @@ impl<'a> Walk<'a> {
             _ => self.run.launch().await?,
         };
         match launched {
-            Launched::Machine(machine) => self.live = Some(Live { machine, scope }),
+            Launched::Machine(machine) => self.live = Some(Live { machine, scope, is_ready: false }),
             Launched::Artifact(artifact) => return Err(Halt::Artifact(Box::new(Product { artifact, scope }))),
         }
         self.run.debug_pause("the machine runs").await;
+        Ok(())
+    }
+
+    /// The same, ready for a step.
+    async fn machine_for_step(&mut self) -> Result<(), Halt> {
+        self.machine().await?;
+        if let Some(live) = self.live.as_mut().filter(|live| !live.is_ready) {
+            self.run.before_steps(live).await?;
+            live.is_ready = true;
+        }
         Ok(())
     }
 
@@ -298,7 +310,7 @@ impl<'a> Walk<'a> {
                 Ok(())
             }
             _ => {
-                self.machine().await?;
+                self.machine_for_step().await?;
                 let live = self.live()?;
                 self.run.step_with_policy(index, live.machine.as_ref(), None, self.way_in().as_deref()).await?;
                 if caching == Caching::Outside
@@ -333,7 +345,7 @@ impl<'a> Walk<'a> {
                 return Ok(());
             }
         }
-        self.machine().await?;
+        self.machine_for_step().await?;
         let started = Instant::now();
         let machine = self.live()?.machine.as_ref();
         let passage = self.run.step_with_policy(index, machine, bound.as_ref(), self.way_in().as_deref()).await;

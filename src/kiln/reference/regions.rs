@@ -56,7 +56,7 @@ fn component(schema: &Schema) -> String {
     let mut text = format!("```hcl\n{}\n```\n\n", schema.example);
     table(&mut text, schema);
     for field in schema.fields.iter().filter(|field| !is_without_effect(field)) {
-        if let FieldType::Block(inner) | FieldType::Blocks(inner) = field.kind {
+        if let Some(inner) = field.kind.block() {
             write!(text, "\n`{}`: {}\n\n", field.name, field.doc).unwrap();
             table(&mut text, inner);
         }
@@ -79,7 +79,7 @@ fn template_blocks() -> String {
         };
         write!(text, "## {title}\n\n{}\n\n```hcl\n{}\n```\n\n", schema.doc, schema.example).unwrap();
         let (nested, arguments): (Vec<&Field>, Vec<&Field>) =
-            schema.fields.iter().partition(|field| matches!(field.kind, FieldType::Block(_) | FieldType::Blocks(_)));
+            schema.fields.iter().partition(|field| field.kind.block().is_some());
         if !arguments.is_empty() {
             table(&mut text, &Schema { fields: &[], ..*schema });
             for field in arguments {

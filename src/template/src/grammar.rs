@@ -394,5 +394,5 @@ pub fn nested(schema: &Schema) -> Vec<&'static str> {
 }
 
 fn is_block(field: &Field) -> bool {
-    matches!(field.kind, FieldType::Block(_) | FieldType::Blocks(_))
+    field.kind.block().is_some()
 }

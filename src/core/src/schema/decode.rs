@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde_json::{Map as JsonMap, Value as Json};
 
 use super::{Decoded, Field, FieldType, Schema};
-use crate::config::{Body, Node, Value};
+use crate::config::{Block, Body, Node, Value};
 use crate::diagnostic::{Diagnostic, Diagnostics};
 use crate::duration;
 use crate::source::Span;
@@ -70,7 +70,7 @@ impl Decoder<'_> {
                 );
             }
             let path = format!("{prefix}{name}");
-            if !body.weak && matches!(field.kind, FieldType::Block(_) | FieldType::Blocks(_)) {
+            if !body.weak && field.kind.block().is_some() {
                 self.diagnostics.push(
                     Diagnostic::error(
                         "block-expected",
@@ -143,6 +143,7 @@ impl Decoder<'_> {
                         items.push(Json::Object(inner_values));
                     }
                 }
+                Some(FieldType::NamedBlocks(inner)) => self.named_block(inner, block, prefix, values),
                 Some(kind) => {
                     let title = format!("`{name}` is an argument, not a block");
                     let diagnostic = Diagnostic::error("argument-expected", block.kind_span, title);
@@ -170,6 +171,53 @@ impl Decoder<'_> {
                     )
                     .or_help(elsewhere(name)),
                 ),
+            }
+        }
+    }
+
+    fn named_block(&mut self, inner: &Schema, block: &Block, prefix: &str, values: &mut JsonMap<String, Json>) {
+        let kind = block.kind.as_str();
+        let [label] = block.labels.as_slice() else {
+            let diagnostic =
+                Diagnostic::error("wrong-labels", block.kind_span, format!("`{kind}` takes one label: its name"));
+            self.diagnostics.push(diagnostic.help(format!("write `{kind} \"NAME\" {{ ... }}`")));
+            return;
+        };
+        let list = values.entry(kind.to_owned()).or_insert_with(|| Json::Array(Vec::new()));
+        let others = list.as_array().map(Vec::as_slice).unwrap_or_default();
+        let path = format!("{prefix}{kind}[{}]", others.len());
+        if let Some(first) = others.iter().position(|other| other["name"] == label.as_str()) {
+            let twice = format!("two `{kind}` blocks are called `{label}`");
+            let mut diagnostic = Diagnostic::error("duplicate-block", block.kind_span, twice);
+            if let Some(span) = self.spans.get(&format!("{prefix}{kind}[{first}]")) {
+                diagnostic = diagnostic.also(*span, "first here");
+            }
+            self.diagnostics.push(diagnostic);
+            return;
+        }
+        self.spans.insert(path.clone(), block.kind_span);
+        let mut inner_values = self.body(inner, &block.body, &format!("{path}."));
+        inner_values.insert("name".to_owned(), Json::from(label.as_str()));
+        if let Some(Json::Array(items)) = values.get_mut(kind) {
+            items.push(Json::Object(inner_values));
+        }
+    }
+
+    /// Named blocks of legacy JSON: a map from name to arguments, or several of them.
+    fn named_nodes(&mut self, schema: &Schema, node: &Node, path: &str, items: &mut Vec<Json>) {
+        match &node.value {
+            Value::List(nodes) => nodes.iter().for_each(|node| self.named_nodes(schema, node, path, items)),
+            Value::Map(entries) => {
+                for (name, inner) in entries {
+                    let item = self.object(schema, inner, &format!("{path}[{}]", items.len()));
+                    if let Some(Json::Object(mut object)) = item {
+                        object.insert("name".to_owned(), Json::from(name.as_str()));
+                        items.push(Json::Object(object));
+                    }
+                }
+            }
+            _ => {
+                self.mismatch(node, path, "a map of objects");
             }
         }
     }
@@ -204,6 +252,11 @@ impl Decoder<'_> {
                     )),
                     _ => self.object(schema, node, &format!("{path}[0]")).map(|object| Json::Array(vec![object])),
                 },
+                FieldType::NamedBlocks(schema) => {
+                    let mut items = Vec::new();
+                    self.named_nodes(schema, node, path, &mut items);
+                    Some(Json::Array(items))
+                }
                 scalar => self.scalar(scalar, node, path),
             },
         }

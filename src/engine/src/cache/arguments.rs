@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use kiln_core::schema::FieldType;
 use kiln_core::{Body, Input, Node, PlanMemory, Redactor, Schema, TextScope, Value};
 
 use super::files::mentions_build;
@@ -72,10 +71,8 @@ fn blocks(body: &Body) -> BTreeMap<&str, Vec<&Body>> {
 
 fn has_deferred(schema: &Schema, block: &str) -> bool {
     let field = schema.fields.iter().find(|field| field.name == block);
-    match field.map(|field| field.kind) {
-        Some(FieldType::Block(inner) | FieldType::Blocks(inner)) => inner.fields.iter().any(|field| field.deferred),
-        _ => false,
-    }
+    let inner = field.and_then(|field| field.kind.block());
+    inner.is_some_and(|inner| inner.fields.iter().any(|field| field.deferred))
 }
 
 impl Arguments {

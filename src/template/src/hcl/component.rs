@@ -298,8 +298,7 @@ impl<'a> Evaluation<'a> {
                     let overlay = Overlay { values: self.values, bindings };
                     let value = overlay.evaluate(&attribute.value, self.diagnostics);
                     let node = node(&value, &attribute.value, self.renderer_for(field), self.diagnostics);
-                    let is_block =
-                        matches!(field.map(|field| field.kind), Some(FieldType::Block(_) | FieldType::Blocks(_)));
+                    let is_block = field.is_some_and(|field| field.kind.block().is_some());
                     let name = &attribute.name;
                     if is_block && json_syntax::is_json(self.renderer.sources, name.span) {
                         result.blocks.extend(self.blocks_from_node(&name.text, name.span, node, schema));
@@ -325,21 +324,45 @@ impl<'a> Evaluation<'a> {
     /// Texts of deferred fields are the component's to render, those of unknown ones are a mistake anyway, and those of
     /// blocks written as maps follow when it is known which field each belongs to.
     fn renderer_for(&self, field: Option<&Field>) -> Option<&'a TextRenderer<'a>> {
-        let is_rendered =
-            |field: &&Field| !field.deferred && !matches!(field.kind, FieldType::Block(_) | FieldType::Blocks(_));
+        let is_rendered = |field: &&Field| !field.deferred && field.kind.block().is_none();
         field.filter(is_rendered).map(|_| self.renderer)
     }
 
     /// Blocks written as maps, or as lists of maps: in an override, and in HCL's JSON syntax.
     fn blocks_from_node(&mut self, kind: &str, kind_span: Span, node: Node, schema: Option<&Schema>) -> Vec<Block> {
-        let inner = schema.and_then(|schema| block_schema(schema, kind));
+        let field = schema.and_then(|schema| schema.field(kind));
+        let inner = field.and_then(|field| field.kind.block());
+        match node.value {
+            // The label that tells such blocks apart is the key.
+            Plain::Map(entries) if matches!(field.map(|field| field.kind), Some(FieldType::NamedBlocks(_))) => {
+                let mut named = Vec::new();
+                for (label, node) in entries {
+                    let blocks = self.unnamed_blocks(kind, node.span, node, inner);
+                    named.extend(blocks.into_iter().map(|block| Block { labels: vec![label.clone()], ..block }));
+                }
+                named
+            }
+            Plain::List(nodes) => {
+                let blocks = nodes.into_iter().flat_map(|node| self.blocks_from_node(kind, kind_span, node, schema));
+                blocks.collect()
+            }
+            _ => self.unnamed_blocks(kind, kind_span, node, inner),
+        }
+    }
+
+    fn unnamed_blocks(
+        &mut self,
+        kind: &str,
+        kind_span: Span,
+        node: Node,
+        inner: Option<&'static Schema>,
+    ) -> Vec<Block> {
         let span = node.span;
         let mut body = Body::empty(span, false);
         match node.value {
             Plain::Null => return Vec::new(),
             Plain::List(nodes) => {
-                let blocks = nodes.into_iter().flat_map(|node| self.blocks_from_node(kind, kind_span, node, schema));
-                return blocks.collect();
+                return nodes.into_iter().flat_map(|node| self.unnamed_blocks(kind, kind_span, node, inner)).collect();
             }
             Plain::Map(entries) => {
                 for (name, mut node) in entries {
@@ -401,8 +424,5 @@ impl<'a> Evaluation<'a> {
 }
 
 fn block_schema(schema: &Schema, kind: &str) -> Option<&'static Schema> {
-    match schema.field(kind)?.kind {
-        FieldType::Block(inner) | FieldType::Blocks(inner) => Some(inner),
-        _ => None,
-    }
+    schema.field(kind)?.kind.block()
 }

@@ -189,7 +189,7 @@ fn type_of(kind: &FieldType) -> Type {
         FieldType::StringList => Type::list(Type::String),
         FieldType::IntegerList => Type::list(Type::Number),
         FieldType::StringMap => Type::map(Type::String),
-        FieldType::Any | FieldType::Block(_) | FieldType::Blocks(_) => Type::Any,
+        FieldType::Any | FieldType::Block(_) | FieldType::Blocks(_) | FieldType::NamedBlocks(_) => Type::Any,
     }
 }
 

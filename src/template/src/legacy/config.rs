@@ -71,10 +71,7 @@ struct Evaluator<'a> {
 impl<'a> Evaluator<'a> {
     fn node(&mut self, node: &JsonNode, field: Option<&Field>) -> Node {
         let deferred = field.filter(|field| field.deferred).or(self.untyped.then_some(&UNTYPED));
-        let inner = match field.map(|field| field.kind) {
-            Some(FieldType::Block(schema) | FieldType::Blocks(schema)) => Some(schema),
-            _ => None,
-        };
+        let inner = field.and_then(|field| field.kind.block());
         self.value(node, inner, deferred)
     }
 

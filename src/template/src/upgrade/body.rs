@@ -4,7 +4,7 @@ use kiln_core::{Diagnostic, FieldType, Schema};
 
 use super::text::Place;
 use super::variables::comment;
-use super::{Upgrade, block, json_text, kinds, names};
+use super::{Upgrade, block, json_text, kinds, literal, names};
 use crate::legacy::json::{JsonObject, JsonValue, Member};
 
 impl Upgrade<'_> {
@@ -50,6 +50,15 @@ impl Upgrade<'_> {
             Some(schema) => match schema.field(name).map(|field| field.kind) {
                 Some(FieldType::Block(inner)) => self.blocks(name, member, Some(inner), true, place),
                 Some(FieldType::Blocks(inner)) => self.blocks(name, member, Some(inner), false, place),
+                Some(FieldType::NamedBlocks(inner)) => match &member.node.value {
+                    JsonValue::Object(named) => {
+                        let block = |(label, member): (&String, &Member)| {
+                            self.blocks(&format!("{name} {}", literal(label)), member, Some(inner), true, place)
+                        };
+                        named.iter().map(block).collect()
+                    }
+                    _ => self.blocks(name, member, Some(inner), false, place),
+                },
                 Some(kind) => format!("{name} = {}\n", self.typed(&member.node, kind, place)),
                 None => format!("{name} = {}\n", self.any(&member.node, place)),
             },
