@@ -95,6 +95,14 @@ impl Engine for BollardEngine {
         self.registry_digest_call(reference, credentials).await
     }
 
+    async fn registry_has(
+        &self,
+        reference: &str,
+        credentials: Option<&Credentials>,
+    ) -> Result<Option<String>, EngineError> {
+        self.registry_has_call(reference, credentials).await
+    }
+
     async fn create_container(&self, spec: &ContainerSpec) -> Result<Created, EngineError> {
         self.create_container_call(spec).await
     }

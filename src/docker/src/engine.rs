@@ -313,6 +313,13 @@ pub trait Engine: Send + Sync {
         credentials: Option<&Credentials>,
     ) -> Result<Option<String>, EngineError>;
 
+    /// The same, but what the engine cannot ask is an error: `None` means that the registry has no such image.
+    async fn registry_has(
+        &self,
+        reference: &str,
+        credentials: Option<&Credentials>,
+    ) -> Result<Option<String>, EngineError>;
+
     /// Makes a container; its image must be there.
     async fn create_container(&self, spec: &ContainerSpec) -> Result<Created, EngineError>;
 

@@ -440,6 +440,14 @@ impl Engine for FakeEngine {
         Ok(found.and_then(|name| name.split_once('@')).map(|(_, digest)| digest.to_owned()))
     }
 
+    async fn registry_has(
+        &self,
+        reference: &str,
+        credentials: Option<&Credentials>,
+    ) -> Result<Option<String>, EngineError> {
+        self.registry_digest(reference, credentials).await
+    }
+
     async fn create_container(&self, spec: &ContainerSpec) -> Result<Created, EngineError> {
         let image = spec.config.image.clone().unwrap_or_default();
         let mut state = self.call(format!("create_container {} {image}", spec.name))?;

@@ -304,21 +304,35 @@ impl BollardEngine {
         reference: &str,
         credentials: Option<&Credentials>,
     ) -> Result<Option<String>, EngineError> {
+        match self.ask_registry(reference, credentials).await {
+            // Engines that know no such call, and registries that have no such image: a pull tells more.
+            Err(error) if error.is_not_found() => Ok(None),
+            asked => asked,
+        }
+    }
+
+    pub(crate) async fn registry_has_call(
+        &self,
+        reference: &str,
+        credentials: Option<&Credentials>,
+    ) -> Result<Option<String>, EngineError> {
+        match self.ask_registry(reference, credentials).await {
+            // Others answer 404 where they do not know the call.
+            Err(error) if error.is_not_found() && is_of_registry(&error) => Ok(None),
+            asked => asked,
+        }
+    }
+
+    async fn ask_registry(
+        &self,
+        reference: &str,
+        credentials: Option<&Credentials>,
+    ) -> Result<Option<String>, EngineError> {
         let reference = checked_reference(reference)?;
         let credentials = credentials.map(|found| docker_credentials(found, &registry_of(reference)));
         let action = format!("ask the registry for {reference}");
-        match self
-            .short()
-            .await?
-            .inspect_registry_image(reference, credentials)
-            .await
-            .map_err(failed(&action, reference))
-        {
-            Ok(found) => Ok(found.descriptor.digest),
-            // Engines that know no such call, and registries that have no such image: a pull tells more.
-            Err(error) if error.is_not_found() => Ok(None),
-            Err(error) => Err(error),
-        }
+        let found = self.short().await?.inspect_registry_image(reference, credentials).await;
+        Ok(found.map_err(failed(&action, reference))?.descriptor.digest)
     }
 
     /// Whether the last entry of an image's history holds a text.
@@ -360,6 +374,15 @@ impl BollardEngine {
         }
         Ok(found)
     }
+}
+
+/// Whether "not found" comes from the registry, as the engine passes it on.
+fn is_of_registry(error: &EngineError) -> bool {
+    let (EngineError::NotFound { message, .. } | EngineError::Refused { message, .. }) = error else { return false };
+    let message = message.to_lowercase();
+    ["manifest unknown", "manifest_unknown", "name unknown", "name_unknown", "tag_invalid", "not found: "]
+        .iter()
+        .any(|words| message.contains(words))
 }
 
 fn digest_in(status: &str) -> Option<&str> {

@@ -1,22 +1,26 @@
 //! `docker-push`: an image under all its names to its registries.
 
+mod asking;
 mod hints;
 mod retry;
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
-use indexmap::IndexMap;
 use kiln_core::{
-    Artifact, BuildContext, Content, Decoded, Diagnostic, Diagnostics, Failure, Field, Image, PostProcessor,
-    PostProcessorKind, PrepareContext, Processed, Schema, Secret,
+    Artifact, BuildContext, Content, Decoded, Diagnostic, Diagnostics, Failure, Field, FieldType, Image, PostProcessor,
+    PostProcessorKind, PrepareContext, Processed, Published, Schema, Secret,
 };
 use kiln_docker::Engine;
 use kiln_docker::engine::Pushed;
 use kiln_registry::reference::DOCKER_HUB;
-use kiln_registry::{ClientOptions, CredentialSources, Credentials, EcrOptions, Found, Reference, normalize_registry};
+use kiln_registry::{
+    Client, ClientOptions, CredentialSources, Credentials, EcrOptions, Found, Reference, normalize_registry,
+};
 use serde::Deserialize;
 
 use crate::error::PublishError;
@@ -24,10 +28,17 @@ use crate::layout::{self, LayoutImage};
 use crate::prepare;
 use crate::progress::Progress;
 use crate::settings::EngineProvider;
+use asking::{Candidate, Immutable};
 use hints::Login;
 use retry::Backoff;
 
 const KIND: &str = "docker-push";
+
+/// What is asked where the template only says that something is to be asked.
+const QUESTION: &str = "Push the image?";
+
+/// The registry that a block's own login is for.
+type OwnServer = String;
 
 /// Arguments that mean something only where no engine pushes.
 const LAYOUT_ARGUMENTS: [&str; 2] = ["insecure_registries", "registry_ca_files"];
@@ -62,6 +73,22 @@ static SCHEMA: Schema = Schema {
         ECR[3],
         ECR[4],
         ECR[5],
+        Field::bool(
+            "skip_if_exists",
+            "Ask the registries before the build begins: where all names that look as if they never moved (or all names, where none does) are there, nothing is built, and the build counts as `skipped`. `-force` builds all the same. Beyond Packer.",
+        )
+        .default("false"),
+        Field::new(
+            "immutable_tags",
+            FieldType::OneOf(&["refuse", "warn", "off"]),
+            "What to do where a tag that looks as if it never moved (`1.2.3`, `2026-11-23`, `release-3f2a91c`) is in the registry and means another image: `refuse` to push anything, `warn` and move it, or do not ask (`off`). `-force` moves it. Beyond Packer.",
+        )
+        .default("refuse"),
+        Field::string(
+            "confirm",
+            "Ask at the terminal before the build begins: `true`, or the question. `-yes` answers it; without a terminal nothing is built without that. Beyond Packer.",
+        )
+        .default("false"),
         Field::string("docker_path", "Taken for Packer's sake, without effect."),
     ],
     example: "post-processors {\n  post-processor \"docker-tag\" {\n    repository = \"registry.example.org/group/image\"\n    tags       = [\"1.2\"]\n  }\n  post-processor \"docker-push\" {}\n}",
@@ -77,6 +104,9 @@ struct Arguments {
     platform: Option<String>,
     insecure_registries: Vec<String>,
     registry_ca_files: Vec<PathBuf>,
+    skip_if_exists: bool,
+    immutable_tags: Immutable,
+    confirm: String,
     #[serde(flatten)]
     ecr: EcrOptions,
 }
@@ -101,6 +131,14 @@ struct DockerPush {
     /// Names of those two arguments, where they are set.
     layout_arguments: Vec<&'static str>,
     backoff: Backoff,
+    skips_existing: bool,
+    immutable: Immutable,
+    /// What is asked before anything is pushed.
+    question: Option<String>,
+    /// No engine has to do with the image.
+    is_without_engine: bool,
+    /// How long asking is tried again.
+    ask_budget: Duration,
 }
 
 impl PostProcessorKind for DockerPushKind {
@@ -149,6 +187,15 @@ impl DockerPushKind {
             ca_files: arguments.registry_ca_files,
             layout_arguments: LAYOUT_ARGUMENTS.into_iter().filter(|name| config.is_set(name)).collect(),
             backoff: Backoff::default(),
+            skips_existing: arguments.skip_if_exists,
+            immutable: arguments.immutable_tags,
+            question: match arguments.confirm.as_str() {
+                "" | "false" => None,
+                "true" => Some(QUESTION.to_owned()),
+                question => Some(question.to_owned()),
+            },
+            is_without_engine: *context.builder_kind == *"oci",
+            ask_budget: asking::BUDGET,
         })
     }
 }
@@ -181,7 +228,7 @@ fn check_login(config: &Decoded, arguments: &Arguments, context: &PrepareContext
     }
 }
 
-/// The image's names, each once, in their order.
+/// The image's names, each once, in their order, but `latest` last: it never means what is not there under its own name.
 fn references(image: &Image) -> Result<Vec<(&str, Reference)>, PublishError> {
     let mut references: Vec<(&str, Reference)> = Vec::new();
     for name in &image.tags {
@@ -190,6 +237,7 @@ fn references(image: &Image) -> Result<Vec<(&str, Reference)>, PublishError> {
             references.push((name, reference));
         }
     }
+    references.sort_by_key(|(_, reference)| reference.digest.is_none() && reference.tag_or_latest() == "latest");
     Ok(references)
 }
 
@@ -199,16 +247,33 @@ impl PostProcessor for DockerPush {
         true
     }
 
+    fn sends(&self, artifact: &Artifact) -> Vec<String> {
+        let references = artifact.image().and_then(|image| references(image).ok()).unwrap_or_default();
+        references.into_iter().map(|(_, reference)| reference.in_full()).collect()
+    }
+
+    fn asks_before(&self) -> bool {
+        self.skips_existing
+    }
+
+    async fn published(&self, names: &[String], context: &BuildContext) -> Result<Option<Published>, Failure> {
+        self.hide_login(context);
+        asking::published(self, names, context).await
+    }
+
+    fn question(&self) -> Option<&str> {
+        self.question.as_deref()
+    }
+
     async fn process(&self, artifact: &Artifact, context: &BuildContext) -> Result<Processed, Failure> {
         let image = artifact.image().ok_or_else(|| PublishError::not_an_image(KIND, artifact))?;
         if image.tags.is_empty() {
             return Err(PublishError::NoName { id: image.id.clone() }.into());
         }
-        if let Some(credentials) = &self.own {
-            context.redactor.add(credentials.password.expose());
-        }
+        self.hide_login(context);
         let references = references(image)?;
-        let own_server = self.own_server(&references);
+        let all: Vec<&Reference> = references.iter().map(|(_, reference)| reference).collect();
+        let own_server = self.own_server(&all);
         if let Some(layout) = LayoutImage::of(image)? {
             let digest = self.push_from_layout(&layout, &references, &own_server, context).await?;
             return Ok(pushed_artifact(artifact, image, Some(digest)));
@@ -216,28 +281,38 @@ impl PostProcessor for DockerPush {
         for name in &self.layout_arguments {
             context
                 .events
-                .warn(format!("`{name}` has no effect: the Docker engine pushes this image, as it is set up"));
+                .warn(format!("`{name}` has no effect on the push: the Docker engine does it, as it is set up"));
         }
-        let engine = context.unless_cancelled(self.engine.engine()).await??;
-        let mut logins = BTreeMap::new();
-        let mut digest = image.digest.clone();
-        for (name, reference) in &references {
-            let repository = reference.name();
-            if !logins.contains_key(&repository) {
-                let login = context.unless_cancelled(self.login(reference, &own_server, context)).await??;
-                logins.insert(repository.clone(), login);
-            }
-            let login = &logins[&repository];
-            let pushed = self.push(engine.as_ref(), name, login, context).await.map_err(|error| {
-                let lines = hints::hints(&error, reference, login, engine.address());
-                lines.into_iter().fold(Failure::from(error), Failure::hint)
-            })?;
-            if let Some(pushed) = pushed.digest {
-                context.events.message(format!("{name}: digest: {pushed}"));
-                digest = Some(pushed);
-            }
-        }
+        let digest = self.push_from_engine(image, &references, &own_server, context).await?;
         Ok(pushed_artifact(artifact, image, digest))
+    }
+}
+
+/// How far a push of several names has come.
+struct Pushes {
+    done: Vec<String>,
+    left: Vec<String>,
+}
+
+impl Pushes {
+    fn new(references: &[(&str, Reference)], there: &BTreeMap<String, String>) -> Pushes {
+        let left = references.iter().map(|(_, reference)| reference);
+        let left = left.filter(|reference| !there.contains_key(&reference.in_full())).map(Reference::to_string);
+        Pushes { done: Vec::new(), left: left.collect() }
+    }
+
+    fn done(&mut self, reference: &Reference) {
+        let name = reference.to_string();
+        self.left.retain(|left| *left != name);
+        self.done.push(name);
+    }
+
+    /// The first failure ends it: what is there and what is not is told.
+    fn stopped(&self, failure: Failure) -> Failure {
+        if self.done.is_empty() {
+            return failure;
+        }
+        failure.hint(format!("pushed before: {}; not pushed: {}", self.done.join(", "), self.left.join(", ")))
     }
 }
 
@@ -248,58 +323,123 @@ fn pushed_artifact(artifact: &Artifact, image: &Image, digest: Option<String>) -
 }
 
 impl DockerPush {
-    /// The same for an image that no engine has: kiln's own client brings it there, repository after repository.
+    fn hide_login(&self, context: &BuildContext) {
+        if let Some(credentials) = &self.own {
+            context.redactor.add(credentials.password.expose());
+        }
+    }
+
+    /// Lets the engine push name after name.
+    async fn push_from_engine(
+        &self,
+        image: &Image,
+        references: &[(&str, Reference)],
+        own_server: &OwnServer,
+        context: &BuildContext,
+    ) -> Result<Option<String>, Failure> {
+        let engine = context.unless_cancelled(self.engine.engine()).await??;
+        let candidate = Candidate::Engine(&engine, image);
+        let there = asking::settled(self, references, own_server, &candidate, context).await?;
+        let mut logins = BTreeMap::new();
+        let mut digest = image.digest.clone();
+        let mut progress = Pushes::new(references, &there);
+        for (name, reference) in references {
+            if let Some(found) = there.get(&reference.in_full()) {
+                digest = Some(found.clone());
+                continue;
+            }
+            self.add_login(&mut logins, reference, own_server, context).await?;
+            let login = &logins[&reference.name()];
+            let pushed = self.push(engine.as_ref(), name, login, context).await.map_err(|error| {
+                let lines = hints::hints(&error, reference, login, engine.address());
+                progress.stopped(lines.into_iter().fold(Failure::from(error), Failure::hint))
+            })?;
+            progress.done(reference);
+            if let Some(pushed) = pushed.digest {
+                context.events.message(format!("{name}: digest: {pushed}"));
+                digest = Some(pushed);
+            }
+        }
+        Ok(digest)
+    }
+
+    /// The same for an image that no engine has: kiln's own client brings it there, name after name.
     async fn push_from_layout(
         &self,
         layout: &LayoutImage,
         references: &[(&str, Reference)],
-        own_server: &str,
+        own_server: &OwnServer,
         context: &BuildContext,
     ) -> Result<String, Failure> {
         layout.check_platform(self.platform.as_deref())?;
-        let mut repositories: IndexMap<String, Vec<Reference>> = IndexMap::new();
-        for (_, reference) in references {
-            repositories.entry(reference.name()).or_default().push(reference.clone());
+        let there = asking::settled(self, references, own_server, &Candidate::Layout(layout), context).await?;
+        let mut progress = Pushes::new(references, &there);
+        let references: Vec<&Reference> =
+            references.iter().map(|(_, reference)| reference).filter(|it| !there.contains_key(&it.in_full())).collect();
+        let mut logins: BTreeMap<String, Login> = BTreeMap::new();
+        for reference in &references {
+            self.add_login(&mut logins, reference, own_server, context).await?;
         }
-        let mut logins = Vec::new();
-        for references in repositories.values() {
-            let login = self.login(&references[0], own_server, context);
-            logins.push(context.unless_cancelled(login).await??);
+        let client = self.client(&logins, ClientOptions::default().budget, context);
+        // The first name of each repository that has the image.
+        let mut filled: Vec<Reference> = Vec::new();
+        for reference in references {
+            let beside = filled.iter().find(|known| known.name() == reference.name());
+            let pushed = match beside {
+                Some(known) => layout.name_beside(&client, known, reference, context).await,
+                None => {
+                    let mount_from = layout.relatives(reference, &filled, context).await?;
+                    let names = std::slice::from_ref(reference);
+                    layout.push(&client, names, mount_from, context).await.map(|_| filled.push(reference.clone()))
+                }
+            };
+            pushed.map_err(|error| {
+                let lines = hints::hints(&error, reference, &logins[&reference.name()], "");
+                progress.stopped(lines.into_iter().fold(Failure::from(error), Failure::hint))
+            })?;
+            progress.done(reference);
+            context.events.message(format!("{reference}: digest: {}", layout.manifest()));
         }
-        let explicit = repositories.keys().zip(&logins);
-        let explicit = explicit.filter_map(|(name, login)| Some((name.clone(), login.credentials.clone()?)));
+        Ok(layout.manifest().to_string())
+    }
+
+    /// A client with these logins, by repository.
+    fn client(&self, logins: &BTreeMap<String, Login>, budget: Duration, context: &BuildContext) -> Client {
+        let explicit = logins.iter().filter_map(|(name, login)| Some((name.clone(), login.credentials.clone()?)));
         let options = ClientOptions {
             credentials: self.sources.clone(),
             explicit: explicit.collect(),
             ca_files: self.ca_files.clone(),
             insecure: self.insecure.clone(),
+            budget,
             ..ClientOptions::default()
         };
-        let client = layout::client(options, context);
-        let mut beside: Vec<Reference> = Vec::new();
-        for (references, login) in repositories.values().zip(&logins) {
-            let mount_from = layout.relatives(&references[0], &beside, context).await?;
-            let pushed = layout.push(&client, references, mount_from, context).await.map_err(|error| {
-                let lines = hints::hints(&error, &references[0], login, "");
-                lines.into_iter().fold(Failure::from(error), Failure::hint)
-            })?;
-            for reference in references {
-                context.events.message(format!("{reference}: digest: {}", pushed.digest));
-            }
-            beside.push(references[0].clone());
-        }
-        Ok(layout.manifest().to_string())
+        layout::client(options, context)
     }
 
     /// Which registry the block's own login is for. Packer would take Docker Hub where the block does not say; but then
     /// the login could only be meant for the one registry that the image goes to.
-    fn own_server(&self, references: &[(&str, Reference)]) -> String {
-        let mut registries = references.iter().map(|(_, reference)| &reference.registry);
+    fn own_server(&self, references: &[&Reference]) -> OwnServer {
+        let mut registries = references.iter().map(|reference| &reference.registry);
         match (&self.own_server, registries.next()) {
             (Some(server), _) => server.clone(),
             (None, Some(first)) if registries.all(|registry| registry == first) => first.clone(),
             _ => DOCKER_HUB.to_owned(),
         }
+    }
+
+    /// Finds the login for a repository, where it is not among these yet.
+    async fn add_login(
+        &self,
+        logins: &mut BTreeMap<String, Login>,
+        reference: &Reference,
+        own_server: &OwnServer,
+        context: &BuildContext,
+    ) -> Result<(), Failure> {
+        if let Entry::Vacant(entry) = logins.entry(reference.name()) {
+            entry.insert(context.unless_cancelled(self.login(reference, own_server, context)).await??);
+        }
+        Ok(())
     }
 
     /// The login for a registry: the block's own, else what is found; and says which.

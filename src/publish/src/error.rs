@@ -66,6 +66,24 @@ pub enum PublishError {
         /// Why.
         source: kiln_registry::RegistryError,
     },
+    /// A registry does not say what a name means there.
+    #[error("cannot find out whether {reference} is in its registry")]
+    Unknown {
+        /// The name.
+        reference: String,
+        /// Why.
+        source: kiln_registry::RegistryError,
+    },
+    /// A name that looks as if it never moved means another image.
+    #[error("{reference} is in its registry and means {found}, and this is {ours}; nothing was pushed")]
+    Moved {
+        /// The name.
+        reference: String,
+        /// The digest that it means.
+        found: String,
+        /// The digest of what was to be pushed, or its id where it has none yet.
+        ours: String,
+    },
     /// A name that is none.
     #[error("cannot use the image's name `{name}`")]
     Name {
@@ -226,7 +244,7 @@ impl PublishError {
         match self {
             PublishError::Cancelled => FailureClass::Cancelled,
             PublishError::Worker { .. } => FailureClass::Bug,
-            PublishError::Credentials { .. } => FailureClass::Environment,
+            PublishError::Credentials { .. } | PublishError::Unknown { .. } => FailureClass::Environment,
             PublishError::Registry { source, .. } if source.is_environment() => FailureClass::Environment,
             PublishError::Engine { source: EngineError::Unreachable { .. } | EngineError::Address { .. }, .. }
             | PublishError::Push { source: EngineError::Unreachable { .. } | EngineError::Address { .. }, .. } => {
@@ -249,6 +267,9 @@ impl PublishError {
                 "Choose one with artifice, or write an archive format such as `.tar.gz`."
             }
             PublishError::NoName { .. } => "Put docker-tag before docker-push in the same `post-processors` chain.",
+            PublishError::Moved { .. } => {
+                "Give the new image a tag of its own; `-force` moves this one, and `immutable_tags = \"off\"` in docker-push never asks."
+            }
             PublishError::OutputIsInput { .. } => "Give `output` another name.",
             PublishError::SameName { .. } => "Write a zip archive, which keeps the files' directories.",
             PublishError::BrokenManifest { .. } => {

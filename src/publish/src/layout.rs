@@ -145,6 +145,24 @@ impl LayoutImage {
         pushed.map_err(|source| PublishError::Registry { references: shown.join(", "), source })
     }
 
+    /// Gives it one more name in a repository that has it under another.
+    pub(crate) async fn name_beside(
+        &self,
+        client: &Client,
+        known: &Reference,
+        reference: &Reference,
+        context: &BuildContext,
+    ) -> Result<(), PublishError> {
+        context.events.message(format!("pushing {reference}"));
+        let tags = [reference.tag_or_latest().to_owned()];
+        let named = tokio::select! {
+            biased;
+            () = context.cancel.cancelled() => return Err(PublishError::Cancelled),
+            named = client.retag(known, &tags) => named,
+        };
+        named.map(drop).map_err(|source| PublishError::Registry { references: reference.to_string(), source })
+    }
+
     /// Writes it as an archive for `docker load`; blocks.
     pub(crate) fn save(&self, names: &[String], to: &std::path::Path) -> Result<(), PublishError> {
         let file = |action| move |source| PublishError::File { action, path: to.to_path_buf(), source };

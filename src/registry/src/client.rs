@@ -53,6 +53,15 @@ impl Client {
         self.shared.resolve(reference).await
     }
 
+    /// The id of the image that a reference means now, which is the digest of its config; `None` where it is not there, or
+    /// an index of several images.
+    ///
+    /// # Errors
+    /// See [`RegistryError`].
+    pub async fn image_id(&self, reference: &Reference) -> Result<Option<Digest>, RegistryError> {
+        self.shared.repository(reference).image_id(reference).await
+    }
+
     /// Brings an image into a layout: what the layout has is not moved. The image gets no name there.
     ///
     /// # Errors

@@ -20,6 +20,7 @@ mod helper;
 pub mod options;
 pub mod reference;
 mod store;
+pub mod tag;
 
 pub use client::{Client, Upload};
 pub use credentials::{CredentialError, CredentialSources, Credentials, Found, Origin};

@@ -19,7 +19,8 @@ pub(super) struct Login {
 pub(super) fn hints(error: &PublishError, reference: &Reference, login: &Login, engine: &str) -> Vec<String> {
     let source = match error {
         PublishError::Push { source, .. } => source,
-        PublishError::Registry { source: RegistryError::Denied { reason, .. }, .. } => {
+        PublishError::Registry { source: RegistryError::Denied { reason, .. }, .. }
+        | PublishError::Unknown { source: RegistryError::Denied { reason, .. }, .. } => {
             return refusal_hints(reference, login, &reason.to_lowercase());
         }
         PublishError::Registry { source, .. } => return source.hints(),

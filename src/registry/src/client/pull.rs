@@ -120,6 +120,18 @@ impl Repository {
     }
 }
 
+impl Repository {
+    /// The digest of an image's config.
+    pub(crate) async fn image_id(&self, reference: &Reference) -> Result<Option<Digest>, RegistryError> {
+        let found = self.get_manifest(wanted(reference), Scope::pull(&self.path)).await?;
+        Ok(found.and_then(|manifest| match manifest.content {
+            // The config comes first.
+            Content::Image(parts) => parts.into_iter().next().map(|config| config.digest),
+            Content::Index(_) => None,
+        }))
+    }
+}
+
 /// One pull from one place.
 struct Pull<'a> {
     repository: Repository,
