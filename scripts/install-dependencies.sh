@@ -47,7 +47,7 @@ install_packages docker.io iptables
 command -v docker >/dev/null || install_packages docker-cli
 if [ "${1:-}" = tests ] || [ "${1:-}" = vm ]; then
     install_packages apache2-utils attr busybox-static libcap2-bin openssh-client openssh-server openssl packer procps
-    install_packages pigz python3-venv skopeo socat stunnel4 umoci
+    install_packages docker-compose pigz python3-venv skopeo socat stunnel4 umoci
 fi
 if [ "${1:-}" = vm ]; then
     install_packages busybox-static e2fsprogs python3-venv

@@ -35,6 +35,7 @@ mod kill_oci;
 mod mistakes;
 mod push;
 mod readme;
+mod refresh;
 mod remote;
 mod robustness;
 mod roundtrip;

@@ -12,6 +12,7 @@ mod fix;
 mod fmt;
 mod graph;
 mod plan;
+mod refresh;
 mod shell;
 mod steps;
 mod upgrade;
@@ -22,6 +23,7 @@ pub(crate) use fix::FixArgs;
 pub(crate) use fmt::FmtArgs;
 pub(crate) use graph::{GraphArgs, GraphFormat};
 pub(crate) use plan::PlanArgs;
+pub(crate) use refresh::RefreshArgs;
 pub(crate) use shell::{ShellArgs, Target};
 pub(crate) use steps::{DockerAs, StepCacheArgs};
 pub(crate) use upgrade::UpgradeArgs;
@@ -72,6 +74,8 @@ pub(crate) enum Command {
     Plan(PlanArgs),
     /// Show which builds are built upon which
     Graph(GraphArgs),
+    /// Build the images that a compose or DDEV project uses, and restart its services
+    Refresh(RefreshArgs),
     /// Check a template without building
     Validate(ValidateArgs),
     /// Show what a template holds: variables, builds, steps, post-processors

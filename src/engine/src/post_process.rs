@@ -103,14 +103,14 @@ impl BuildRun {
     ) -> bool {
         let mut keeps_sealed = false;
         let mut prior: Option<Product> = None;
-        let (left_out, chain): (Vec<_>, Vec<_>) = chain.iter().partition(|post_processor| post_processor.is_left_out);
-        for post_processor in left_out {
-            let (kind, place) = (&post_processor.spec.component.kind, &post_processor.place);
-            self.events.message(format!("not pushed: `{kind}` ({place}) is left out, by `-no-push`"));
-        }
         // What nobody takes up stays.
-        keeps_sealed |= chain.is_empty();
-        for post_processor in &chain {
+        keeps_sealed |= chain.iter().all(|post_processor| post_processor.is_left_out);
+        for post_processor in chain {
+            if post_processor.is_left_out {
+                let (kind, place) = (&post_processor.spec.component.kind, &post_processor.place);
+                self.events.message(format!("not pushed: `{kind}` ({place}) is left out, by `-no-push`"));
+                continue;
+            }
             let input = prior.as_ref().map_or(&sealed.artifact, |product| &product.artifact);
             let pushes = post_processor.component.ready.pushes();
             if pushes && processing.has_failed_push {

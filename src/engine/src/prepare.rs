@@ -191,6 +191,13 @@ impl PreparedStep {
     }
 }
 
+impl PreparedPostProcessor {
+    /// The names that it gives to images, in full; without those that only the run can tell.
+    pub fn names(&self) -> Vec<String> {
+        self.component.ready.names()
+    }
+}
+
 /// A component with the kind that can prepare it again.
 pub(crate) struct Bound<T: ?Sized, K: ?Sized> {
     pub(crate) ready: Arc<T>,

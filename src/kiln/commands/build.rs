@@ -78,7 +78,7 @@ fn on_error(choice: OnError) -> kiln_engine::OnError {
 }
 
 /// The closing table, the failures of a run of many builds, and what is left to do.
-fn closing(report: &RunReport, width: Option<usize>) -> String {
+pub(super) fn closing(report: &RunReport, width: Option<usize>) -> String {
     let rows: Vec<TableRow> = report
         .builds
         .iter()

@@ -13,6 +13,7 @@ mod inspect;
 mod load;
 mod plan;
 mod prepared;
+mod refresh;
 mod shell;
 mod signals;
 pub(crate) mod stores;
@@ -35,6 +36,7 @@ pub(crate) fn run(arguments: Arguments, settings: &Settings) -> Result<u8, CliEr
         Command::Build(arguments) => block_on(build::run(&arguments, settings)),
         Command::Plan(arguments) => block_on(plan::run(&arguments, settings)),
         Command::Graph(arguments) => graph::run(&arguments, settings),
+        Command::Refresh(arguments) => block_on(refresh::run(&arguments, settings)),
         Command::Shell(arguments) => block_on(shell::run(&arguments, settings)),
         Command::Cache(arguments) => cache::run(&arguments, settings),
         Command::Validate(arguments) => validate::run(&arguments, settings),

@@ -5,11 +5,12 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use kiln_core::{Events, Kinds, Prompt, Redactor, SourceMap};
+use kiln_core::{Events, Kinds, Plan, Prompt, Redactor, SourceMap};
 use kiln_engine::{
     CachePolicy, OnError, ParallelBuilds, PrepareOptions, PreparedRun, RunSettings, StepChoice, Surroundings, prepare,
 };
 use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
 
 use super::load::{self, Wanted};
 use super::signals::{self, Interruption};
@@ -36,12 +37,27 @@ pub(crate) async fn ready(
     settings: &Settings,
     format: Format,
 ) -> Result<Ready, CliError> {
+    ready_with(template, wanted, force, settings, format, |_, _, _| {}).await
+}
+
+/// The same, of those builds that `choose` leaves in a plan without mistakes.
+pub(crate) async fn ready_with(
+    template: &TemplateArgs,
+    wanted: Wanted,
+    force: bool,
+    settings: &Settings,
+    format: Format,
+    choose: impl FnOnce(&mut Plan, &Kinds, &Arc<SourceMap>),
+) -> Result<Ready, CliError> {
     let mut loaded = load::load_with_data(template, wanted, settings, format).await?;
     let redactor = Arc::new(load::redactor(&loaded));
     let kinds = Arc::new(kinds::all(settings)?);
     let sources: Arc<SourceMap> = Arc::new(std::mem::take(&mut loaded.sources));
     let mut findings = std::mem::take(&mut loaded.diagnostics);
     let mut prepared = None;
+    if let Some(plan) = &mut loaded.plan {
+        choose(plan, &kinds, &sources);
+    }
     // With errors in the template, preparing what is left of it tells of the mistakes in its components too.
     if let Some(plan) = loaded.plan.as_ref().or(loaded.partial.as_ref()) {
         let options = PrepareOptions {
@@ -98,6 +114,11 @@ impl Stage {
             cancel: self.interruption.cancel.clone(),
             hurry: self.interruption.hurry.clone(),
         }
+    }
+
+    /// Cancelled once somebody wants to stop.
+    pub(crate) fn cancelled(&self) -> CancellationToken {
+        self.interruption.cancel.clone()
     }
 
     /// Waits until all is shown.

@@ -185,4 +185,16 @@ pub(super) const GROUPS: &[(&str, &[(&str, &str)])] = &[
             ("ANSIBLE_SSH_COMMON_ARGS", "Arguments for `ssh`; those that kiln needs go before them."),
         ],
     ),
+    (
+        "Local refresh",
+        &[
+            (
+                "COMPOSE_FILE",
+                "Compose files that `kiln refresh` reads, with `:` between them, as compose does. See the [guide](../guide/refresh.md).",
+            ),
+            ("COMPOSE_PATH_SEPARATOR", "What stands between them instead."),
+            ("COMPOSE_ENV_FILES", "Files of variables instead of `.env`, with commas between them."),
+            ("COMPOSE_PROJECT_NAME", "Compose's name of the project; `-p` goes before it."),
+        ],
+    ),
 ];

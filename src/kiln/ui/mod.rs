@@ -74,12 +74,13 @@ pub(crate) fn usage(error: &clap::Error) -> ExitCode {
     }
 }
 
-/// All findings as text, warnings first, and their count; empty where there are none.
-pub(crate) fn diagnostics_text(
+/// All findings as text, warnings first, and their count in the `place`; empty where there are none.
+fn findings_text(
     diagnostics: &Diagnostics,
     sources: &SourceMap,
     redactor: &Redactor,
     settings: &Settings,
+    place: &str,
 ) -> String {
     let mut text = String::new();
     let items = warnings_first(diagnostics);
@@ -97,7 +98,7 @@ pub(crate) fn diagnostics_text(
     }
     if errors > 0 {
         let plural = if errors == 1 { "" } else { "s" };
-        text.push_str(&format!("{errors} error{plural} in the template\n"));
+        text.push_str(&format!("{errors} error{plural} in the {place}\n"));
     }
     redactor.redact(&text).into_owned()
 }
@@ -116,10 +117,22 @@ pub(crate) fn show_diagnostics(
     redactor: &Redactor,
     settings: &Settings,
 ) {
+    show_findings(format, diagnostics, sources, redactor, settings, "template");
+}
+
+/// The same of other texts than a template's.
+pub(crate) fn show_findings(
+    format: Format,
+    diagnostics: &Diagnostics,
+    sources: &SourceMap,
+    redactor: &Redactor,
+    settings: &Settings,
+    place: &str,
+) {
     let plain = Settings { color: false, ..settings.clone() };
     let mut text = String::new();
     match format {
-        Format::Human { .. } => return show_text(&diagnostics_text(diagnostics, sources, redactor, settings)),
+        Format::Human { .. } => return show_text(&findings_text(diagnostics, sources, redactor, settings, place)),
         Format::Json => {
             for item in warnings_first(diagnostics) {
                 let mut event = render::to_json(item, sources);
@@ -130,7 +143,7 @@ pub(crate) fn show_diagnostics(
         Format::MachineReadable => {
             for item in warnings_first(diagnostics) {
                 let one = Diagnostics::from(vec![item.clone()]);
-                let shown = diagnostics_text(&one, sources, redactor, &plain);
+                let shown = findings_text(&one, sources, redactor, &plain, place);
                 let kind = if item.is_error() { "error" } else { "say" };
                 text.push_str(&machine_readable::ui_line(kind, shown.split("\n\n").next().unwrap_or(&shown)));
             }
@@ -182,7 +195,15 @@ pub(crate) fn show_message(format: Format, text: &str) {
     }
 }
 
-fn show_data(text: &str) {
+/// An event that no run emits; nothing where no events are written.
+pub(crate) fn show_event(format: Format, name: &str, data: serde_json::Value) {
+    if format == Format::Json {
+        show_data(&json::line(name, data));
+    }
+}
+
+/// Writes to standard output.
+pub(crate) fn show_data(text: &str) {
     // A reader that went away does not change how the command ends.
     let _ = std::io::stdout().write_all(text.as_bytes());
 }

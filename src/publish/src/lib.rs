@@ -9,6 +9,7 @@ mod artifice;
 mod checksum;
 mod compress;
 mod docker_import;
+mod docker_load;
 mod docker_push;
 mod docker_save;
 mod docker_tag;
@@ -40,6 +41,7 @@ pub fn register(kinds: &mut Kinds, settings: PublishSettings) {
         store: settings.store.clone(),
         epoch: settings.credentials.environment.get("SOURCE_DATE_EPOCH").and_then(|text| text.trim().parse().ok()),
     }));
+    kinds.add_post_processor(Arc::new(docker_load::DockerLoadKind { engine: Arc::clone(engine) }));
     kinds.add_post_processor(Arc::new(docker_save::DockerSaveKind { engine: Arc::clone(engine) }));
     kinds.add_post_processor(Arc::new(docker_tag::DockerTagKind { engine: Arc::clone(engine) }));
     kinds.add_post_processor(Arc::new(manifest::ManifestKind));

@@ -64,6 +64,7 @@ fn everything_is_registered() {
         "checksum",
         "compress",
         "docker-import",
+        "docker-load",
         "docker-push",
         "docker-save",
         "docker-tag",
