@@ -362,7 +362,7 @@ pub(crate) fn committed(engine: &Arc<dyn Engine>, id: String) -> Artifact {
         builder_id: COMMITTED.to_owned(),
         id: id.clone(),
         description: format!("Imported Docker image: {id}"),
-        content: Content::Image(Image { id, tags: Vec::new(), digest: None, layout: None }),
+        content: Content::Image(Image { id, ..Image::default() }),
         owner: Some(Arc::new(Owner { engine: Arc::clone(engine) })),
     }
 }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use kiln_core::{Builder, BuilderKind, Decoded, Diagnostic, Diagnostics, PrepareContext, Schema};
+use kiln_core::{Builder, BuilderKind, Decoded, Diagnostic, Diagnostics, PrepareContext, Schema, Variant};
 
 use crate::OciSettings;
 use crate::config::Config;
@@ -80,6 +80,24 @@ impl BuilderKind for DockerAsOci {
         }
         prepare::prepare(config, decoded, context, &self.settings, &self.places, true, diagnostics)
             .map(|builder| builder as Arc<dyn Builder>)
+    }
+
+    fn prepare_index(
+        &self,
+        decoded: &Decoded,
+        variants: Option<Vec<Variant>>,
+        context: &PrepareContext,
+        diagnostics: &mut Diagnostics,
+    ) -> Option<Arc<dyn Builder>> {
+        let config: Config = match decoded.read() {
+            Ok(config) => config,
+            Err(diagnostic) => {
+                diagnostics.push(*diagnostic);
+                return None;
+            }
+        };
+        let variants = variants.unwrap_or_default();
+        prepare::prepare_index(config, decoded, variants, context, &self.settings, &self.places, diagnostics)
     }
 }
 

@@ -17,6 +17,7 @@ mod error;
 mod files;
 mod from;
 mod guest;
+mod index;
 mod launch;
 mod machine;
 mod missing;

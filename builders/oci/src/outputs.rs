@@ -31,6 +31,17 @@ fn familiar(reference: &Reference) -> String {
     format!("{}:{}", reference.familiar_name(), reference.tag_or_latest())
 }
 
+/// Those, and the names that it is pushed under; each once.
+fn all_names(recipe: &Recipe) -> Result<Vec<String>, Failure> {
+    let mut names: Vec<String> = names_in_store(recipe)?.iter().map(familiar).collect();
+    for name in recipe.push.iter().map(familiar) {
+        if !names.contains(&name) {
+            names.push(name);
+        }
+    }
+    Ok(names)
+}
+
 /// An image of the store, with the names that it has wherever it is brought. Nobody owns it yet.
 pub(crate) fn image_artifact(
     recipe: &Recipe,
@@ -38,12 +49,7 @@ pub(crate) fn image_artifact(
     config: &Digest,
     layout: PathBuf,
 ) -> Result<Artifact, Failure> {
-    let mut tags: Vec<String> = names_in_store(recipe)?.iter().map(familiar).collect();
-    for name in recipe.push.iter().map(familiar) {
-        if !tags.contains(&name) {
-            tags.push(name);
-        }
-    }
+    let tags = all_names(recipe)?;
     let id = config.to_string();
     Ok(Artifact {
         builder_id: IMAGE.to_owned(),
@@ -52,7 +58,13 @@ pub(crate) fn image_artifact(
             true => format!("OCI image: {id}"),
             false => format!("OCI image: {id} ({})", tags.join(", ")),
         },
-        content: Content::Image(Image { id, tags, digest: Some(manifest.to_string()), layout: Some(layout) }),
+        content: Content::Image(Image {
+            id,
+            tags,
+            digest: Some(manifest.to_string()),
+            layout: Some(layout),
+            ..Image::default()
+        }),
         owner: None,
     })
 }
@@ -98,6 +110,22 @@ impl Bringing<'_> {
         let owner = Owner { layout: layout.clone(), names: names.iter().map(Reference::in_full).collect() };
         let artifact = image_artifact(self.recipe, manifest, config, layout)?;
         Ok(Artifact { owner: Some(Arc::new(owner)), ..artifact })
+    }
+
+    /// The same for an index of images of the store. The names that it has, and who takes those of the store away again.
+    pub(crate) async fn bring_index(&self, index: &Digest) -> Result<(Vec<String>, Arc<dyn ArtifactOwner>), Failure> {
+        let names = names_in_store(self.recipe)?;
+        self.set_names(&names, index).await?;
+        let shown: Vec<String> = names.iter().map(familiar).collect();
+        if !self.recipe.push.is_empty() {
+            self.push(index).await?;
+        }
+        if let Some(path) = &self.recipe.config.oci_layout {
+            self.oci_layout(index, &shown, path).await?;
+        }
+        let layout = self.place.store.layout().root().to_path_buf();
+        let owner = Owner { layout, names: names.iter().map(Reference::in_full).collect() };
+        Ok((all_names(self.recipe)?, Arc::new(owner)))
     }
 
     async fn set_names(&self, names: &[Reference], manifest: &Digest) -> Result<(), Failure> {

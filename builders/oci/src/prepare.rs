@@ -5,7 +5,8 @@ use std::path::Path;
 use std::sync::Arc;
 
 use kiln_core::{
-    Builder, BuilderKind, Decoded, Diagnostic, Diagnostics, Failure, PrepareContext, Schema, Span, TextScope, suggest,
+    Builder, BuilderKind, Decoded, Diagnostic, Diagnostics, Failure, PrepareContext, Schema, Span, TextScope, Variant,
+    suggest,
 };
 use kiln_docker::run_command::{self, HostScope};
 use kiln_docker::{login_mistakes, secret_in_image};
@@ -21,6 +22,7 @@ use crate::config::{Config, Format};
 use crate::docker::DockerAsOci;
 use crate::error;
 use crate::from::From;
+use crate::index::{self, IndexBuilder};
 use crate::launch::OciBuilder;
 use crate::missing;
 use crate::place::Places;
@@ -85,6 +87,23 @@ impl BuilderKind for OciBuilderKind {
         prepare(config, decoded, context, &self.settings, &self.places, false, diagnostics)
             .map(|builder| builder as Arc<dyn Builder>)
     }
+
+    fn prepare_index(
+        &self,
+        decoded: &Decoded,
+        variants: Option<Vec<Variant>>,
+        context: &PrepareContext,
+        diagnostics: &mut Diagnostics,
+    ) -> Option<Arc<dyn Builder>> {
+        let config: Config = match decoded.read() {
+            Ok(config) => config,
+            Err(diagnostic) => {
+                diagnostics.push(*diagnostic);
+                return None;
+            }
+        };
+        prepare_index(config, decoded, variants.unwrap_or_default(), context, &self.settings, &self.places, diagnostics)
+    }
 }
 
 /// What the arguments ask for, checked.
@@ -119,9 +138,35 @@ impl Recipe {
     }
 }
 
+/// Checks what an index needs of the arguments; the rest is checked for each of its images.
+pub(crate) fn prepare_index(
+    config: Config,
+    decoded: &Decoded,
+    variants: Vec<Variant>,
+    context: &PrepareContext,
+    settings: &OciSettings,
+    places: &Arc<Places>,
+    diagnostics: &mut Diagnostics,
+) -> Option<Arc<dyn Builder>> {
+    let mut check = Check { decoded, config: &config, is_docker: false, found: Diagnostics::new() };
+    let push = check.references();
+    let is_wrong = check.found.has_errors();
+    diagnostics.extend(check.found);
+    if is_wrong {
+        return None;
+    }
+    let mut settings = settings.clone();
+    let server = config.login_server.as_deref();
+    settings.credentials.amazon = settings.credentials.amazon.choose(&config.ecr, server);
+    let push = push.into_iter().enumerate();
+    let push = push.map(|(index, name)| (name, decoded.span(&format!("push[{index}]")))).collect();
+    let kind = Arc::clone(&context.builder_kind);
+    Some(Arc::new(IndexBuilder::new(config, push, variants, kind, settings, Arc::clone(places))))
+}
+
 /// Checks, and makes the builder if nothing is wrong.
 pub(crate) fn prepare(
-    config: Config,
+    mut config: Config,
     decoded: &Decoded,
     context: &PrepareContext,
     settings: &OciSettings,
@@ -129,7 +174,11 @@ pub(crate) fn prepare(
     is_docker: bool,
     diagnostics: &mut Diagnostics,
 ) -> Option<Arc<OciBuilder>> {
-    let mut check = Check { decoded, config: &config, is_docker, found: Diagnostics::new() };
+    let mut found = Diagnostics::new();
+    if context.is_variant {
+        index::of_variant(&mut config, decoded, &mut found);
+    }
+    let mut check = Check { decoded, config: &config, is_docker, found };
     let from = check.from();
     let platform = check.platform();
     check.result();
@@ -209,16 +258,7 @@ impl Check<'_> {
             return Platform::host();
         };
         match Platform::parse(text) {
-            Some(platform) if platform.os == "linux" => {
-                let host = Platform::host();
-                if platform.architecture != host.architecture {
-                    let title = format!(
-                        "`{text}` is not what this host runs ({host}): steps need an emulator that it has set up"
-                    );
-                    self.found.push(Diagnostic::warning("foreign-platform", self.decoded.span("platform"), title));
-                }
-                platform
-            }
+            Some(platform) if platform.os == "linux" => platform,
             Some(_) => {
                 self.error("platform", format!("`{text}` does not run here: sandboxes are of Linux"), None);
                 Platform::host()

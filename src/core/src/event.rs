@@ -1,5 +1,6 @@
 //! What happens while kiln runs. The engine and the components emit events; reporters consume them.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -37,6 +38,9 @@ pub struct ArtifactSummary {
     pub digest: Option<String>,
     /// Files on disk.
     pub files: Vec<String>,
+    /// Of an index: the ids of its images, by platform.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub platforms: BTreeMap<String, String>,
 }
 
 /// How a build, step or post-processor ended.

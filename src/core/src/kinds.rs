@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 
-use crate::artifact::Artifact;
+use crate::artifact::{Artifact, Content, Image, Variant};
 use crate::cache::{Kept, Key, Snapshots, StateInfo};
 use crate::communicator::Communicator;
 use crate::context::BuildContext;
@@ -15,6 +15,7 @@ use crate::failure::Failure;
 use crate::history::{History, Published};
 use crate::hook::HookKind;
 use crate::journal::Undoer;
+use crate::platform::Platform;
 use crate::schema::{Decoded, Schema};
 
 /// What `prepare` may know of its surroundings: names only, so that it stays free of I/O and of results.
@@ -30,6 +31,8 @@ pub struct PrepareContext {
     pub force: bool,
     /// Whether it is prepared to run, and not only checked.
     pub will_run: bool,
+    /// Its image becomes part of an index, by a build of its own (`platforms`): that one gives names, pushes and writes.
+    pub is_variant: bool,
 }
 
 impl PrepareContext {
@@ -59,9 +62,57 @@ pub trait BuilderKind: Send + Sync {
         context: &PrepareContext,
         diagnostics: &mut Diagnostics,
     ) -> Option<Arc<dyn Builder>>;
+
+    /// What joins the images of a source's `platforms`: `config` are the source's arguments, without `platform`, and
+    /// `variants` the images, once they are there. Places in an engine need nothing more than to be listed; a kind whose
+    /// images lie in a layout writes the index there.
+    fn prepare_index(
+        &self,
+        config: &Decoded,
+        variants: Option<Vec<Variant>>,
+        context: &PrepareContext,
+        diagnostics: &mut Diagnostics,
+    ) -> Option<Arc<dyn Builder>> {
+        let _ = (config, diagnostics);
+        Some(Arc::new(Joined { variants: variants.unwrap_or_default(), kind: Arc::clone(&context.builder_kind) }))
+    }
+}
+
+/// Lists images where they are: the index that [`BuilderKind::prepare_index`] makes of images in engines.
+#[derive(Debug)]
+pub struct Joined {
+    /// The images.
+    pub variants: Vec<Variant>,
+    /// The kind of source that made them.
+    pub kind: Arc<str>,
+}
+
+impl Joined {
+    /// The artifact of an index.
+    pub fn artifact(kind: &str, image: Image) -> Artifact {
+        let platforms: Vec<String> = image.variants.iter().map(|variant| variant.platform.to_string()).collect();
+        // As AMIs are listed by region.
+        let ids = image.variants.iter().map(|variant| format!("{}={}", variant.platform, variant.image.id));
+        let id = image.digest.clone().unwrap_or_else(|| ids.collect::<Vec<_>>().join(","));
+        Artifact {
+            builder_id: format!("kiln.{kind}.index"),
+            id,
+            description: format!("Image index: {}", platforms.join(", ")),
+            content: Content::Image(image),
+            owner: None,
+        }
+    }
+}
+
+#[async_trait]
+impl Builder for Joined {
+    async fn launch(&self, _context: &BuildContext) -> Result<Launched, Failure> {
+        Ok(Launched::Artifact(Joined::artifact(&self.kind, Image::index_of(self.variants.clone()))))
+    }
 }
 
 /// What launching gave.
+#[allow(clippy::large_enum_variant)] // There is one a build.
 pub enum Launched {
     /// A machine to provision.
     Machine(Box<dyn Machine>),
@@ -88,6 +139,12 @@ pub trait Builder: Send + Sync {
 
     /// How states of its machines are kept and restored; `None` for a builder without a step cache.
     fn snapshots(&self) -> Option<&dyn Snapshots> {
+        None
+    }
+
+    /// What its machine's programs are for, where this host's kernel runs them and their processor may be another than
+    /// its own: whether there is an emulator is looked at before anything is built.
+    async fn runs_here(&self) -> Option<Platform> {
         None
     }
 }

@@ -28,6 +28,7 @@ pub mod journal;
 pub mod kinds;
 pub mod outline;
 pub mod plan;
+pub mod platform;
 pub mod redact;
 pub mod render;
 pub mod schema;
@@ -35,7 +36,7 @@ pub mod source;
 pub mod suggest;
 
 pub use artifact::{
-    ARTIFACT_VALUES, Artifact, ArtifactOwner, ArtifactShape, ArtifactValue, ArtifactValues, Content, Image,
+    ARTIFACT_VALUES, Artifact, ArtifactOwner, ArtifactShape, ArtifactValue, ArtifactValues, Content, Image, Variant,
 };
 pub use cache::{
     ContentRecord, FilesRecord, Input, Kept, Key, Link, PlanMemory, PlanRecord, Sealed, Snapshots, StateInfo,
@@ -54,13 +55,14 @@ pub use history::{History, Published, Tolerated};
 pub use hook::{Hook, HookEvent, HookKind, HookSpec};
 pub use journal::{EntryId, Journal, Undo, UndoOutcome, Undoer};
 pub use kinds::{
-    Builder, BuilderKind, Caching, Kinds, Launched, Machine, PostProcessor, PostProcessorKind, PrepareContext,
+    Builder, BuilderKind, Caching, Joined, Kinds, Launched, Machine, PostProcessor, PostProcessorKind, PrepareContext,
     Processed, Provisioner, ProvisionerKind,
 };
 pub use plan::{
     Artifacts, BuildSpec, CacheRules, ComponentConfig, ComponentSpec, Extension, Facts, GroupUse, Parent, Plan,
-    PostProcessorSpec, ProcessEnvironment, StepSpec, TextScope,
+    PostProcessorSpec, ProcessEnvironment, StepSpec, TextScope, VariantSpec,
 };
+pub use platform::{PLATFORMS, Platform};
 pub use redact::{Redactor, Secret};
 pub use schema::{Decoded, Field, FieldType, Schema};
 pub use source::{SourceFile, SourceId, SourceMap, Span};

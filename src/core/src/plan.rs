@@ -10,6 +10,7 @@ use crate::config::Body;
 use crate::diagnostic::Diagnostics;
 use crate::hook::HookSpec;
 use crate::outline::Outline;
+use crate::platform::Platform;
 use crate::redact::Secret;
 use crate::schema::Schema;
 use crate::source::Span;
@@ -208,6 +209,19 @@ pub struct BuildSpec {
     pub is_taken: bool,
     /// The user did not select it: it is here because others of the plan are built upon it.
     pub is_brought: bool,
+    /// What it is built for, where it is one of several that `platforms` asks for: its source's `platform`.
+    pub platform: Option<Platform>,
+    /// The builds of those whose images it joins to an index; empty where it runs a machine of its own.
+    pub variants: Vec<VariantSpec>,
+}
+
+/// One of the builds that `platforms` makes of a source.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct VariantSpec {
+    /// What it is built for.
+    pub platform: Platform,
+    /// Its name.
+    pub build: Arc<str>,
 }
 
 /// One value that the template declares; for `inspect`.

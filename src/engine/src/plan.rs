@@ -39,6 +39,9 @@ pub struct BuildPlan {
     /// Whether it does not run, and is taken as it was sealed before.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub is_taken: bool,
+    /// Of a build that joins images for several platforms to an index: those platforms.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub platforms: Vec<String>,
     /// What its machine starts as; empty where the builder keeps no states, or where that is not known.
     pub base: Vec<Input>,
     /// The state that the machine starts as.
@@ -320,6 +323,7 @@ impl Planning<'_> {
             place: self.build.place.clone(),
             parents: self.build.parents().map(|parent| self.clean(parent)).collect(),
             is_taken: self.build.is_taken(),
+            platforms: self.build.spec.variants.iter().map(|variant| variant.platform.to_string()).collect(),
             base: Vec::new(),
             base_key: None,
             steps,

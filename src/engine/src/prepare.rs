@@ -5,9 +5,9 @@ use std::sync::Arc;
 
 use kiln_core::{
     Artifacts, Body, BuildSpec, Builder, CacheRules, ComponentSpec, Decoded, Diagnostic, Diagnostics, Facts, Failure,
-    FailureClass, GroupUse, Hook, HookKind, HookSpec, Kinds, Node, Plan, PostProcessor, PostProcessorKind,
+    FailureClass, GroupUse, Hook, HookKind, HookSpec, Image, Kinds, Node, Plan, PostProcessor, PostProcessorKind,
     PostProcessorSpec, PrepareContext, Provisioner, ProvisionerKind, Schema, SourceMap, Span, StepSpec, TextScope,
-    Value,
+    Value, Variant, VariantSpec,
 };
 
 use crate::ecosystem::{Sort, unknown_kind};
@@ -22,7 +22,7 @@ pub(crate) const STEP_ARGUMENTS: [&str; 8] =
 pub(crate) const STEP_EXTENSIONS: [&str; 6] = ["for_each", "enabled", "cache", "cache_ttl", "checkpoint", "secrets"];
 
 /// The same for sources of HCL2 templates.
-const SOURCE_EXTENSIONS: [&str; 4] = ["for_each", "enabled", "cache", "cache_ttl"];
+const SOURCE_EXTENSIONS: [&str; 5] = ["for_each", "enabled", "platforms", "cache", "cache_ttl"];
 
 /// Arguments of every post-processor, which the template's loader reads.
 const POST_PROCESSOR_ARGUMENTS: [&str; 4] = ["name", "only", "except", "keep_input_artifact"];
@@ -32,6 +32,9 @@ const POST_PROCESSOR_EXTENSIONS: [&str; 3] = ["for_each", "enabled", "on_error"]
 
 /// Arguments of every hook, which the template's loader reads.
 const HOOK_ARGUMENTS: [&str; 6] = ["name", "only", "except", "timeout", "for_each", "enabled"];
+
+/// What every build has, also one without a machine.
+const RUN_FACT: &str = "PackerRunUUID";
 
 /// Values that every machine has.
 const COMMON_FACTS: [&str; 7] = ["ConnType", "Host", "ID", "PackerRunUUID", "Password", "Port", "User"];
@@ -296,11 +299,15 @@ impl Preparing<'_> {
             builder_kind: build.source.kind.as_str().into(),
             force: self.options.force,
             will_run: self.options.will_run,
+            is_variant: build.platform.is_some(),
         };
         // A source has no machine yet, and says so itself.
         self.facts = Facts { artifacts: Arc::clone(&self.artifacts), ..Facts::default() };
-        let source = self.source(&build.source, &context);
-        self.facts = self.facts_of(&build.source.kind);
+        let source = match build.variants.as_slice() {
+            [] => self.source(&build.source, &context),
+            variants => self.index(&build.source, variants, &context),
+        };
+        self.facts = self.facts_of(build);
         let steps: Vec<_> = build.steps.iter().map(|step| self.step(step, &context)).collect();
         let error_cleanup = build.error_cleanup.as_ref().map(|step| self.step(step, &context));
         let chains: Vec<_> = build
@@ -349,9 +356,14 @@ impl Preparing<'_> {
     }
 
     /// The names of the values that a builder's machine will have; none for a kind that kiln does not have.
-    fn facts_of(&self, kind: &str) -> Facts {
-        let own = self.kinds.builder(kind).map(|kind| kind.fact_names()).unwrap_or_default();
-        let common = if own.is_empty() { &[][..] } else { &COMMON_FACTS };
+    fn facts_of(&self, build: &BuildSpec) -> Facts {
+        let own = self.kinds.builder(&build.source.kind).map(|kind| kind.fact_names()).unwrap_or_default();
+        let (common, own) = match own {
+            // Where images are only joined, no machine runs.
+            _ if !build.variants.is_empty() => (&COMMON_FACTS[..0], &[RUN_FACT][..]),
+            [] => (&COMMON_FACTS[..0], own),
+            own => (&COMMON_FACTS[..], own),
+        };
         let names = common.iter().chain(own).map(|name| (*name).to_owned()).collect();
         Facts { build: None, names, artifacts: Arc::clone(&self.artifacts) }
     }
@@ -364,6 +376,43 @@ impl Preparing<'_> {
         let before = self.diagnostics.items.len();
         let builder = kind.prepare(&decoded, context, &mut self.diagnostics);
         Some((self.ready(builder, before, spec)?, body.has_unknown()))
+    }
+
+    /// What joins the images of other builds, as soon as those are there. Of its arguments, only some mean something then,
+    /// and what the others say is not waited for.
+    fn index(
+        &mut self,
+        spec: &ComponentSpec,
+        variants: &[VariantSpec],
+        context: &PrepareContext,
+    ) -> Option<(Arc<dyn Builder>, bool)> {
+        let Some(kind) = self.kinds.builder(&spec.kind) else {
+            return self.unknown(Sort::Builder, spec);
+        };
+        let images = match variants.iter().all(|variant| self.artifacts.contains_key(&variant.build)) {
+            false => None,
+            true => Some(self.images(spec, variants)?),
+        };
+        let (_, decoded) = self.decode(spec, kind.schema(), &["name"], &SOURCE_EXTENSIONS);
+        let before = self.diagnostics.items.len();
+        let builder = kind.prepare_index(&decoded, images, context, &mut self.diagnostics);
+        Some((self.ready(builder, before, spec)?, false))
+    }
+
+    /// What builds for several platforms left; `None` where one of them made no image, which is told.
+    fn images(&mut self, spec: &ComponentSpec, variants: &[VariantSpec]) -> Option<Vec<Variant>> {
+        let mut images = Vec::new();
+        for variant in variants {
+            match self.artifacts.get(&variant.build).and_then(Image::from_values) {
+                Some(image) => images.push(Variant { platform: variant.platform.clone(), image }),
+                None => {
+                    let title =
+                        format!("`{}` made no image, so there is nothing to join with the others", variant.build);
+                    self.diagnostics.push(Diagnostic::error("no-image", spec.span, title));
+                }
+            }
+        }
+        (images.len() == variants.len()).then_some(images)
     }
 
     fn step(&mut self, spec: &StepSpec, context: &PrepareContext) -> Option<PreparedStep> {

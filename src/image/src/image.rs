@@ -2,12 +2,14 @@
 
 use std::collections::BTreeMap;
 
+use kiln_core::Platform;
 use serde_json::{Map, Value, json};
 use sha2::{Digest as _, Sha256};
 
 use crate::config::{History, ImageConfig};
 use crate::digest::Digest;
 use crate::error::ImageError;
+use crate::index::choose;
 use crate::layout::Layout;
 use crate::media::{self, LayerCompression, ManifestFormat};
 use crate::{ImageIndex, ImageManifest};
@@ -102,7 +104,7 @@ impl Image {
             what: format!("the index {digest}"),
             problem: error.to_string(),
         })?;
-        let chosen = platform.choose(&index).ok_or_else(|| ImageError::Malformed {
+        let chosen = choose(platform, &index).ok_or_else(|| ImageError::Malformed {
             what: format!("the index {digest}"),
             problem: format!("no image in it is for {platform}"),
         })?;
@@ -132,59 +134,6 @@ pub fn chain_ids<'a>(diff_ids: impl IntoIterator<Item = &'a Digest>) -> Vec<Dige
         chain.push(next);
     }
     chain
-}
-
-/// What an image runs on, in Go's words.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Platform {
-    /// `linux`.
-    pub os: String,
-    /// `amd64`.
-    pub architecture: String,
-    /// `v7`.
-    pub variant: Option<String>,
-}
-
-impl Platform {
-    /// Of this host.
-    pub fn host() -> Platform {
-        let architecture = match std::env::consts::ARCH {
-            "x86_64" => "amd64",
-            "x86" => "386",
-            "aarch64" => "arm64",
-            "powerpc64" if cfg!(target_endian = "little") => "ppc64le",
-            other => other,
-        };
-        Platform { os: "linux".to_owned(), architecture: architecture.to_owned(), variant: None }
-    }
-
-    /// The entry of an index that is for this platform: of the variant asked for, else the first that fits.
-    pub fn choose<'a>(&self, index: &'a ImageIndex) -> Option<&'a crate::Descriptor> {
-        let fits = |descriptor: &&crate::Descriptor| {
-            descriptor.platform().as_ref().is_some_and(|platform| {
-                platform.os().to_string() == self.os && platform.architecture().to_string() == self.architecture
-            })
-        };
-        let fitting = || index.manifests().iter().filter(fits);
-        let variant_of = |descriptor: &crate::Descriptor| descriptor.platform().as_ref()?.variant().clone();
-        match &self.variant {
-            Some(variant) => fitting()
-                .find(|descriptor| variant_of(descriptor).as_deref() == Some(variant))
-                .or_else(|| fitting().find(|descriptor| variant_of(descriptor).is_none())),
-            None => fitting().next().or_else(|| match index.manifests().as_slice() {
-                // One that says nothing is for everybody.
-                [only] if only.platform().is_none() => Some(only),
-                _ => None,
-            }),
-        }
-    }
-}
-
-impl std::fmt::Display for Platform {
-    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(formatter, "{}/{}", self.os, self.architecture)?;
-        self.variant.iter().try_for_each(|variant| write!(formatter, "/{variant}"))
-    }
 }
 
 /// A layer that a build made; its blob is in the layout, or on its way to a registry.

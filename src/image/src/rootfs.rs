@@ -7,11 +7,13 @@ use std::path::Path;
 
 use sha2::{Digest as _, Sha256};
 
+use kiln_core::Platform;
+
 use crate::compress::{Compression, LayerWriter};
 use crate::config::{History, ImageConfig, RunConfig};
 use crate::digest::Digest;
 use crate::error::ImageError;
-use crate::image::{Assembly, NewLayer, Platform, assemble, creation_time};
+use crate::image::{Assembly, NewLayer, assemble, creation_time};
 use crate::layout::{BlobWriter, Layout};
 use crate::media::{LayerCompression, ManifestFormat};
 

@@ -48,6 +48,7 @@ fn build_lines(build: &BuildPlan, now: SystemTime) -> Vec<String> {
         lines.push(format!("  {:<7}  {place} {what:<width$}  {why}", action(step.action)).trim_end().to_owned());
     }
     lines.push(match build.sealing {
+        _ if !build.platforms.is_empty() => format!("  joins    {}", build.platforms.join(", ")),
         SealPlan::Cached => "  cached   seal: the artifact is there".to_owned(),
         SealPlan::Runs => "  runs     seal".to_owned(),
     });
@@ -135,6 +136,7 @@ mod tests {
             place: "a.pkr.hcl:1".to_owned(),
             parents: vec!["oci.base".to_owned()],
             is_taken: false,
+            platforms: Vec::new(),
             base: vec![input],
             base_key: None,
             steps: vec![

@@ -119,7 +119,8 @@ fn details(artifacts: &[ArtifactSummary]) -> Vec<(&'static str, String)> {
     };
     for artifact in artifacts {
         if artifact.id.starts_with("sha256:") {
-            add("image", artifact.id.clone());
+            let label = if artifact.platforms.is_empty() { "image" } else { "index" };
+            add(label, artifact.id.clone());
         }
         if artifact.builder_id == AMAZON_EBS {
             artifact.id.split(',').for_each(|image| add("ami", image.to_owned()));

@@ -191,7 +191,7 @@ async fn import(
     };
     let id = context.unless_cancelled(importing).await??;
     let names = vec![name.to_owned()];
-    let image = Image { id, tags: names.clone(), digest: None, layout: None };
+    let image = Image { id, tags: names.clone(), ..Image::default() };
     Ok((image, Arc::new(NameOwner { engine: Arc::clone(provider), names })))
 }
 

@@ -24,6 +24,7 @@ use kiln_registry::{
 use serde::Deserialize;
 
 use crate::error::PublishError;
+use crate::index;
 use crate::layout::{self, LayoutImage};
 use crate::prepare;
 use crate::progress::Progress;
@@ -274,6 +275,7 @@ impl PostProcessor for DockerPush {
         let references = references(image)?;
         let all: Vec<&Reference> = references.iter().map(|(_, reference)| reference).collect();
         let own_server = self.own_server(&all);
+        index::refuse_in_engine(KIND, image)?;
         if let Some(layout) = LayoutImage::of(image)? {
             let digest = self.push_from_layout(&layout, &references, &own_server, context).await?;
             return Ok(pushed_artifact(artifact, image, Some(digest)));

@@ -12,6 +12,7 @@ use kiln_transport::outputs::PendingFile;
 use serde::Deserialize;
 
 use crate::error::PublishError;
+use crate::index;
 use crate::layout::LayoutImage;
 use crate::prepare;
 use crate::settings::EngineProvider;
@@ -72,6 +73,7 @@ impl PostProcessorKind for DockerSaveKind {
 impl PostProcessor for DockerSave {
     async fn process(&self, artifact: &Artifact, context: &BuildContext) -> Result<Processed, Failure> {
         let image = artifact.image().ok_or_else(|| PublishError::not_an_image(KIND, artifact))?;
+        index::refuse(KIND, image)?;
         let references = if image.tags.is_empty() { vec![image.id.clone()] } else { image.tags.clone() };
         if let Some(layout) = LayoutImage::of(image)? {
             return self.save_from_layout(layout, artifact, image.tags.clone(), context).await;

@@ -12,6 +12,7 @@ use kiln_registry::Reference;
 use serde::Deserialize;
 
 use crate::error::PublishError;
+use crate::index;
 use crate::layout::{LayoutImage, LayoutNameOwner};
 use crate::prepare;
 use crate::settings::EngineProvider;
@@ -115,16 +116,26 @@ impl PostProcessor for DockerTag {
         if let Some(layout) = LayoutImage::of(image)? {
             return self.name_in_layout(&layout, image, &wanted, context);
         }
+        let Some(own) = index::in_engine(image, &repository, context) else {
+            // The names are for registries then.
+            let all = with_names(image, wanted.iter().map(|tag| format!("{repository}:{tag}")));
+            let owner = NameOwner { engine: Arc::clone(&self.engine), names };
+            return Ok(Processed {
+                artifact: self.artifact(image, all, Arc::new(owner)),
+                keep_input: true,
+                force_keep: true,
+            });
+        };
         let engine = context.unless_cancelled(self.engine.engine()).await??;
         for tag in &wanted {
             let name = format!("{repository}:{tag}");
             let tagging = async {
-                let found = engine.inspect_image(&image.id).await;
-                let found = found.map_err(PublishError::engine(format!("look up {}", image.id)))?;
-                let id = found.map_or_else(|| image.id.clone(), |found| found.id);
+                let found = engine.inspect_image(&own.id).await;
+                let found = found.map_err(PublishError::engine(format!("look up {}", own.id)))?;
+                let id = found.map_or_else(|| own.id.clone(), |found| found.id);
                 let undo = name_undo(engine.as_ref(), &name).await?;
                 context.journal.record(&context.build, TagUndo { image: Some(id), ..undo }.entry())?;
-                let tagged = engine.tag(&image.id, &repository, tag).await;
+                let tagged = engine.tag(&own.id, &repository, tag).await;
                 tagged.map_err(PublishError::engine(format!("name the image {name}")))?;
                 Ok::<(), Failure>(())
             };
@@ -132,11 +143,17 @@ impl PostProcessor for DockerTag {
             context.events.message(format!("named the image {name}"));
             names.push(name);
         }
-        let mut all = image.tags.clone();
-        all.extend(names.iter().filter(|name| !image.tags.contains(name)).cloned());
+        let all = with_names(image, names.iter().cloned());
         let owner = NameOwner { engine: Arc::clone(&self.engine), names };
         Ok(Processed { artifact: self.artifact(image, all, Arc::new(owner)), keep_input: true, force_keep: true })
     }
+}
+
+/// The names of an image, and more.
+fn with_names(image: &Image, more: impl Iterator<Item = String>) -> Vec<String> {
+    let mut all = image.tags.clone();
+    all.extend(more.filter(|name| !image.tags.contains(name)));
+    all
 }
 
 impl DockerTag {

@@ -50,6 +50,14 @@ pub enum PublishError {
         /// Why.
         source: kiln_image::ImageError,
     },
+    /// Images of several platforms, where there is room for one.
+    #[error("{processor} writes the image of one platform, and this is an index of {platforms}")]
+    Index {
+        /// Who refuses.
+        processor: &'static str,
+        /// Which there are.
+        platforms: String,
+    },
     /// An image that was made for another platform.
     #[error("the image is for {found}, not for {wanted}")]
     Platform {
@@ -260,6 +268,9 @@ impl PublishError {
                 "Turn the files into an image first, with docker-import in the same chain."
             }
             PublishError::NotAnImage { .. } => "Let the source commit an image (`commit = true`).",
+            PublishError::Index { .. } => {
+                "docker-push brings all platforms to a registry, and `oci_layout` of an oci source writes them to files."
+            }
             PublishError::NoFiles { .. } => {
                 "Name the files with artifice in the same chain, or let the source export one (`export_path`)."
             }

@@ -15,6 +15,7 @@ mod docker_save;
 mod docker_tag;
 mod error;
 mod file_lock;
+mod index;
 mod layout;
 mod manifest;
 mod prepare;

@@ -51,7 +51,7 @@ impl Bench {
 /// What a docker source gives.
 pub(crate) fn image_artifact(id: &str, tags: &[&str]) -> Artifact {
     let tags = tags.iter().map(|tag| (*tag).to_owned()).collect();
-    artifact("packer.docker", id, Content::Image(Image { id: id.to_owned(), tags, digest: None, layout: None }))
+    artifact("packer.docker", id, Content::Image(Image { id: id.to_owned(), tags, ..Image::default() }))
 }
 
 /// What artifice gives.

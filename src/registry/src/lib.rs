@@ -26,8 +26,9 @@ pub use client::{Client, Upload};
 pub use credentials::{CredentialError, CredentialSources, Credentials, Found, Origin};
 pub use ecr::{Amazon, EcrLogins, EcrOptions, EcrRegistry};
 pub use error::RegistryError;
+pub use kiln_core::Platform;
 pub use options::{
-    ClientOptions, Mirror, Moves, Note, Platform, Progress, ProgressSink, PullOptions, Pulled, PushOptions, Pushed,
-    Resolved, Stage, no_progress,
+    ClientOptions, Mirror, Moves, Note, Progress, ProgressSink, PullOptions, Pulled, PushOptions, Pushed, Resolved,
+    Stage, no_progress,
 };
 pub use reference::{Reference, ReferenceError, normalize_registry};

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use kiln_core::Platform;
 use kiln_image::Digest;
 
 use crate::credentials::{CredentialSources, Credentials};
@@ -72,47 +73,6 @@ pub struct Mirror {
     /// Whether the next one is asked when this one fails (not only when it does not have the image). Off, because an image
     /// that silently comes from elsewhere is not the one that was meant.
     pub fallback: bool,
-}
-
-/// What an image runs on.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub struct Platform {
-    /// Go's name: `linux`.
-    pub os: String,
-    /// Go's name: `amd64`.
-    pub architecture: String,
-    /// Go's name: `v7`.
-    pub variant: Option<String>,
-}
-
-impl Platform {
-    /// Linux on this host's processor.
-    pub fn host() -> Platform {
-        let (architecture, variant) = match std::env::consts::ARCH {
-            "x86_64" => ("amd64", None),
-            "aarch64" => ("arm64", Some("v8")),
-            "arm" => ("arm", Some("v7")),
-            "x86" => ("386", None),
-            "powerpc64" => ("ppc64le", None),
-            other => (other, None),
-        };
-        Platform { os: "linux".into(), architecture: architecture.into(), variant: variant.map(Into::into) }
-    }
-
-    /// Reads `linux/arm/v7`.
-    pub fn parse(text: &str) -> Option<Platform> {
-        let mut parts = text.split('/');
-        let mut next = || parts.next().filter(|part| !part.is_empty()).map(str::to_owned);
-        let (os, architecture, variant) = (next()?, next()?, next());
-        parts.next().is_none().then_some(Platform { os, architecture, variant })
-    }
-}
-
-impl fmt::Display for Platform {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(formatter, "{}/{}", self.os, self.architecture)?;
-        self.variant.iter().try_for_each(|variant| write!(formatter, "/{variant}"))
-    }
 }
 
 /// What to pull.

@@ -56,6 +56,10 @@ const DEPENDS_ON: Field = Field::strings(
     "depends_on",
     "Builds that must have ended well before these begin, although none of their values is used. Beyond Packer.",
 );
+const PLATFORMS: Field = Field::strings(
+    "platforms",
+    "One build for each of these platforms, e.g. `linux/arm64`, and one that joins their images to an index; for sources that have `platform`. Beyond Packer.",
+);
 const ENABLED: Field = Field::bool("enabled", "Whether it is there at all. Beyond Packer.").default("true");
 
 /// Settings of the template itself.
@@ -159,7 +163,7 @@ pub const SOURCE: Schema = Schema {
     kind: "source",
     title: "a `source` block",
     doc: "A configured builder. Its labels are its type and its name; what it takes, its type says.",
-    fields: &[FOR_EACH, ENABLED, DEPENDS_ON, CACHE, CACHE_TTL],
+    fields: &[FOR_EACH, ENABLED, PLATFORMS, DEPENDS_ON, CACHE, CACHE_TTL],
     example: "source \"docker\" \"worker\" {\n  image  = \"debian:bookworm\"\n  commit = true\n}",
 };
 
@@ -225,6 +229,7 @@ pub const BUILD_SOURCE: Schema = Schema {
         Field::string("name", "What the source is called in this build."),
         FOR_EACH,
         ENABLED,
+        PLATFORMS,
         DEPENDS_ON,
         CACHE,
         CACHE_TTL,

@@ -58,6 +58,7 @@ pub fn prepare_context() -> PrepareContext {
         builder_kind: "docker".into(),
         force: false,
         will_run: true,
+        is_variant: false,
     }
 }
 

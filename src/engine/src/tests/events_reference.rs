@@ -13,6 +13,7 @@ fn artifact() -> ArtifactSummary {
         tags: vec!["app:1".into()],
         digest: None,
         files: vec![],
+        platforms: Default::default(),
     }
 }
 

@@ -87,6 +87,8 @@ pub(super) fn build(name: &str) -> BuildSpec {
         parents: Vec::new(),
         is_taken: false,
         is_brought: false,
+        platform: None,
+        variants: Vec::new(),
     }
 }
 

@@ -101,6 +101,7 @@ impl StoreImport {
             tags: vec![reference.to_string()],
             digest: Some(manifest.to_string()),
             layout: Some(layout.root().to_path_buf()),
+            ..Image::default()
         };
         if let Some(stored) = LayoutImage::of(&image)? {
             stored.name(reference, context)?;

@@ -49,6 +49,7 @@ fn artifact(bench: &Bench, content: &str, tags: &[&str]) -> Artifact {
         tags: tags.iter().map(|tag| (*tag).to_owned()).collect(),
         digest: Some(manifest.to_string()),
         layout: Some(layout.root().to_path_buf()),
+        ..Image::default()
     };
     Artifact {
         builder_id: "packer.post-processor.docker-import".to_owned(),

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
+use kiln_core::Platform;
 use kiln_image::Digest;
 use kiln_image::layout::DOCUMENT_LIMIT;
 use reqwest::Method;
@@ -15,7 +16,6 @@ use super::repository::Repository;
 use super::retry::{Attempts, Fault};
 use super::token::Scope;
 use crate::error::RegistryError;
-use crate::options::Platform;
 
 const OCI_INDEX: &str = "application/vnd.oci.image.index.v1+json";
 const DOCKER_LIST: &str = "application/vnd.docker.distribution.manifest.list.v2+json";

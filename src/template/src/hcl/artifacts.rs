@@ -4,7 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use kiln_core::{
-    ARTIFACT_VALUES, ArtifactShape, ArtifactValue, Artifacts, BuildSpec, Diagnostic, Diagnostics, Parent, Span, suggest,
+    ARTIFACT_VALUES, ArtifactShape, ArtifactValue, Artifacts, BuildSpec, Diagnostic, Diagnostics, Parent, Platform,
+    Span, VariantSpec, suggest,
 };
 use kiln_language::evaluate::Reference;
 use kiln_language::syntax::Name;
@@ -12,6 +13,9 @@ use kiln_language::value::{Type, Value};
 
 /// What the values are called in a template.
 pub(crate) const ROOT: &str = "artifact";
+
+/// The value that differs between the builds for several platforms.
+const IMAGE: &str = "image";
 
 /// The names of all builds of a template, and what else they may be called where that is clear.
 #[derive(Debug, Default)]
@@ -21,10 +25,12 @@ pub(crate) struct BuildNames {
     short: BTreeMap<String, Arc<str>>,
     /// Those that mean several.
     ambiguous: BTreeMap<String, Vec<Arc<str>>>,
+    /// Of each build that joins images for several platforms, those that make them.
+    variants: BTreeMap<Arc<str>, Vec<VariantSpec>>,
 }
 
 impl BuildNames {
-    pub(crate) fn new(names: &[String]) -> BuildNames {
+    pub(crate) fn new(names: &[String], variants: BTreeMap<Arc<str>, Vec<VariantSpec>>) -> BuildNames {
         let full: Vec<Arc<str>> = names.iter().map(|name| name.as_str().into()).collect();
         let mut by_end: BTreeMap<String, Vec<Arc<str>>> = BTreeMap::new();
         for name in &full {
@@ -37,7 +43,7 @@ impl BuildNames {
         let (short, ambiguous): (BTreeMap<_, _>, BTreeMap<_, _>) =
             by_end.into_iter().partition(|(_, names)| names.len() == 1);
         let short = short.into_iter().filter_map(|(end, names)| Some((end, names.into_iter().next()?))).collect();
-        BuildNames { full, short, ambiguous }
+        BuildNames { full, short, ambiguous, variants }
     }
 
     /// The build of a name, whole or short.
@@ -45,21 +51,33 @@ impl BuildNames {
         self.full.iter().find(|full| ***full == *name).or_else(|| self.short.get(name))
     }
 
-    /// The build that the words behind `artifact` begin with.
-    fn beginning(&self, path: &[Name]) -> Option<&Arc<str>> {
+    /// The build that the words behind `artifact` begin with, and what stands behind its name.
+    fn beginning<'a>(&self, path: &'a [Name]) -> Option<(&Arc<str>, &'a [Name])> {
         (1..=path.len()).rev().find_map(|length| {
             let words: Vec<&str> = path[..length].iter().map(|name| name.text.as_str()).collect();
-            self.named(&words.join("."))
+            Some((self.named(&words.join("."))?, &path[length..]))
         })
     }
 
-    /// The builds that references mention. What means none is told when it is evaluated.
-    pub(crate) fn mentioned(&self, references: &[Reference]) -> Vec<Parent> {
-        let of_artifacts = references.iter().filter(|reference| reference.root == ROOT);
-        let parent = |reference: &Reference| {
-            Some(Parent { build: Arc::clone(self.beginning(&reference.path)?), span: reference.span })
-        };
-        of_artifacts.filter_map(parent).collect()
+    /// The builds that references mention, of those with `platforms` the ones for the platform that is wanted, where an
+    /// image is. What means none is told when it is evaluated.
+    pub(crate) fn mentioned(&self, references: &[Reference], wanted: &Platform) -> Vec<Parent> {
+        let mut parents = Vec::new();
+        for reference in references.iter().filter(|reference| reference.root == ROOT) {
+            let Some((build, rest)) = self.beginning(&reference.path) else { continue };
+            let variant = self.variant(build, wanted).filter(|_| may_be_image(rest)).map(|found| &found.build);
+            // All but its image is what joins the images has.
+            let is_whole = !self.variants.contains_key(build) || rest.first().is_none_or(|name| name.text != IMAGE);
+            for build in variant.into_iter().chain(is_whole.then_some(build)) {
+                parents.push(Parent { build: Arc::clone(build), span: reference.span });
+            }
+        }
+        parents
+    }
+
+    /// Of a build with `platforms`, the one that makes the image for a platform.
+    fn variant(&self, build: &Arc<str>, wanted: &Platform) -> Option<&VariantSpec> {
+        self.variants.get(build)?.iter().find(|variant| variant.platform.is(wanted))
     }
 
     /// The build that `depends_on` names.
@@ -91,23 +109,40 @@ impl BuildNames {
     }
 
     /// `artifact` as an expression sees it: by the words of each build's name, and by short names.
-    pub(crate) fn value(&self, artifacts: &Artifacts) -> Value {
+    /// The image of a build with `platforms` is the one for the platform that is wanted.
+    pub(crate) fn value(&self, artifacts: &Artifacts, wanted: &Platform) -> Value {
         let mut tree = Tree::default();
-        for (name, build) in self.short.iter().map(|(name, build)| (name.as_str(), build)) {
-            tree.insert(name, artifacts.get(build));
-        }
-        for build in &self.full {
-            tree.insert(build, artifacts.get(build));
+        let short = self.short.iter().map(|(name, build)| (name.as_str(), build));
+        for (name, build) in short.chain(self.full.iter().map(|build| (&**build, build))) {
+            let image = self.variants.contains_key(build).then(|| {
+                let made = self.variant(build, wanted).and_then(|variant| artifacts.get(&variant.build));
+                made.and_then(|values| values.get(IMAGE)).map_or_else(|| Value::unknown(Type::String), value_of)
+            });
+            tree.insert(name, artifacts.get(build), image);
         }
         tree.value()
     }
 
-    /// Tells references that mean no build.
-    pub(crate) fn report_unknown(&self, references: &[Reference], diagnostics: &mut Diagnostics) -> bool {
+    /// Tells references that mean no build, and images for a platform that there are none for.
+    pub(crate) fn report_unknown(
+        &self,
+        references: &[Reference],
+        wanted: &Platform,
+        diagnostics: &mut Diagnostics,
+    ) -> bool {
         let mut found = false;
-        for reference in
-            references.iter().filter(|reference| reference.root == ROOT && self.beginning(&reference.path).is_none())
-        {
+        for reference in references.iter().filter(|reference| reference.root == ROOT) {
+            if let Some((build, rest)) = self.beginning(&reference.path) {
+                let is_image = rest.first().is_some_and(|name| name.text == IMAGE);
+                if is_image
+                    && let Some(variants) = self.variants.get(build)
+                    && self.variant(build, wanted).is_none()
+                {
+                    found = true;
+                    diagnostics.push(no_variant(build, variants, wanted, reference.span));
+                }
+                continue;
+            }
             found = true;
             if reference.path.is_empty() {
                 let title = "`artifact` needs the name of a build";
@@ -127,6 +162,19 @@ impl BuildNames {
     }
 }
 
+/// Whether words behind a build's name may mean its image: the build as a whole has it, too.
+fn may_be_image(rest: &[Name]) -> bool {
+    rest.first().is_none_or(|name| name.text == IMAGE)
+}
+
+fn no_variant(build: &str, variants: &[VariantSpec], wanted: &Platform, span: Span) -> Diagnostic {
+    let has: Vec<String> = variants.iter().map(|variant| variant.platform.to_string()).collect();
+    let has = suggest::enumerate(has.iter().map(String::as_str));
+    Diagnostic::error("no-platform", span, format!("`{build}` makes no image for {wanted}"))
+        .note(format!("its `platforms` are {has}"))
+        .help(format!("add \"{wanted}\" to them, or build this for one of them: `platform`, or `platforms`"))
+}
+
 /// Objects by words.
 #[derive(Default)]
 struct Tree {
@@ -135,12 +183,14 @@ struct Tree {
 }
 
 impl Tree {
-    fn insert(&mut self, name: &str, values: Option<&kiln_core::ArtifactValues>) {
+    /// `image` goes before the image among the values.
+    fn insert(&mut self, name: &str, values: Option<&kiln_core::ArtifactValues>, image: Option<Value>) {
         let place = name.split('.').fold(self, |tree, word| tree.below.entry(word.to_owned()).or_default());
         for (name, shape, _) in ARTIFACT_VALUES {
-            let value = match values {
-                None => Value::unknown(type_of(shape)),
-                Some(values) => values.get(name).map_or_else(|| Value::null_of(type_of(shape)), value_of),
+            let value = match (&image, values) {
+                (Some(image), _) if name == IMAGE => image.clone(),
+                (_, None) => Value::unknown(type_of(shape)),
+                (_, Some(values)) => values.get(name).map_or_else(|| Value::null_of(type_of(shape)), value_of),
             };
             place.values.insert(name.to_owned(), value);
         }
@@ -192,7 +242,9 @@ pub(crate) fn mentioned(spec: &BuildSpec) -> Vec<Parent> {
 /// The builds whose values decide what a build seals: those that its source and its steps use.
 pub(crate) fn made_of(spec: &BuildSpec) -> Vec<Parent> {
     let components = std::iter::once(&spec.source).chain(spec.steps.iter().map(|step| &step.component));
-    let mut found = Vec::new();
+    let joined = spec.variants.iter();
+    let mut found: Vec<Parent> =
+        joined.map(|variant| Parent { build: Arc::clone(&variant.build), span: spec.source.span }).collect();
     add(&mut found, components.flat_map(|component| component.config.parents()));
     found
 }

@@ -3,7 +3,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use kiln_core::{BuildSpec, ComponentSpec, Diagnostic, Diagnostics, HookSpec, PostProcessorSpec, Span, StepSpec};
+use kiln_core::{
+    BuildSpec, ComponentSpec, Diagnostic, Diagnostics, HookEvent, HookSpec, Platform, PostProcessorSpec, Span,
+    StepSpec, VariantSpec,
+};
 use kiln_language::evaluate::{Reference, references};
 use kiln_language::syntax::{Block, Body, Item};
 
@@ -16,6 +19,7 @@ use super::component::{HclComponent, Layer, Place, Shared, collect_references};
 use super::dynamic::{ExpandedBlock, expand_block};
 use super::groups;
 use super::hooks;
+use super::platforms::Role;
 use super::repetition::{self, Element, Purpose, Repetition, refers_to_each};
 use super::scope::{Bindings, Overlay};
 use super::select::Selection;
@@ -49,6 +53,8 @@ pub(crate) struct Builds {
     depends_on: Vec<Vec<(String, Span)>>,
     /// Whether those that are needed are taken as they are.
     without_parents: bool,
+    /// Of each build that joins images for several platforms, those that make them.
+    variants: BTreeMap<Arc<str>, Vec<VariantSpec>>,
 }
 
 /// Reads all build blocks. Steps and sources of builds that are not selected are left alone.
@@ -108,7 +114,7 @@ pub(crate) fn read(
 impl Builds {
     /// Finds out which builds are built upon which, leaves out those that nothing needs, and tells rings.
     fn link(&mut self, shared: &Shared, diagnostics: &mut Diagnostics) {
-        let names = BuildNames::new(&self.names);
+        let names = BuildNames::new(&self.names, std::mem::take(&mut self.variants));
         for (spec, depends_on) in self.specs.iter_mut().zip(std::mem::take(&mut self.depends_on)) {
             for (name, span) in depends_on {
                 spec.parents.extend(names.depended_on(&name, span, diagnostics));
@@ -139,6 +145,11 @@ impl Builds {
             if spec.is_taken {
                 // What it was built upon tells which of the things that it once left is meant, so that is taken too.
                 spec.parents = artifacts::made_of(spec);
+                if !spec.variants.is_empty() {
+                    // Joining makes nothing; what it joins is taken.
+                    spec.is_taken = false;
+                    spec.post_processors.clear();
+                }
             }
         }
         let wanted = ancestors(specs, selected, |_| true);
@@ -214,18 +225,27 @@ impl<'a> BuildReader<'a, '_> {
             let source = format!("{}.{}", used.kind(), used.name);
             let full = BuildName::full(&name.name, &source);
             let names = self.all_names(&name, used.kind(), &used.name, &used.family);
-            let is_selected = self.selection.takes_build(&names);
             // A guess stands for a name that nothing has.
             let unique = if used.is_guess { full } else { self.unique_name(&full, used.span, builds) };
-            if is_selected || builds.needed.contains(unique.as_str()) {
-                let spec = self.spec(&used, unique, name.name.clone());
-                if is_selected {
-                    builds.selected.insert(Arc::clone(&spec.name));
-                } else if self.selection.refuses_build(&names) {
-                    builds.refused.insert(Arc::clone(&spec.name));
+            let platforms = self.platforms(&used);
+            let span = platforms.as_ref().map(|(_, span)| *span);
+            for part in self.parts(&used, unique, names, platforms.map(|(platforms, _)| platforms)) {
+                let is_selected = self.selection.takes_build(&part.names);
+                if let Role::Index(variants) = &part.role {
+                    builds.variants.insert(part.name.as_str().into(), variants.clone());
+                } else if part.role.own().is_some() {
+                    builds.names.push(part.name.clone());
                 }
-                builds.depends_on.push(self.depends_on(&used));
-                builds.specs.push(spec);
+                if is_selected || builds.needed.contains(part.name.as_str()) {
+                    let spec = self.spec(&used, part.name, name.name.clone(), part.role, span);
+                    if is_selected {
+                        builds.selected.insert(Arc::clone(&spec.name));
+                    } else if self.selection.refuses_build(&part.names) {
+                        builds.refused.insert(Arc::clone(&spec.name));
+                    }
+                    builds.depends_on.push(self.depends_on(&used));
+                    builds.specs.push(spec);
+                }
             }
         }
     }
@@ -275,7 +295,14 @@ impl<'a> BuildReader<'a, '_> {
         (BuildName { name, family }, description)
     }
 
-    fn spec(&mut self, used: &SourceUse, full: String, build_name: String) -> BuildSpec {
+    fn spec(
+        &mut self,
+        used: &SourceUse,
+        full: String,
+        build_name: String,
+        role: Role,
+        platforms: Option<Span>,
+    ) -> BuildSpec {
         let declaration = Arc::clone(&used.instance.declaration);
         let cache = self.source_cache(used);
         let place = Place {
@@ -284,6 +311,8 @@ impl<'a> BuildReader<'a, '_> {
             source_family: used.family.clone(),
             element: used.element.clone(),
             build_name,
+            role: role.clone(),
+            platforms,
         };
         let own = Layer {
             body: Arc::clone(&declaration.body),
@@ -309,9 +338,20 @@ impl<'a> BuildReader<'a, '_> {
         };
         let known = std::mem::take(&mut self.known);
         let context = BuildContext { shared: self.shared, place: &place, known: &known, groups: &[] };
-        let (steps, error_cleanup) = self.steps(&context);
-        let post_processors = self.post_processors(&context);
-        let hooks = self.hooks(&context);
+        // Machines are for the platforms, names and what follows for all of them together.
+        let (steps, error_cleanup) = match &role {
+            Role::Index(_) => (Vec::new(), None),
+            _ => self.steps(&context),
+        };
+        let post_processors = match &role {
+            Role::Variant(_) => Vec::new(),
+            _ => self.post_processors(&context),
+        };
+        let mut hooks = self.hooks(&context);
+        if matches!(role, Role::Variant(_)) {
+            // All of them end well with the index; but where one fails, that does not begin.
+            hooks.retain(|hook| hook.event == HookEvent::Failure);
+        }
         self.known = known;
         BuildSpec {
             name: full.into(),
@@ -325,6 +365,11 @@ impl<'a> BuildReader<'a, '_> {
             parents: Vec::new(),
             is_taken: false,
             is_brought: false,
+            platform: role.own().cloned(),
+            variants: match role {
+                Role::Index(variants) => variants,
+                _ => Vec::new(),
+            },
         }
     }
 
@@ -476,6 +521,7 @@ fn needed(declarations: &Declarations, shared: &Arc<Shared>, selection: &Selecti
     let mut ignored = Diagnostics::new();
     let mut sources = Sources::new(declarations, &shared.values);
     let (mut names, mut builds) = (Builds::default(), Vec::new());
+    let mut variants: BTreeMap<Arc<str>, Vec<VariantSpec>> = BTreeMap::new();
     for block in &declarations.builds {
         let scope = Overlay { values: &shared.values, bindings: &Bindings::default() };
         let elements = match repetition::read(&block.body, &scope, Purpose::Names, &mut ignored) {
@@ -507,17 +553,27 @@ fn needed(declarations: &Declarations, shared: &Arc<Shared>, selection: &Selecti
                 let groups = groups::reachable(&block.body, &declarations.groups);
                 groups.iter().for_each(|group| collect_references(&group.body, &mut found));
                 let depends_on = reader.depends_on(&used);
-                builds.push((Arc::<str>::from(unique), selection.takes_build(&all_names), found, depends_on));
+                let platforms = reader.platforms(&used).map(|(platforms, _)| platforms);
+                for part in reader.parts(&used, unique, all_names, platforms) {
+                    if let Role::Index(joined) = &part.role {
+                        variants.insert(part.name.as_str().into(), joined.clone());
+                    }
+                    let is_selected = selection.takes_build(&part.names);
+                    builds.push((Arc::<str>::from(part.name), is_selected, found.clone(), depends_on.clone()));
+                }
             }
         }
     }
-    let known = BuildNames::new(&names.names);
+    let known = BuildNames::new(&names.names, BTreeMap::new());
+    let joined = |build: &Arc<str>| variants.get(build).into_iter().flatten().map(|variant| Arc::clone(&variant.build));
     let parents: BTreeMap<Arc<str>, Vec<Arc<str>>> = builds
         .iter()
         .map(|(name, _, found, depends_on)| {
             let named =
                 depends_on.iter().filter_map(|(text, span)| known.depended_on(text, *span, &mut Diagnostics::new()));
-            (Arc::clone(name), known.mentioned(found).into_iter().chain(named).map(|parent| parent.build).collect())
+            let mentioned = known.mentioned(found, &Platform::host());
+            let parents = mentioned.into_iter().chain(named).map(|parent| parent.build).chain(joined(name));
+            (Arc::clone(name), parents.collect())
         })
         .collect();
     let selected =
@@ -532,14 +588,16 @@ fn mentions_artifacts(declarations: &Declarations) -> bool {
     bodies.chain(builds).any(|body| {
         let mut found = Vec::new();
         collect_references(body, &mut found);
-        let depends = |body: &Body| body.attribute("depends_on").is_some();
+        let depends = |body: &Body| {
+            body.attribute("depends_on").is_some() || body.attribute(super::platforms::ARGUMENT).is_some()
+        };
         found.iter().any(|reference| reference.root == artifacts::ROOT)
             || depends(body)
             || body.blocks().any(|block| depends(&block.body))
     })
 }
 
-fn part(header: Span, body: &Body) -> ExpandedBlock<'_> {
+pub(crate) fn part(header: Span, body: &Body) -> ExpandedBlock<'_> {
     let kind = kiln_language::syntax::Name { text: "source".to_owned(), span: header };
     ExpandedBlock { kind, labels: Vec::new(), header, body, bindings: Bindings::default() }
 }

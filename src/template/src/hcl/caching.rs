@@ -11,10 +11,11 @@ use super::uses::SourceUse;
 use super::variables::collect_secrets;
 
 /// Arguments of a source that are the template's.
-pub(crate) const SOURCE_ARGUMENTS: [&str; 5] = ["for_each", "enabled", "cache", "cache_ttl", "depends_on"];
+pub(crate) const SOURCE_ARGUMENTS: [&str; 6] = ["for_each", "enabled", "platforms", "cache", "cache_ttl", "depends_on"];
 
 /// The same of what a build adds to a source.
-pub(crate) const ADDED_ARGUMENTS: [&str; 6] = ["name", "for_each", "enabled", "cache", "cache_ttl", "depends_on"];
+pub(crate) const ADDED_ARGUMENTS: [&str; 7] =
+    ["name", "for_each", "enabled", "platforms", "cache", "cache_ttl", "depends_on"];
 
 /// Those that Packer does not have, besides `for_each` and `enabled`: of a source and of a step.
 pub(crate) const BEYOND_PACKER: [&str; 4] = ["cache", "cache_ttl", "checkpoint", "secrets"];

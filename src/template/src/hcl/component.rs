@@ -15,6 +15,7 @@ use super::advice;
 use super::artifacts::{self, BuildNames};
 use super::dynamic::{Expanded, expand};
 use super::json_syntax;
+use super::platforms::Role;
 use super::repetition::Element;
 use super::scope::{Bindings, Overlay, Values};
 use super::text::TextRenderer;
@@ -74,6 +75,10 @@ pub(crate) struct Place {
     pub(crate) element: Option<Element>,
     /// `build.name`: the name of the build block; empty where it has none.
     pub(crate) build_name: String,
+    /// What it is among the builds of a source's `platforms`.
+    pub(crate) role: Role,
+    /// Where `platforms` stands, if the source has any.
+    pub(crate) platforms: Option<Span>,
 }
 
 impl Place {
@@ -89,11 +94,18 @@ impl Place {
 
     /// `source`.
     pub(crate) fn source_value(&self) -> Value {
+        self.source_value_with(match self.role.own() {
+            Some(platform) => Value::string(platform.to_string()),
+            None => Value::null_of(Type::String),
+        })
+    }
+
+    fn source_value_with(&self, platform: Value) -> Value {
         let names =
             [("name", Value::string(self.source_name.as_str())), ("type", Value::string(self.source_kind.as_str()))];
         let element = self.element.iter();
         let element = element.flat_map(|element| [("key", element.key.clone()), ("value", element.value.clone())]);
-        Value::object(names.into_iter().chain(element))
+        Value::object(names.into_iter().chain(element).chain([("platform", platform)]))
     }
 
     /// `source` alone.
@@ -168,26 +180,42 @@ impl ComponentConfig for HclComponent {
     }
 
     fn parents(&self) -> Vec<Parent> {
-        self.shared.builds().map(|builds| builds.mentioned(&self.references())).unwrap_or_default()
+        if self.is_joining() {
+            // Its images say all.
+            return Vec::new();
+        }
+        let wanted = self.place.role.wanted();
+        self.shared.builds().map(|builds| builds.mentioned(&self.references(), &wanted)).unwrap_or_default()
     }
 }
 
 impl HclComponent {
+    /// Whether it is a source of which only the images for its platforms are joined. What differs between them has no
+    /// value then.
+    fn is_joining(&self) -> bool {
+        self.is_source && matches!(self.place.role, Role::Index(_))
+    }
+
     fn evaluated(&self, schema: &Schema, facts: &Facts, diagnostics: &mut Diagnostics) -> Body {
         let found = self.references();
         if self.is_source {
             report_machine_values(&found, diagnostics);
         }
         let build = self.place.build_value(&found, facts);
-        let mut bindings = Bindings::of_build(self.place.source_value(), build);
+        let source = match self.is_joining() {
+            true => self.place.source_value_with(Value::unknown(Type::String)),
+            false => self.place.source_value(),
+        };
+        let mut bindings = Bindings::of_build(source, build);
         if found.iter().any(|reference| reference.root == artifacts::ROOT)
             && let Some(builds) = self.shared.builds()
         {
-            if builds.report_unknown(&found, diagnostics) {
+            if self.is_joining() || builds.report_unknown(&found, &self.place.role.wanted(), diagnostics) {
                 // Nothing more is said of them.
                 bindings = bindings.with_iterator(artifacts::ROOT, Value::unknown(Type::Any));
             } else {
-                bindings = bindings.with_iterator(artifacts::ROOT, builds.value(&facts.artifacts));
+                bindings =
+                    bindings.with_iterator(artifacts::ROOT, builds.value(&facts.artifacts, &self.place.role.wanted()));
             }
         }
         let renderer = TextRenderer {
@@ -216,12 +244,36 @@ impl HclComponent {
                 evaluation.apply_override(expression, &bindings, &name, schema, &mut merged);
             }
         }
+        if self.is_source
+            && let Some(span) = self.place.platforms
+        {
+            self.set_platform(&mut merged, span, schema, evaluation.diagnostics);
+        }
         for (name, attribute) in &merged.attributes {
             if let Some(field) = schema.field(name).filter(|field| field.deferred) {
                 renderer.check_node(&attribute.node, field, facts, evaluation.diagnostics);
             }
         }
         merged
+    }
+
+    /// Gives a source the platform that it is built for.
+    fn set_platform(&self, body: &mut Body, span: Span, schema: &Schema, diagnostics: &mut Diagnostics) {
+        if schema.field("platform").is_none() {
+            let is_typed = !schema.fields.is_empty();
+            if is_typed {
+                let title = format!("{} cannot be built for several `platforms`", schema.title);
+                diagnostics.push(
+                    Diagnostic::error("no-platforms", span, title)
+                        .help("`for_each` makes several builds of a source, each with arguments of its own"),
+                );
+            }
+            return;
+        }
+        if let Some(platform) = self.place.role.own() {
+            let node = Node::new(Plain::String(platform.to_string()), span);
+            body.attributes.insert("platform".to_owned(), Attribute { name_span: span, node });
+        }
     }
 
     fn references(&self) -> Vec<Reference> {

@@ -7,7 +7,7 @@ use kiln_language::evaluate::{calls, references};
 use kiln_language::syntax::{Block, Body, Expression, ExpressionKind, Item};
 
 use super::blocks::Declarations;
-use super::{artifacts, caching, hooks, repetition};
+use super::{artifacts, caching, hooks, platforms, repetition};
 
 /// The roots that Packer does not know.
 const ROOTS: [&str; 3] = ["artifact", "git", "host"];
@@ -88,7 +88,9 @@ impl Uses {
         let cached = caching::BEYOND_PACKER.into_iter().filter(|_| is_cached);
         let depends_on = ["depends_on"].into_iter().filter(|_| matches!(kind, "source" | "build"));
         let on_error = ["on_error"].into_iter().filter(|_| kind == "post-processor");
-        for name in repetition::ARGUMENTS.into_iter().chain(cached).chain(depends_on).chain(on_error) {
+        let platforms = [platforms::ARGUMENT].into_iter().filter(|_| kind == "source");
+        let more = cached.chain(depends_on).chain(on_error).chain(platforms);
+        for name in repetition::ARGUMENTS.into_iter().chain(more) {
             if let Some(attribute) = body.attribute(name) {
                 self.add(format!("`{name}` of a `{kind}`"), attribute.name.span);
             }

@@ -24,6 +24,7 @@ mod json_syntax;
 mod locals;
 mod order;
 mod outline;
+mod platforms;
 mod readings;
 mod repetition;
 mod run;

@@ -255,7 +255,7 @@ fn sensitive_keys(span: Span) -> Diagnostic {
 }
 
 /// Tells an argument that must be known before anything runs. What follows from a mistake that was told is left.
-fn report_unknown(attribute: &Attribute, scope: &Overlay<'_>, diagnostics: &mut Diagnostics) {
+pub(crate) fn report_unknown(attribute: &Attribute, scope: &Overlay<'_>, diagnostics: &mut Diagnostics) {
     let name = &attribute.name.text;
     let found = references(&attribute.value);
     let machine =

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use kiln_core::{Diagnostic, Diagnostics, Span};
+use kiln_core::{Diagnostic, Diagnostics, Platform, Span};
 use kiln_language::evaluate::{Variables, references};
 
 use super::blocks::SourceDeclaration;
@@ -11,6 +11,7 @@ use super::builds::{BuildReader, makes};
 use super::caching::ADDED_ARGUMENTS;
 use super::component::{Layer, Place};
 use super::dynamic::{ExpandedBlock, expand_block};
+use super::platforms::Role;
 use super::repetition::{self, Element, Purpose, Repetition, refers_to_each};
 use super::scope::Overlay;
 use super::sources::{Found, Instance};
@@ -226,6 +227,8 @@ impl BuildReader<'_, '_> {
             source_family: instance.declaration.name.text.clone(),
             element: instance.element.clone(),
             build_name: String::new(),
+            role: Role::Plain(Platform::host()),
+            platforms: None,
         };
         let bindings = source.source_bindings().under(&block.bindings);
         let named = ExpandedBlock { bindings, ..block.clone() };

@@ -139,6 +139,8 @@ fn plan(
         parents: Vec::new(),
         is_taken: false,
         is_brought: false,
+        platform: None,
+        variants: Vec::new(),
     });
     Plan {
         unused_sources: Vec::new(),

@@ -2,7 +2,9 @@
 
 use super::server::{Answer, Rule, Server, answer};
 use super::*;
-use crate::options::{Mirror, Moves, Platform};
+use kiln_core::Platform;
+
+use crate::options::{Mirror, Moves};
 
 #[tokio::test]
 async fn what_is_pushed_comes_back_and_is_not_moved_twice() {

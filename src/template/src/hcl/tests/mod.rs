@@ -13,6 +13,7 @@ mod groups;
 mod mistakes;
 mod oracle;
 mod plans;
+mod platforms;
 mod variables;
 mod verdicts;
 
