@@ -191,7 +191,7 @@ fn artifact(reference: &Reference, digest: &str, names: Vec<String>) -> Artifact
         builder_id: "packer.post-processor.docker-tag".to_owned(),
         id: names.last().cloned().unwrap_or_else(|| id.clone()),
         description: format!("Published Docker image: {reference} ({digest})"),
-        content: Content::Image(Image { id, tags: names, digest: Some(digest.to_owned()), layout: None }),
+        content: Content::Image(Image { id, tags: names, digest: Some(digest.to_owned()), ..Image::default() }),
         owner: None,
     }
 }
