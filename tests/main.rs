@@ -23,6 +23,7 @@ mod cli;
 mod console;
 mod daemonless;
 mod data_sources;
+mod dockerfile;
 mod examples;
 mod faults;
 mod fix;

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use kiln_builder_amazon_ebs::{AmazonEbsKind, AmazonSettings};
 use kiln_builder_docker::{DockerBuilderKind, DockerSettings};
+use kiln_builder_dockerfile::DockerfileKind;
 use kiln_builder_file::FileBuilderKind;
 use kiln_builder_null::NullBuilderKind;
 use kiln_builder_oci::{OciBuilderKind, OciSettings, OciUndoer};
@@ -56,13 +57,15 @@ fn with_engine(engine: BollardEngine, settings: &Settings) -> Result<Kinds, Fail
     let mut credentials = CredentialSources::usual(settings.environment.clone(), settings.home.as_deref());
     credentials.amazon = settings.aws.registries();
     let mut kinds = Kinds::new();
-    let docker: Arc<dyn BuilderKind> = Arc::new(DockerBuilderKind::new(DockerSettings {
+    let docker_settings = DockerSettings {
         engine: Arc::clone(&engine),
         credentials: credentials.clone(),
         home: settings.home.clone(),
         store: Some(settings.cache_dir.join(settings.host.uid.to_string())),
         states_size: states_size(settings),
-    }));
+    };
+    kinds.add_builder(Arc::new(DockerfileKind::new(docker_settings.clone())));
+    let docker: Arc<dyn BuilderKind> = Arc::new(DockerBuilderKind::new(docker_settings));
     let helper = HelperProgram::this_program();
     let oci = Arc::new(OciBuilderKind::new(OciSettings {
         cache: settings.cache_dir.clone(),

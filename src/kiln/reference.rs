@@ -217,6 +217,22 @@ fn the_docker_source_is_documented() {
 }
 
 #[test]
+fn the_dockerfile_source_is_documented() {
+    let settings = crate::settings::Settings::for_tests();
+    let kinds = crate::kinds::offline(&settings).unwrap();
+    let schema = kinds.builder("dockerfile").unwrap().schema();
+    let mut page =
+        format!("# The `dockerfile` source\n\n{}\n\n```hcl\n{}\n```\n\n", wrapped(schema.doc), schema.example);
+    page.push_str(
+        "Neither `docker` nor `buildx` is needed: kiln speaks to the engine's BuildKit at `DOCKER_HOST` or docker's usual \
+         socket, or to the\ndaemon of `buildkitd`. How it is used, and what to expect where: the [guide to \
+         Dockerfiles](../guide/dockerfiles.md).\n\n",
+    );
+    tables(&mut page, schema);
+    check("dockerfile.md", &page);
+}
+
+#[test]
 fn the_oci_source_is_documented() {
     let settings = crate::settings::Settings::for_tests();
     let kinds = crate::kinds::offline(&settings).unwrap();

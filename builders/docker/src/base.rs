@@ -155,6 +155,7 @@ impl DockerBuilder {
             compress: build.compress,
             platform: self.config.platform.clone(),
             credentials,
+            ..BuildRequest::default()
         };
         let followed = Mutex::new((DockerfileSteps::default(), Ok(())));
         let on_line = |line: &str| {

@@ -9,6 +9,7 @@ use kiln_core::{BuildContext, Failure};
 use kiln_docker::EngineError;
 use kiln_image::{Digest, archive};
 
+use crate::DockerSettings;
 use crate::launch::DockerBuilder;
 
 /// An image of a store of this user's.
@@ -24,9 +25,19 @@ pub(crate) fn is_id(image: &str) -> bool {
 }
 
 impl DockerBuilder {
-    /// Brings an image of this id into the engine, where a store has it. It stays there, as one that was pulled does.
+    /// Brings an image of this id into the engine, where a store has it.
     pub(crate) async fn take_over(&self, context: &BuildContext, id: &str) -> Result<bool, Failure> {
-        let (Some(root), Ok(digest)) = (self.settings.store.clone(), Digest::parse(id)) else { return Ok(false) };
+        self.settings.take_over(context, id).await
+    }
+}
+
+impl DockerSettings {
+    /// Brings an image of this id into the engine, where a store has it. It stays there, as one that was pulled does.
+    ///
+    /// # Errors
+    /// What the store or the engine says.
+    pub async fn take_over(&self, context: &BuildContext, id: &str) -> Result<bool, Failure> {
+        let (Some(root), Ok(digest)) = (self.store.clone(), Digest::parse(id)) else { return Ok(false) };
         let found = blocking(move || Ok(find(&root, &digest))).await?;
         let Some(Handed { store, manifest }) = found else { return Ok(false) };
         context
@@ -45,7 +56,7 @@ impl DockerBuilder {
             file.flush().map_err(local("write"))
         })
         .await?;
-        let loaded = self.engine().load(&path).await;
+        let loaded = self.engine.load(&path).await;
         let _ = tokio::fs::remove_file(&path).await;
         loaded?;
         drop(store);

@@ -23,6 +23,7 @@ mod commit;
 mod communicator;
 mod config;
 mod handed;
+mod image_machines;
 mod keep;
 mod launch;
 mod machine;
@@ -42,6 +43,7 @@ use kiln_docker::Engine;
 use kiln_registry::CredentialSources;
 
 pub use communicator::DockerCommunicator;
+pub use image_machines::{ImageMachine, ImageMachines, image_artifact};
 pub use prepare::DockerBuilderKind;
 
 /// What the source needs from outside.

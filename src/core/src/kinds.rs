@@ -1,6 +1,7 @@
 //! The plug-in contracts, and the registry that maps a kind's name to its factory.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -33,6 +34,10 @@ pub struct PrepareContext {
     pub will_run: bool,
     /// Its image becomes part of an index, by a build of its own (`platforms`): that one gives names, pushes and writes.
     pub is_variant: bool,
+    /// Whether provisioners follow: a builder that can give a result without a machine makes one only for them.
+    pub has_steps: bool,
+    /// Where the template's file lies, for arguments that are relative to it; empty for the working directory.
+    pub directory: PathBuf,
 }
 
 impl PrepareContext {

@@ -14,6 +14,7 @@ use crate::engine::{
     ImageInfo, ImportOptions, ListedImage, NetworkInfo, NetworkSpec, OnLine, OnProgress, PathStat, Pushed,
 };
 use crate::error::EngineError;
+use crate::upgrade::Connection;
 
 #[async_trait]
 impl Engine for BollardEngine {
@@ -77,6 +78,10 @@ impl Engine for BollardEngine {
 
     async fn build_image(&self, request: &BuildRequest, on_line: OnLine<'_>) -> Result<String, EngineError> {
         self.build_call(request, on_line).await
+    }
+
+    async fn upgrade(&self, path: &str, headers: &[(&str, &str)]) -> Result<Connection, EngineError> {
+        self.upgrade_call(path, headers).await
     }
 
     async fn find_images(&self, filter: &ImageFilter) -> Result<Vec<String>, EngineError> {

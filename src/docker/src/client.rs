@@ -90,6 +90,14 @@ impl BollardEngine {
         &self.address
     }
 
+    pub(crate) fn certificates(&self) -> Option<&Path> {
+        self.certificates.as_deref()
+    }
+
+    pub(crate) fn destination(&self) -> Option<&Destination> {
+        self.destination.as_ref()
+    }
+
     pub(crate) async fn connection(&self) -> Result<&Connection, EngineError> {
         self.connection.get_or_try_init(|| self.open()).await
     }

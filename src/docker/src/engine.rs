@@ -35,6 +35,7 @@ pub struct TransferProgress {
 pub type OnProgress<'a> = &'a (dyn Fn(TransferProgress) + Send + Sync);
 
 pub use crate::error::EngineError;
+use crate::upgrade::Connection;
 
 /// An image as the engine knows it.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -132,6 +133,18 @@ pub struct BuildRequest {
     pub pull: bool,
     /// Send the context gzipped.
     pub compress: bool,
+    /// The stage to build.
+    pub target: Option<String>,
+    /// Use nothing that was made before.
+    pub no_cache: bool,
+    /// Network of `RUN`.
+    pub network: Option<String>,
+    /// Images whose layers may be used.
+    pub cache_from: Vec<String>,
+    /// A line for `/etc/hosts` of `RUN`, `NAME:ADDRESS`.
+    pub extra_host: Option<String>,
+    /// Size of `/dev/shm` of `RUN`, in bytes.
+    pub shm_size: Option<u64>,
     /// `linux/arm64`.
     pub platform: Option<String>,
     /// Logins by registry, for private base images.
@@ -298,6 +311,14 @@ pub trait Engine: Send + Sync {
 
     /// Builds an image from a Dockerfile; returns its id.
     async fn build_image(&self, request: &BuildRequest, on_line: OnLine<'_>) -> Result<String, EngineError>;
+
+    /// A connection to a part of the engine that is not asked in HTTP: `/grpc` and `/session` of its BuildKit. An engine
+    /// without it refuses.
+    async fn upgrade(&self, path: &str, headers: &[(&str, &str)]) -> Result<Connection, EngineError> {
+        let _ = headers;
+        let message = "the engine has no BuildKit".to_owned();
+        Err(EngineError::Refused { action: format!("open {path}"), message, status: Some(404) })
+    }
 
     /// Ids of the images that fit.
     async fn find_images(&self, filter: &ImageFilter) -> Result<Vec<String>, EngineError>;

@@ -254,6 +254,12 @@ impl BollardEngine {
             labels: Some(request.labels.clone().into_iter().collect()),
             pull: request.pull.then(|| "1".to_owned()),
             platform: request.platform.clone().unwrap_or_default(),
+            target: request.target.clone().unwrap_or_default(),
+            nocache: request.no_cache,
+            networkmode: request.network.clone(),
+            cachefrom: (!request.cache_from.is_empty()).then(|| request.cache_from.clone()),
+            extrahosts: request.extra_host.clone(),
+            shmsize: request.shm_size.and_then(|size| i32::try_from(size).ok()),
             rm: true,
             forcerm: true,
             ..BuildImageOptions::default()

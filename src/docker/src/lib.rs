@@ -22,7 +22,7 @@ pub mod engine;
 pub mod error;
 #[doc(hidden)]
 pub mod fake;
-mod ignore;
+pub mod ignore;
 mod images;
 mod login;
 pub mod naming;
@@ -33,6 +33,7 @@ pub mod services;
 mod ssh;
 pub mod steps;
 pub mod undo;
+pub mod upgrade;
 
 /// The Engine API's own shapes.
 pub use bollard::models;
@@ -42,4 +43,6 @@ pub use engine::{Engine, ImageInfo};
 pub use error::EngineError;
 pub use login::login_mistakes;
 pub use public::secret_in_image;
-pub use undo::{BaseUndo, ContainerUndo, DockerUndoer, FileUndo, FinishedFile, ImageUndo, NetworkUndo, TagUndo};
+pub use undo::{
+    BaseUndo, ContainerUndo, DockerUndoer, FileUndo, FinishedFile, ImageUndo, LentNameUndo, NetworkUndo, TagUndo,
+};

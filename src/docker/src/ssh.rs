@@ -86,6 +86,12 @@ pub(crate) fn client(destination: Destination, seconds: u64) -> Result<Docker, b
     Docker::connect_with_custom_transport(transport, Some(HOST), seconds, API_DEFAULT_VERSION)
 }
 
+/// One connection, for whoever speaks over it himself.
+pub(crate) fn dial(destination: Destination) -> io::Result<crate::upgrade::Connection> {
+    let stream = Dialer(Arc::new(destination)).dial().map_err(io::Error::other)?;
+    Ok(Box::new(stream))
+}
+
 /// Why a connection gave nothing.
 #[derive(Debug, thiserror::Error)]
 enum SshError {

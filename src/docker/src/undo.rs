@@ -1,6 +1,7 @@
 //! Undoing what a run left in an engine, from the journal alone.
 
 mod file;
+mod lent;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -16,6 +17,7 @@ use crate::error::EngineError;
 use crate::steps::DockerfileSteps;
 
 pub use file::{FileUndo, FinishedFile};
+pub use lent::LentNameUndo;
 
 /// Bound on undoing one thing.
 const TIMEOUT: Duration = Duration::from_secs(120);
@@ -181,7 +183,7 @@ impl TagUndo {
 /// Finds the engine of an address.
 type Connect = dyn Fn(&str) -> Result<Arc<dyn Engine>, EngineError> + Send + Sync;
 
-/// Undoes `docker.container`, `docker.network`, `docker.image`, `docker.base`, `docker.tag` and `docker.file`.
+/// Undoes `docker.container`, `docker.network`, `docker.image`, `docker.base`, `docker.tag`, `docker.lent` and `docker.file`.
 pub struct DockerUndoer {
     connect: Box<Connect>,
 }
@@ -222,6 +224,10 @@ impl DockerUndoer {
             "docker.tag" => {
                 let data: TagUndo = read(undo)?;
                 restore_tag(&*(self.connect)(&data.engine)?, &data).await?
+            }
+            "docker.lent" => {
+                let data: LentNameUndo = read(undo)?;
+                data.take_back(&*(self.connect)(&data.engine)?).await?
             }
             "docker.file" => read::<FileUndo>(undo)?.remove().await?,
             other => {

@@ -1,6 +1,6 @@
 //! Binds a plan to the kinds that kiln has: evaluates every body, checks it against its schema, prepares the component.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use kiln_core::{
@@ -291,6 +291,12 @@ struct Preparing<'a> {
 }
 
 impl Preparing<'_> {
+    /// The directory of the file that a place lies in.
+    fn directory_of(&self, span: Span) -> PathBuf {
+        let path = self.options.sources.get(span.source).and_then(|file| file.path.as_deref());
+        path.and_then(Path::parent).map(Path::to_path_buf).unwrap_or_default()
+    }
+
     /// `None` where a part of it is unknown or wrong; all parts are checked all the same.
     fn build(&mut self, build: &Arc<BuildSpec>, all: &[BuildSpec]) -> Option<PreparedBuild> {
         let context = PrepareContext {
@@ -300,6 +306,8 @@ impl Preparing<'_> {
             force: self.options.force,
             will_run: self.options.will_run,
             is_variant: build.platform.is_some(),
+            has_steps: !build.steps.is_empty(),
+            directory: self.directory_of(build.source.span),
         };
         // A source has no machine yet, and says so itself.
         self.facts = Facts { artifacts: Arc::clone(&self.artifacts), ..Facts::default() };

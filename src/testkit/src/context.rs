@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::ops::Deref;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use kiln_core::{BuildContext, Events, Facts, PrepareContext, Redactor, RunOptions, TextScope};
@@ -59,6 +60,8 @@ pub fn prepare_context() -> PrepareContext {
         force: false,
         will_run: true,
         is_variant: false,
+        has_steps: true,
+        directory: PathBuf::new(),
     }
 }
 

@@ -1,0 +1,138 @@
+//! Where the files come from that a Dockerfile copies.
+
+use std::path::{Path, PathBuf};
+
+use kiln_core::{BuildContext, Failure};
+
+/// A build's context, as the template names it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Origin {
+    /// A directory of this host, or a tar file: only a look at it tells.
+    Path(PathBuf),
+    /// A repository, a ref in it, and a directory of that.
+    Git(Checkout),
+}
+
+/// A clean checkout.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Checkout {
+    pub(crate) url: String,
+    pub(crate) reference: Option<String>,
+    pub(crate) directory: Option<String>,
+}
+
+impl Origin {
+    /// Reads the argument; a path is relative to `base`.
+    pub(crate) fn parse(text: &str, base: &Path) -> Origin {
+        if let Some(rest) = text.strip_prefix("git::") {
+            return Origin::Git(go_getter(rest));
+        }
+        let (url, fragment) = text.split_once('#').map_or((text, None), |(url, fragment)| (url, Some(fragment)));
+        let is_remote = url.contains("://") || url.starts_with("git@");
+        if is_remote && (url.ends_with(".git") || fragment.is_some() || url.starts_with("git@")) {
+            let (reference, directory) =
+                fragment.unwrap_or_default().split_once(':').unwrap_or((fragment.unwrap_or_default(), ""));
+            let given = |text: &str| Some(text.to_owned()).filter(|text| !text.is_empty());
+            return Origin::Git(Checkout {
+                url: url.to_owned(),
+                reference: given(reference),
+                directory: given(directory.trim_matches('/')),
+            });
+        }
+        Origin::Path(base.join(text))
+    }
+
+    /// The directory that holds it, made in the scratch space where it is none.
+    pub(crate) async fn open(&self, context: &BuildContext) -> Result<PathBuf, Failure> {
+        match self {
+            Origin::Path(path) => {
+                let missing = |error| {
+                    Failure::build(format!("cannot read the context {}: {error}", path.display()))
+                        .hint("`context` is relative to the template")
+                };
+                if tokio::fs::metadata(path).await.map_err(missing)?.is_dir() {
+                    return Ok(path.clone());
+                }
+                context.events.message(format!("unpacking the context {}", path.display()));
+                unpack(path.clone(), context.scratch.join("context")).await
+            }
+            Origin::Git(checkout) => {
+                context.events.message(format!("checking out {}", checkout.title()));
+                let root = context.scratch.join("checkout");
+                let work = checkout.make(&root);
+                context.unless_cancelled(work).await??;
+                let Some(directory) = &checkout.directory else { return Ok(root) };
+                let directory = crate::git::inside(&root, directory)
+                    .ok_or_else(|| Failure::build(format!("{} has no directory `{directory}`", checkout.title())))?;
+                Ok(directory)
+            }
+        }
+    }
+
+    /// What tells this context from others, for BuildKit's comparison with what it has.
+    pub(crate) fn key(&self) -> String {
+        match self {
+            Origin::Path(path) => {
+                let path = path.canonicalize().unwrap_or_else(|_| path.clone());
+                path.display().to_string()
+            }
+            Origin::Git(checkout) => format!("{} {}", checkout.url, checkout.directory.as_deref().unwrap_or_default()),
+        }
+    }
+}
+
+/// `URL?ref=REF` with `//DIRECTORY` in it.
+fn go_getter(text: &str) -> Checkout {
+    let (address, query) = text.split_once('?').unwrap_or((text, ""));
+    let reference = query.split('&').find_map(|pair| pair.strip_prefix("ref=")).map(str::to_owned);
+    let after_scheme = address.find("://").map_or(0, |index| index + 3);
+    let (url, directory) = match address[after_scheme..].find("//") {
+        Some(index) => {
+            let (url, directory) = address.split_at(after_scheme + index);
+            (url, Some(directory.trim_matches('/').to_owned()).filter(|directory| !directory.is_empty()))
+        }
+        None => (address, None),
+    };
+    Checkout { url: url.to_owned(), reference: reference.filter(|text| !text.is_empty()), directory }
+}
+
+async fn unpack(archive: PathBuf, to: PathBuf) -> Result<PathBuf, Failure> {
+    tokio::task::spawn_blocking(move || {
+        let failed =
+            |error: std::io::Error| Failure::build(format!("cannot unpack the context {}: {error}", archive.display()));
+        let file = std::fs::File::open(&archive).map_err(failed)?;
+        std::fs::create_dir_all(&to).map_err(failed)?;
+        crate::archive::unpack(file, &to).map_err(failed)?;
+        Ok(to)
+    })
+    .await
+    .map_err(Failure::build)?
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn contexts_are_told_apart() {
+        let git = |url: &str, reference: Option<&str>, directory: Option<&str>| {
+            Origin::Git(Checkout {
+                url: url.to_owned(),
+                reference: reference.map(str::to_owned),
+                directory: directory.map(str::to_owned),
+            })
+        };
+        for (text, expected) in [
+            (".", Origin::Path("/t/.".into())),
+            ("/abs", Origin::Path("/abs".into())),
+            ("a#b", Origin::Path("/t/a#b".into())),
+            ("git::https://h/r.git?ref=v1", git("https://h/r.git", Some("v1"), None)),
+            ("git::https://h/r.git//sub/dir?ref=v1", git("https://h/r.git", Some("v1"), Some("sub/dir"))),
+            ("git::/srv/repo", git("/srv/repo", None, None)),
+            ("https://h/r.git#main:docker", git("https://h/r.git", Some("main"), Some("docker"))),
+            ("git@h:r.git", git("git@h:r.git", None, None)),
+        ] {
+            assert_eq!(Origin::parse(text, Path::new("/t")), expected, "{text}");
+        }
+    }
+}

@@ -1,0 +1,323 @@
+//! Dockerfiles, read as far as places in them matter: which instructions there are, on which lines, with which words.
+//!
+//! What an instruction means is BuildKit's business alone; what is read here serves messages, and finds the names that stand
+//! for images.
+
+use std::collections::BTreeMap;
+use std::ops::Range;
+use std::sync::Arc;
+
+/// All instructions that there are.
+pub(crate) const INSTRUCTIONS: [&str; 18] = [
+    "ADD",
+    "ARG",
+    "CMD",
+    "COPY",
+    "ENTRYPOINT",
+    "ENV",
+    "EXPOSE",
+    "FROM",
+    "HEALTHCHECK",
+    "LABEL",
+    "MAINTAINER",
+    "ONBUILD",
+    "RUN",
+    "SHELL",
+    "STOPSIGNAL",
+    "USER",
+    "VOLUME",
+    "WORKDIR",
+];
+
+/// A Dockerfile.
+#[derive(Debug, Clone)]
+pub(crate) struct Dockerfile {
+    /// What messages call it.
+    pub(crate) name: String,
+    pub(crate) text: Arc<str>,
+    pub(crate) instructions: Vec<Instruction>,
+    /// `# syntax=...`: another frontend than the built-in one reads it.
+    pub(crate) syntax: Option<String>,
+}
+
+/// One instruction.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Instruction {
+    /// In capitals.
+    pub(crate) keyword: String,
+    /// The bytes that it takes, without the newline at its end; with its here-documents.
+    pub(crate) range: Range<usize>,
+    /// Its first and last line, from 1.
+    pub(crate) lines: (usize, usize),
+    /// Its words after the keyword, with their bytes; a word goes to the next white space.
+    pub(crate) words: Vec<Word>,
+    /// It has a here-document.
+    pub(crate) has_heredoc: bool,
+}
+
+/// A word.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Word {
+    pub(crate) text: String,
+    pub(crate) range: Range<usize>,
+}
+
+impl Instruction {
+    /// Flags in front: `--from=base`.
+    pub(crate) fn flags(&self) -> impl Iterator<Item = &Word> {
+        self.words.iter().take_while(|word| word.text.starts_with("--"))
+    }
+
+    /// What follows the flags.
+    pub(crate) fn arguments(&self) -> &[Word] {
+        &self.words[self.flags().count()..]
+    }
+
+    /// The value of a flag, with its bytes.
+    pub(crate) fn flag(&self, name: &str) -> Option<Word> {
+        let prefix = format!("--{name}=");
+        self.flags().find_map(|word| {
+            let text = word.text.strip_prefix(&prefix)?.to_owned();
+            Some(Word { text, range: word.range.start + prefix.len()..word.range.end })
+        })
+    }
+}
+
+impl Dockerfile {
+    pub(crate) fn parse(name: &str, text: &str) -> Dockerfile {
+        let (syntax, escape) = directives(text);
+        let mut reader = Reader { text, escape, at: 0, line: 1 };
+        let mut instructions = Vec::new();
+        while let Some(instruction) = reader.instruction() {
+            instructions.push(instruction);
+        }
+        Dockerfile { name: name.to_owned(), text: text.into(), instructions, syntax }
+    }
+
+    /// The `FROM`s, each with the name of its stage.
+    pub(crate) fn stages(&self) -> impl Iterator<Item = (&Instruction, Option<&str>)> {
+        let froms = self.instructions.iter().filter(|instruction| instruction.keyword == "FROM");
+        froms.map(|from| {
+            let words = from.arguments();
+            let is_named = words.get(1).is_some_and(|word| word.text.eq_ignore_ascii_case("as"));
+            (from, words.get(2).filter(|_| is_named).map(|word| word.text.as_str()))
+        })
+    }
+
+    /// `ARG`s before the first `FROM`, with what the template gives.
+    pub(crate) fn global_arguments(&self, given: &BTreeMap<String, String>) -> BTreeMap<String, String> {
+        let mut known = BTreeMap::new();
+        for instruction in self.instructions.iter().take_while(|instruction| instruction.keyword != "FROM") {
+            for word in instruction.words.iter().filter(|_| instruction.keyword == "ARG") {
+                let (name, default) = word.text.split_once('=').unwrap_or((&word.text, ""));
+                let default = expand(default.trim_matches(['"', '\'']), &known);
+                known.insert(name.to_owned(), given.get(name).cloned().unwrap_or(default));
+            }
+        }
+        known
+    }
+
+    /// The bytes of some lines, both inclusive, from 1.
+    pub(crate) fn range_of_lines(&self, first: usize, last: usize) -> Range<usize> {
+        let starts: Vec<usize> =
+            std::iter::once(0).chain(self.text.match_indices('\n').map(|(index, _)| index + 1)).collect();
+        let start = starts.get(first.saturating_sub(1)).copied().unwrap_or(self.text.len());
+        let end = starts.get(last).map_or(self.text.len(), |next| next - 1);
+        let end = start + self.text[start..end.max(start)].trim_end().len();
+        start..end
+    }
+}
+
+/// `$NAME`, `${NAME}` and `${NAME:-default}` by what is known; others stay.
+pub(crate) fn expand(text: &str, known: &BTreeMap<String, String>) -> String {
+    let mut out = String::new();
+    let mut rest = text;
+    while let Some(dollar) = rest.find('$') {
+        out.push_str(&rest[..dollar]);
+        let after = &rest[dollar + 1..];
+        let (name, default, length) = match after.strip_prefix('{').and_then(|inner| inner.split_once('}')) {
+            Some((inner, _)) => {
+                let (name, default) = match inner.split_once(":-") {
+                    Some((name, default)) => (name, Some(default)),
+                    None => (inner, None),
+                };
+                (name, default, inner.len() + 2)
+            }
+            None => {
+                let is_name = |character: char| character.is_ascii_alphanumeric() || character == '_';
+                let name = &after[..after.find(|character| !is_name(character)).unwrap_or(after.len())];
+                (name, None, name.len())
+            }
+        };
+        match known.get(name).map(String::as_str).filter(|value| !value.is_empty()).or(default) {
+            Some(value) => out.push_str(value),
+            None => out.push_str(&rest[dollar..=dollar + length]),
+        }
+        rest = &after[length..];
+    }
+    out.push_str(rest);
+    out
+}
+
+/// Comments at the very top that say how to read the rest.
+fn directives(text: &str) -> (Option<String>, char) {
+    let (mut syntax, mut escape) = (None, '\\');
+    for line in text.trim_start_matches('\u{feff}').lines() {
+        let Some((name, value)) = line.trim().strip_prefix('#').and_then(|comment| comment.split_once('=')) else {
+            break;
+        };
+        match name.trim().to_ascii_lowercase().as_str() {
+            "syntax" => syntax = Some(value.trim().to_owned()),
+            "escape" => escape = value.trim().chars().next().unwrap_or('\\'),
+            "check" => {}
+            _ => break,
+        }
+    }
+    (syntax, escape)
+}
+
+struct Reader<'a> {
+    text: &'a str,
+    escape: char,
+    at: usize,
+    line: usize,
+}
+
+impl<'a> Reader<'a> {
+    /// The next line with its start, without its newline.
+    fn take_line(&mut self) -> Option<(usize, &'a str)> {
+        if self.at >= self.text.len() {
+            return None;
+        }
+        let start = self.at;
+        let end = self.text[start..].find('\n').map_or(self.text.len(), |newline| start + newline);
+        self.at = (end + 1).min(self.text.len().max(end + 1));
+        self.line += 1;
+        Some((start, self.text[start..end].trim_end_matches('\r')))
+    }
+
+    fn instruction(&mut self) -> Option<Instruction> {
+        let (start, first, line) = loop {
+            let line = self.line;
+            let (start, text) = self.take_line()?;
+            let trimmed = text.trim_start_matches('\u{feff}').trim();
+            if !trimmed.is_empty() && !trimmed.starts_with('#') {
+                break (start, text, line);
+            }
+        };
+        let mut words = Vec::new();
+        let mut end = start + first.trim_end().len();
+        let mut current = Some((start, first));
+        let mut last = line;
+        while let Some((start, text)) = current.take() {
+            let body = text.trim_end();
+            let continued = body.strip_suffix(self.escape);
+            split(continued.unwrap_or(body), start, &mut words);
+            end = start + body.len();
+            if continued.is_some() {
+                // Comments and empty lines between are not part of it.
+                current = loop {
+                    last = self.line;
+                    match self.take_line() {
+                        Some((_, text)) if text.trim().is_empty() || text.trim_start().starts_with('#') => {}
+                        next => break next,
+                    }
+                };
+            }
+        }
+        if words.is_empty() {
+            return self.instruction();
+        }
+        let keyword = words.remove(0).text.trim_start_matches('\u{feff}').to_ascii_uppercase();
+        let mut instruction =
+            Instruction { keyword, range: start..end, lines: (line, last.max(line)), words, has_heredoc: false };
+        self.heredocs(&mut instruction);
+        Some(instruction)
+    }
+
+    fn heredocs(&mut self, instruction: &mut Instruction) {
+        if !matches!(instruction.keyword.as_str(), "RUN" | "COPY" | "ADD") {
+            return;
+        }
+        let ends: Vec<(String, bool)> = instruction.words.iter().filter_map(|word| heredoc(&word.text)).collect();
+        for (end, strips_tabs) in ends {
+            instruction.has_heredoc = true;
+            loop {
+                let line = self.line;
+                let Some((start, text)) = self.take_line() else { return };
+                instruction.range.end = start + text.len();
+                instruction.lines.1 = line;
+                if (if strips_tabs { text.trim_start_matches('\t') } else { text }) == end {
+                    break;
+                }
+            }
+        }
+    }
+}
+
+/// The end mark of `<<EOF`, `<<-EOF`, `3<<"EOF"`, and whether tabs before it do not count.
+fn heredoc(word: &str) -> Option<(String, bool)> {
+    let rest = word.trim_start_matches(|character: char| character.is_ascii_digit()).strip_prefix("<<")?;
+    let (rest, strips_tabs) = rest.strip_prefix('-').map_or((rest, false), |rest| (rest, true));
+    let name = rest.trim_matches(['"', '\'']);
+    let is_name = |character: char| character.is_ascii_alphanumeric() || "_-.".contains(character);
+    (!name.is_empty() && name.chars().all(is_name)).then(|| (name.to_owned(), strips_tabs))
+}
+
+fn split(text: &str, start: usize, words: &mut Vec<Word>) {
+    let mut rest = 0;
+    while let Some(skip) = text[rest..].find(|character: char| !character.is_whitespace()) {
+        let from = rest + skip;
+        let to = text[from..].find(char::is_whitespace).map_or(text.len(), |length| from + length);
+        words.push(Word { text: text[from..to].to_owned(), range: start + from..start + to });
+        rest = to;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const EXAMPLE: &str = "# syntax=docker/dockerfile:1.4\n# words\nARG BASE=debian\nFROM ${BASE} AS one\n\nRUN apt-get \\\n  # why\n  update && \\\n  true\nCOPY <<EOF /etc/motd\nFROM here\nEOF\nFROM --platform=linux/amd64 one\nCOPY --from=one a b\n";
+
+    #[test]
+    fn instructions_have_lines_and_words() {
+        let file = Dockerfile::parse("Dockerfile", EXAMPLE);
+        let seen: Vec<(&str, (usize, usize))> =
+            file.instructions.iter().map(|found| (found.keyword.as_str(), found.lines)).collect();
+        let expected = [
+            ("ARG", (3, 3)),
+            ("FROM", (4, 4)),
+            ("RUN", (6, 9)),
+            ("COPY", (10, 12)),
+            ("FROM", (13, 13)),
+            ("COPY", (14, 14)),
+        ];
+        assert_eq!(seen, expected);
+        assert_eq!(file.syntax.as_deref(), Some("docker/dockerfile:1.4"));
+        assert!(file.instructions[3].has_heredoc);
+        let stages: Vec<_> = file.stages().map(|(from, name)| (from.arguments()[0].text.as_str(), name)).collect();
+        assert_eq!(stages, [("${BASE}", Some("one")), ("one", None)]);
+        let from = file.instructions[5].flag("from").unwrap();
+        assert_eq!((&EXAMPLE[from.range.clone()], from.text.as_str()), ("one", "one"));
+        assert_eq!(&EXAMPLE[file.range_of_lines(6, 9)], &EXAMPLE[file.instructions[2].range.clone()]);
+    }
+
+    #[test]
+    fn arguments_before_the_first_stage_are_known() {
+        let file = Dockerfile::parse("x", "ARG A=one\nARG B=\"${A}-two\"\nARG C\nFROM $B\nARG D=no\n");
+        let given = BTreeMap::from([("A".to_owned(), "given".to_owned())]);
+        let known = file.global_arguments(&given);
+        assert_eq!(expand("$B", &known), "given-two");
+        assert_eq!(expand("${C:-c}/${D}$", &known), "c/${D}$");
+    }
+
+    #[test]
+    fn odd_texts_end() {
+        for text in ["", "\n", "RUN \\", "RUN <<EOF", "\\\n\\\n", "FROM", "# escape=`\nRUN a `\n b\n"] {
+            Dockerfile::parse("x", text);
+        }
+        let file = Dockerfile::parse("x", "# escape=`\nRUN a `\n b\nUSER c");
+        assert_eq!(file.instructions.len(), 2);
+    }
+}

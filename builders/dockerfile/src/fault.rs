@@ -1,0 +1,144 @@
+//! What goes wrong, told with its place in the Dockerfile.
+
+use std::ops::Range;
+
+use kiln_buildkit::{SolveError, SourceRange};
+use kiln_core::{Diagnostic, Failure, FailureClass, SourceId, SourceMap, Span, render};
+use kiln_docker::EngineError;
+
+use crate::dockerfile::{Dockerfile, Instruction};
+
+/// Lines of a step's output that a message repeats.
+const LAST_LINES: usize = 10;
+
+/// A mistake at a place of a Dockerfile, for a template's checks.
+pub(crate) fn mistake(
+    code: &'static str,
+    file: &Dockerfile,
+    range: Range<usize>,
+    title: impl Into<String>,
+) -> Diagnostic {
+    Diagnostic::error(code, Span::new(SourceId::OWN, range), title).text(file.name.clone(), file.text.clone())
+}
+
+/// The same as the error of a run.
+pub(crate) fn failure(diagnostic: &Diagnostic) -> Failure {
+    let text = render::render(diagnostic, &SourceMap::new(), false);
+    let text = text.strip_prefix("error: ").unwrap_or(&text).to_owned();
+    Failure::new(FailureClass::Build, text)
+}
+
+/// What BuildKit says of a solve, with the lines it means.
+pub(crate) fn of_solve(error: SolveError, file: &Dockerfile) -> Failure {
+    let (message, range, step, output) = match error {
+        SolveError::Failed { message, range, step, output } => (message, range, step, output),
+        SolveError::Engine(error) => return of_engine(error),
+        error @ (SolveError::Unreachable { .. } | SolveError::Address { .. }) => {
+            return Failure::environment(error).hint(
+                "`buildkitd` wants the address of a BuildKit daemon (unix:///run/buildkit/buildkitd.sock, tcp://host:1234); \
+                 without it the Docker engine's own BuildKit is used",
+            );
+        }
+        error @ SolveError::Connection(_) => return Failure::build(error),
+    };
+    let message = words(&message);
+    let place = range
+        .or_else(|| line_in(&message))
+        .or_else(|| step.as_deref().and_then(|step| instruction_of(file, step)).map(range_of))
+        .filter(|range| range.first <= file.text.lines().count());
+    let Some(place) = place else {
+        return output_lines(Failure::build(message), &output);
+    };
+    let bytes = file.range_of_lines(place.first, place.last);
+    let diagnostic = mistake("dockerfile", file, bytes, message);
+    output_lines(failure(&diagnostic), &output)
+}
+
+/// An engine that has no BuildKit says so only here.
+fn of_engine(error: EngineError) -> Failure {
+    Failure::from(error)
+}
+
+fn output_lines(failure: Failure, output: &[String]) -> Failure {
+    if output.is_empty() {
+        return failure;
+    }
+    let last = &output[output.len().saturating_sub(LAST_LINES)..];
+    let text = format!("{failure}\nlast lines of its output:\n  {}", last.join("\n  "));
+    Failure { error: text.into(), ..failure }
+}
+
+/// BuildKit's words without what each of its layers puts in front.
+fn words(message: &str) -> String {
+    let mut text = message.trim();
+    for prefix in [
+        "rpc error: code = Unknown desc = ",
+        "failed to solve with frontend dockerfile.v0: ",
+        "failed to solve: ",
+        "failed to create LLB definition: ",
+        "failed to read dockerfile: ",
+    ] {
+        text = text.strip_prefix(prefix).unwrap_or(text);
+    }
+    text.to_owned()
+}
+
+/// `dockerfile parse error line 3: ...`.
+fn line_in(message: &str) -> Option<SourceRange> {
+    let rest = &message[message.find("line ")? + "line ".len()..];
+    let digits = &rest[..rest.find(|character: char| !character.is_ascii_digit()).unwrap_or(rest.len())];
+    let line = digits.parse().ok()?;
+    Some(SourceRange { first: line, last: line })
+}
+
+/// The instruction that a step such as `[build 2/5] RUN make` is: older engines name no line.
+pub(crate) fn instruction_of<'a>(file: &'a Dockerfile, step: &str) -> Option<&'a Instruction> {
+    let text = step.strip_prefix('[').and_then(|rest| rest.split_once("] ")).map_or(step, |(_, text)| text);
+    let squeezed = |text: &str| text.chars().filter(|character| !character.is_whitespace()).collect::<String>();
+    let wanted = squeezed(text);
+    let is_it = |instruction: &&Instruction| {
+        let words: String = instruction.words.iter().map(|word| word.text.as_str()).collect();
+        let own = squeezed(&format!("{}{words}", instruction.keyword)).replace('\\', "");
+        own == wanted.replace('\\', "") || (instruction.has_heredoc && wanted.starts_with(&own))
+    };
+    let mut found = file.instructions.iter().filter(is_it);
+    let first = found.next()?;
+    // Of two that are alike nobody knows which one it is.
+    found.next().is_none().then_some(first)
+}
+
+fn range_of(instruction: &Instruction) -> SourceRange {
+    SourceRange { first: instruction.lines.0, last: instruction.lines.1 }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn file() -> Dockerfile {
+        Dockerfile::parse("docker/Dockerfile", "FROM debian\n\nRUN echo one && \\\n  exit 7\nRUN true\nRUN true\n")
+    }
+
+    #[test]
+    fn a_step_without_lines_is_found_by_its_text() {
+        let file = file();
+        let step = "[2/3] RUN echo one &&   exit 7";
+        assert_eq!(instruction_of(&file, step).unwrap().lines, (3, 4));
+        assert!(instruction_of(&file, "[3/3] RUN true").is_none());
+        assert_eq!(line_in("dockerfile parse error line 12: unknown"), Some(SourceRange { first: 12, last: 12 }));
+    }
+
+    #[test]
+    fn a_failed_step_is_told_with_its_lines_and_output() {
+        let error = SolveError::Failed {
+            message: "failed to solve: process \"/bin/sh -c x\" did not complete successfully: exit code: 7".to_owned(),
+            range: Some(SourceRange { first: 3, last: 4 }),
+            step: None,
+            output: vec!["one".to_owned()],
+        };
+        let text = of_solve(error, &file()).to_string();
+        assert!(text.starts_with("process \"/bin/sh -c x\" did not complete"), "{text}");
+        assert!(text.contains("--> docker/Dockerfile:3:1") && text.contains("exit 7"), "{text}");
+        assert!(text.ends_with("last lines of its output:\n  one"), "{text}");
+    }
+}
