@@ -76,6 +76,9 @@ impl ImageMachine {
             states: Arc::clone(&self.states),
             resolved: Mutex::default(),
             marks: OnceLock::new(),
+            // A source of another kind has no side-cars.
+            services: Default::default(),
+            service_images: Default::default(),
         })
     }
 }
