@@ -3,6 +3,7 @@
 use serde_json::Value as Json;
 
 use crate::support::docker::{self, Removed};
+use crate::support::without_buildkit::WithoutBuildkit;
 use crate::support::{World, stable};
 
 /// A name of images that no other test has.
@@ -250,4 +251,55 @@ fn a_checkout_is_clean() {
     let _removed = Removed(vec![tag.clone()]);
     events(&world, &["t.kiln.hcl"]);
     assert_eq!(docker::run_in(&tag, "cat /file"), "committed");
+}
+
+#[test]
+fn an_engine_without_buildkit_builds_what_it_can() {
+    if !docker::is_there() {
+        return;
+    }
+    let (mut world, name) = (World::new(), unique("classic"));
+    let engine = WithoutBuildkit::start(world.path(), &docker::socket());
+    world.env("DOCKER_HOST", &engine.address());
+    world.write("app/Dockerfile", "FROM debian:bookworm AS one\nCOPY . /all\nRUN test ! -e /all/private && ls /all > /seen\nFROM one\nRUN exit 7\n");
+    world.write("app/file", "content");
+    world.write("app/private/key", "key");
+    world.write("app/.dockerignore", "*\n!file\n");
+    world.write("t.kiln.hcl", &template(&name, &[("app", "  context = \"app\"\n  target = \"one\"")]));
+    let tag = format!("{name}/app:1");
+    let _removed = Removed(vec![tag.clone()]);
+    events(&world, &["t.kiln.hcl"]);
+    assert_eq!(docker::run_in(&tag, "cat /seen").trim_end(), "file");
+    world.write("t.kiln.hcl", &template(&name, &[("app", "  context = \"app\"")]));
+    let outcome = world.run(&["build", "t.kiln.hcl"]);
+    assert_eq!(outcome.code, 1);
+    assert!(outcome.stderr.contains("Dockerfile:5:1"), "{}", outcome.stderr);
+    world.write("app/Dockerfile", "FROM debian:bookworm\nRUN --mount=type=cache,target=/c true\n");
+    let outcome = world.run(&["build", "t.kiln.hcl"]);
+    assert!(outcome.stderr.contains("`RUN --mount` needs BuildKit"), "{}", outcome.stderr);
+    assert!(outcome.stderr.contains("Dockerfile:2:5"), "{}", outcome.stderr);
+    assert_eq!(world.leftovers(), Vec::<std::path::PathBuf>::new());
+}
+
+#[test]
+fn ctrl_c_stops_buildkit_and_leaves_nothing() {
+    if !docker::is_there() {
+        return;
+    }
+    let (world, name) = (World::new(), unique("cancel"));
+    world.write("base.Dockerfile", "FROM debian:bookworm\nRUN echo base > /base\n");
+    world.write("Dockerfile", "FROM base\nRUN echo now-it-sleeps && sleep 300\n");
+    let mut text = template(&name, &[("app", "  contexts = { base = artifact.base.image }\n  no_cache = true")]);
+    text.push_str("source \"dockerfile\" \"base\" {\n  dockerfile = \"base.Dockerfile\"\n}\nbuild { sources = [\"dockerfile.base\"] }\n");
+    world.write("t.kiln.hcl", &text);
+    let mut running = world.start(&["build", "-json", "t.kiln.hcl"]);
+    running.wait_for("the step", |event| event["line"].as_str().is_some_and(|line| line.contains("now-it-sleeps")));
+    assert!(!lent_names().is_empty());
+    let started = std::time::Instant::now();
+    running.ctrl_c();
+    let (code, output) = running.end();
+    assert_eq!(code, 130, "{output}");
+    assert!(started.elapsed().as_secs() < 20);
+    assert_eq!(lent_names(), Vec::<String>::new());
+    assert_eq!(world.leftovers(), Vec::<std::path::PathBuf>::new());
 }

@@ -5,6 +5,7 @@ pub(crate) mod docker;
 pub(crate) mod plans;
 pub(crate) mod proxy;
 pub(crate) mod ssh;
+pub(crate) mod without_buildkit;
 
 use std::io::{BufRead, BufReader, Read};
 use std::os::unix::process::CommandExt;

@@ -97,7 +97,7 @@ fn platform(asked: Option<&str>) -> Platform {
 fn artifact(store: Arc<Store>, manifest: &Digest, id: &Digest) -> Artifact {
     let layout = store.layout().root().to_path_buf();
     let image =
-        Image { id: id.to_string(), tags: Vec::new(), digest: Some(manifest.to_string()), layout: Some(layout) };
+        Image { id: id.to_string(), digest: Some(manifest.to_string()), layout: Some(layout), ..Image::default() };
     Artifact {
         builder_id: IMAGE.to_owned(),
         id: id.to_string(),

@@ -293,8 +293,9 @@ struct Preparing<'a> {
 impl Preparing<'_> {
     /// The directory of the file that a place lies in.
     fn directory_of(&self, span: Span) -> PathBuf {
-        let path = self.options.sources.get(span.source).and_then(|file| file.path.as_deref());
-        path.and_then(Path::parent).map(Path::to_path_buf).unwrap_or_default()
+        // As the user named it, so that messages do.
+        let file = self.options.sources.get(span.source).filter(|file| file.path.is_some());
+        file.and_then(|file| Path::new(&file.name).parent()).map(Path::to_path_buf).unwrap_or_default()
     }
 
     /// `None` where a part of it is unknown or wrong; all parts are checked all the same.
