@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use crate::support::World;
+use crate::support::docker::{self, Removed};
 
 pub(crate) fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
@@ -38,6 +39,55 @@ fn every_example_is_valid() {
         }
     }
     assert!(checked >= 10, "only {checked} templates found");
+}
+
+/// A base, a database and a build that is tested against it, and what both together make.
+#[test]
+fn pycroft_is_a_diamond_with_its_tests_inside() {
+    if !docker::is_there() {
+        return;
+    }
+    let mut world = World::new();
+    world.env("TAG", "1.2.3");
+    let registry = format!("kilntest{}/pycroft", std::process::id());
+    let name = |image: &str, tag: &str| format!("{registry}/{image}:{tag}");
+    let images = ["db", "dev", "prod"];
+    let _removed = Removed(images.iter().flat_map(|image| [name(image, "1.2.3"), name(image, "next")]).collect());
+    let folder = root().join("examples/pycroft");
+    let run = |words: &[&str]| {
+        let output = world.command(words).current_dir(&folder).output().unwrap();
+        let stderr = String::from_utf8(output.stderr).unwrap();
+        assert!(output.status.success(), "{words:?}: {stderr}");
+        (String::from_utf8(output.stdout).unwrap(), stderr)
+    };
+    let (graph, _) = run(&["graph", "."]);
+    assert!(graph.contains("docker.base\n├── docker.dev\n│   └── docker.prod\n└── docker.prod\n"), "{graph}");
+    let set = format!("registry={registry}");
+    let (_, said) = run(&["build", "-no-push", "-var", &set, "-var", "uid=4321", "-var", "gid=4321", "."]);
+    assert!(said.contains("service db is healthy") && said.contains("Ran 2 tests"), "{said}");
+    let ids = docker::run_in(&name("prod", "1.2.3"), "id -u; id -g; /entry.sh version");
+    assert_eq!(ids, "4321\n4321\npycroft 1.2.3\n");
+    // Another tag: the tests are not run again, the bundle is another one.
+    let (_, said) =
+        run(&["build", "-no-push", "-var", &set, "-var", "tag=next", "-var", "uid=4321", "-var", "gid=4321", "."]);
+    assert!(!said.contains("installing") && !said.contains("Setting up"), "{said}");
+    assert_eq!(docker::run_in(&name("prod", "next"), "/entry.sh version"), "pycroft next\n");
+}
+
+/// The services of the project are those that the template makes.
+#[test]
+fn rugged_refreshes_a_ddev_project() {
+    let world = World::new();
+    let folder = root().join("examples/rugged");
+    let words = ["refresh", "-print", "-template", "hcl/30-signing-workers.pkr.hcl", "ddev"];
+    let output = world.command(&words).current_dir(&folder).output().unwrap();
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert!(output.status.success(), "{said}");
+    assert_eq!(String::from_utf8(output.stdout).unwrap(), "cd ddev && ddev restart\n");
+    for service in ["root-worker", "targets-worker"] {
+        let line = format!("uses localhost:5000/rugged/{service}:dev, which docker.{service} makes");
+        assert!(said.contains(&line), "{said}");
+    }
 }
 
 /// Fenced blocks of a language in a Markdown file.

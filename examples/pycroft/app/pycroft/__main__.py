@@ -1,0 +1,3 @@
+from pycroft.main import main
+
+main()
