@@ -46,5 +46,6 @@ mod sharing;
 mod ssh;
 mod ssh_faults;
 mod ssh_packer;
+mod test_blocks;
 mod upgrade;
 mod validate;

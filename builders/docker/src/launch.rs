@@ -5,11 +5,15 @@ use std::path::Path;
 use std::sync::{Arc, OnceLock};
 
 use async_trait::async_trait;
-use kiln_core::{BuildContext, Builder, EntryId, Failure, Launched, Snapshots};
+use kiln_core::{
+    Artifact, BuildContext, Builder, Decoded, Diagnostics, EntryId, Failure, Launched, OutputSink, Snapshots, Test,
+    TestEnd, Tester,
+};
 use kiln_docker::engine::{ContainerSpec, Created};
 use kiln_docker::models::{ContainerCreateBody, HostConfig};
 use kiln_docker::naming::{container_name, run_labels};
 use kiln_docker::run_command::{self, HostScope, RunCommand, values};
+use kiln_docker::services::trial::{Bench, check_test};
 use kiln_docker::services::{Group, Network, Setting, Wiring};
 use kiln_docker::{ContainerUndo, Engine, EngineError, ImageInfo, undo};
 use kiln_gotemplate::{Data, Rendered, Scope, render};
@@ -59,6 +63,38 @@ impl Builder for DockerBuilder {
 
     fn snapshots(&self) -> Option<&dyn Snapshots> {
         self.settings.store.is_some().then_some(self)
+    }
+
+    fn tester(&self) -> Option<&dyn Tester> {
+        self.config.commit.then_some(self)
+    }
+}
+
+#[async_trait]
+impl Tester for DockerBuilder {
+    fn check(&self, test: &Test, decoded: &Decoded, diagnostics: &mut Diagnostics) {
+        check_test(test, &self.services, decoded, diagnostics);
+    }
+
+    async fn run(
+        &self,
+        artifact: &Artifact,
+        test: &Test,
+        sink: &mut dyn OutputSink,
+        context: &BuildContext,
+    ) -> Result<TestEnd, Failure> {
+        let images = match test.services.is_empty() {
+            true => Vec::new(),
+            false => self.service_images(context).await?,
+        };
+        let bench = Bench {
+            engine: &self.settings.engine,
+            image: artifact.image().map(|image| image.id.as_str()).unwrap_or_default(),
+            services: &self.services,
+            images: &images,
+            home: self.settings.home.clone(),
+        };
+        bench.run(test, sink, context).await
     }
 }
 

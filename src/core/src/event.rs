@@ -148,6 +148,22 @@ pub enum EventKind {
         /// Wall time in seconds.
         seconds: f64,
     },
+    /// A test of what the build sealed starts.
+    TestStarted {
+        /// Its name.
+        name: String,
+        /// `file:line` in the template.
+        place: String,
+    },
+    /// A test ended.
+    TestFinished {
+        /// Its name.
+        name: String,
+        /// How.
+        outcome: Outcome,
+        /// Wall time in seconds.
+        seconds: f64,
+    },
     /// A post-processor starts.
     PostProcessorStarted {
         /// Its kind.
@@ -375,6 +391,7 @@ impl Events {
                 error.iter_mut().chain(reason).for_each(redact);
                 artifacts.iter_mut().for_each(redact_artifact);
             }
+            EventKind::TestStarted { name, .. } | EventKind::TestFinished { name, .. } => redact(name),
             EventKind::BuildStarted { .. }
             | EventKind::StepFinished { .. }
             | EventKind::PostProcessorStarted { .. }

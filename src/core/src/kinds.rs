@@ -18,6 +18,7 @@ use crate::hook::HookKind;
 use crate::journal::Undoer;
 use crate::platform::Platform;
 use crate::schema::{Decoded, Schema};
+use crate::trial::Tester;
 
 /// What `prepare` may know of its surroundings: names only, so that it stays free of I/O and of results.
 #[derive(Debug, Clone)]
@@ -150,6 +151,11 @@ pub trait Builder: Send + Sync {
     /// What its machine's programs are for, where this host's kernel runs them and their processor may be another than
     /// its own: whether there is an emulator is looked at before anything is built.
     async fn runs_here(&self) -> Option<Platform> {
+        None
+    }
+
+    /// How what its machines are sealed to is tested; `None` for a builder whose artifacts cannot be started.
+    fn tester(&self) -> Option<&dyn Tester> {
         None
     }
 }

@@ -22,6 +22,7 @@ pub mod diagnostic;
 pub mod duration;
 pub mod event;
 pub mod failure;
+pub mod health;
 pub mod history;
 pub mod hook;
 pub mod journal;
@@ -34,6 +35,7 @@ pub mod render;
 pub mod schema;
 pub mod source;
 pub mod suggest;
+pub mod trial;
 
 pub use artifact::{
     ARTIFACT_VALUES, Artifact, ArtifactOwner, ArtifactShape, ArtifactValue, ArtifactValues, Content, Image, Variant,
@@ -60,12 +62,13 @@ pub use kinds::{
 };
 pub use plan::{
     Artifacts, BuildSpec, CacheRules, ComponentConfig, ComponentSpec, Extension, Facts, GroupUse, Parent, Plan,
-    PostProcessorSpec, ProcessEnvironment, StepSpec, TextScope, VariantSpec,
+    PostProcessorSpec, ProcessEnvironment, StepSpec, TestSpec, TextScope, VariantSpec,
 };
 pub use platform::{PLATFORMS, Platform};
 pub use redact::{Redactor, Secret};
 pub use schema::{Decoded, Field, FieldType, Schema};
 pub use source::{SourceFile, SourceId, SourceMap, Span};
+pub use trial::{Test, TestEnd, TestRun, Tester};
 
 /// kiln's version, as it stands in labels, user agents and `kiln version`.
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");

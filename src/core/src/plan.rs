@@ -183,6 +183,15 @@ pub struct PostProcessorSpec {
     pub continue_on_error: bool,
 }
 
+/// A test of what a build seals.
+#[derive(Debug, Clone)]
+pub struct TestSpec {
+    /// Its name.
+    pub name: String,
+    /// Its arguments, those of [`crate::trial::TEST`].
+    pub component: ComponentSpec,
+}
+
 /// One source with its steps and post-processors.
 #[derive(Debug, Clone)]
 pub struct BuildSpec {
@@ -201,6 +210,8 @@ pub struct BuildSpec {
     pub post_processors: Vec<Vec<PostProcessorSpec>>,
     /// What runs on this host when it has ended, in the template's order.
     pub hooks: Vec<HookSpec>,
+    /// Tests of what it seals, in order.
+    pub tests: Vec<TestSpec>,
     /// What the source says for all its steps.
     pub cache: CacheRules,
     /// The builds that come before it, each by its first mention. All of them are builds of the plan, and there is no ring.

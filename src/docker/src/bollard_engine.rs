@@ -132,6 +132,10 @@ impl Engine for BollardEngine {
         self.log_call(container, lines).await
     }
 
+    async fn follow(&self, container: &str, sink: &mut dyn OutputSink) -> Result<(), EngineError> {
+        self.follow_call(container, sink).await
+    }
+
     async fn create_network(&self, spec: &NetworkSpec) -> Result<String, EngineError> {
         self.create_network_call(spec).await
     }

@@ -359,6 +359,9 @@ pub trait Engine: Send + Sync {
     /// The last `lines` lines that a container's first process printed, in their order, not marked by where they went.
     async fn log(&self, container: &str, lines: usize) -> Result<Vec<u8>, EngineError>;
 
+    /// What a container's first process prints, from its beginning to its end, which is waited for.
+    async fn follow(&self, container: &str, sink: &mut dyn OutputSink) -> Result<(), EngineError>;
+
     /// Makes a network of the kind `bridge`; returns its id.
     async fn create_network(&self, spec: &NetworkSpec) -> Result<String, EngineError>;
 

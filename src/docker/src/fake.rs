@@ -497,6 +497,20 @@ impl Engine for FakeEngine {
         Ok(state.logs.get(&state.containers[index].0.name).cloned().unwrap_or_default())
     }
 
+    async fn follow(&self, container: &str, sink: &mut dyn OutputSink) -> Result<(), EngineError> {
+        let (stdout, stderr) = {
+            let mut state = self.call(format!("follow {container}"))?;
+            let index = state.container(container).ok_or_else(|| missing("container", container))?;
+            let reply = state.execs.pop_front().unwrap_or_default();
+            let info = &mut state.containers[index].0;
+            (info.is_running, info.exit_code) = (false, Some(reply.status));
+            (reply.stdout, reply.stderr)
+        };
+        sink.write(Stream::Stdout, &stdout);
+        sink.write(Stream::Stderr, &stderr);
+        Ok(())
+    }
+
     async fn create_network(&self, spec: &NetworkSpec) -> Result<String, EngineError> {
         let internal = if spec.is_internal { " internal" } else { "" };
         let mut state = self.call(format!("create_network {}{internal}", spec.name))?;

@@ -2,9 +2,11 @@
 
 use std::collections::{BTreeMap, HashMap};
 
+use bollard::container::LogOutput;
 use bollard::models::{NetworkConnectRequest, NetworkCreateRequest};
 use bollard::query_parameters::{ListNetworksOptions, LogsOptions};
 use futures_util::TryStreamExt;
+use kiln_core::{OutputSink, Stream};
 
 use crate::client::{BollardEngine, failed};
 use crate::engine::{NetworkInfo, NetworkSpec};
@@ -26,6 +28,19 @@ impl BollardEngine {
             }
         }
         Ok(log)
+    }
+
+    pub(crate) async fn follow_call(&self, container: &str, sink: &mut dyn OutputSink) -> Result<(), EngineError> {
+        let (action, what) = (format!("follow the output of {container}"), format!("container {container}"));
+        let options = LogsOptions { stdout: true, stderr: true, follow: true, ..LogsOptions::default() };
+        let mut stream = self.unbounded().await?.logs(container, Some(options));
+        while let Some(chunk) = stream.try_next().await.map_err(failed(&action, &what))? {
+            match chunk {
+                LogOutput::StdErr { message } => sink.write(Stream::Stderr, &message),
+                other => sink.write(Stream::Stdout, &other.into_bytes()),
+            }
+        }
+        Ok(())
     }
 
     pub(crate) async fn create_network_call(&self, spec: &NetworkSpec) -> Result<String, EngineError> {

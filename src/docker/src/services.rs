@@ -12,6 +12,7 @@
 
 mod check;
 mod group;
+pub mod trial;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -45,6 +46,8 @@ pub enum Wiring {
     Host,
     /// In the network of a container that is not kiln's: `container:NAME`.
     Borrowed(String),
+    /// Nobody is to be reached: the network is what the engine makes of its name.
+    Alone(Option<String>),
     /// In the machine's network: `network` is what that is started with.
     Shared {
         /// As Docker calls it.
@@ -68,7 +71,7 @@ impl Wiring {
     /// Why a service cannot have ports of the host, where it cannot.
     pub fn no_ports(&self) -> Option<&'static str> {
         match self {
-            Wiring::Own { is_internal: false, .. } => None,
+            Wiring::Own { is_internal: false, .. } | Wiring::Alone(_) => None,
             Wiring::Own { is_internal: true, .. } => Some("the build's network leads nowhere (`network = \"none\"`)"),
             Wiring::Host => Some("the service is in the host's network, where all its ports are"),
             Wiring::Borrowed(_) => Some("the network is another container's"),
@@ -139,6 +142,7 @@ impl Network {
                 add_hosts(host, services);
             }
             (Wiring::Borrowed(network), _) => host.network_mode = Some(network.clone()),
+            (Wiring::Alone(network), _) => host.network_mode.clone_from(network),
             (Wiring::Own { .. }, None) => {}
         }
     }
@@ -174,6 +178,7 @@ impl Network {
                 host.network_mode = machine.map(|machine| format!("container:{machine}"));
             }
             (Wiring::Borrowed(network), _) => host.network_mode = Some(network.clone()),
+            (Wiring::Alone(network), _) => host.network_mode.clone_from(network),
             (Wiring::Own { .. }, None) => {}
         }
     }

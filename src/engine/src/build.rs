@@ -182,14 +182,23 @@ impl BuildRun {
         walk.remember().await;
         let live = walk.live.take();
         match gone {
-            Ok(made) => self.finish(made, live).await,
-            Err(stopped) => {
-                if let Some(live) = live {
-                    self.unwind(&live, &stopped).await;
+            Ok(made) => match self.test(&made.product, &made.facts).await {
+                Ok(()) => self.finish(made, live).await,
+                Err(mut stopped) => {
+                    let is_left = matches!(stopped.decision, Decision::Leave { .. });
+                    stopped.is_stuck = !is_left && !self.undo_product(&made.product).await;
+                    self.give_up(stopped, live).await
                 }
-                Ended::from_stopped(stopped)
-            }
+            },
+            Err(stopped) => self.give_up(stopped, live).await,
         }
+    }
+
+    async fn give_up(&self, stopped: Stopped, live: Option<Live>) -> Ended {
+        if let Some(live) = live {
+            self.unwind(&live, &stopped).await;
+        }
+        Ended::from_stopped(stopped)
     }
 
     /// What it would give is there: that is all that is left to tell.

@@ -74,6 +74,16 @@ pub enum BuildError {
         /// `file:line` of the source.
         place: String,
     },
+    /// A test failed.
+    #[error("test `{name}` ({place}) failed")]
+    Test {
+        /// Its name.
+        name: String,
+        /// `file:line` of the test.
+        place: String,
+        /// Its failure.
+        source: Failure,
+    },
     /// A post-processor failed.
     #[error("post-processor `{kind}` ({place}) failed")]
     PostProcessor {

@@ -43,6 +43,7 @@ mod scope;
 mod secrets;
 mod step;
 mod tail;
+mod trial;
 mod undo;
 pub mod visit;
 mod walk;

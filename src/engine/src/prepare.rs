@@ -6,9 +6,11 @@ use std::sync::Arc;
 use kiln_core::{
     Artifacts, Body, BuildSpec, Builder, CacheRules, ComponentSpec, Decoded, Diagnostic, Diagnostics, Facts, Failure,
     FailureClass, GroupUse, Hook, HookKind, HookSpec, Image, Kinds, Node, Plan, PostProcessor, PostProcessorKind,
-    PostProcessorSpec, PrepareContext, Provisioner, ProvisionerKind, Schema, SourceMap, Span, StepSpec, TextScope,
-    Value, Variant, VariantSpec,
+    PostProcessorSpec, PrepareContext, Provisioner, ProvisionerKind, Schema, SourceMap, Span, StepSpec, Test, TestSpec,
+    Tester, TextScope, Value, Variant, VariantSpec,
 };
+
+use kiln_core::trial::TEST;
 
 use crate::ecosystem::{Sort, unknown_kind};
 use crate::error::EngineError;
@@ -35,6 +37,8 @@ const HOOK_ARGUMENTS: [&str; 6] = ["name", "only", "except", "timeout", "for_eac
 
 /// What every build has, also one without a machine.
 const RUN_FACT: &str = "PackerRunUUID";
+/// Arguments of every test, which the template's loader reads.
+const TEST_ARGUMENTS: [&str; 4] = ["only", "except", "for_each", "enabled"];
 
 /// Values that every machine has.
 const COMMON_FACTS: [&str; 7] = ["ConnType", "Host", "ID", "PackerRunUUID", "Password", "Port", "User"];
@@ -82,6 +86,8 @@ pub struct PreparedBuild {
     pub chains: Vec<Vec<PreparedPostProcessor>>,
     /// What runs on this host when it has ended.
     pub(crate) hooks: Vec<PreparedHook>,
+    /// Tests of what it seals, in order.
+    pub(crate) tests: Vec<PreparedTest>,
     /// `-no-push`.
     pushes_nothing: bool,
     pub(crate) builder: Arc<dyn Builder>,
@@ -131,6 +137,7 @@ impl PreparedBuild {
         Arc::make_mut(&mut self.spec).is_taken = true;
         self.chains.clear();
         self.hooks.clear();
+        self.tests.clear();
     }
 
     /// Whether it was not selected, and is there for what is built upon it.
@@ -164,6 +171,16 @@ pub struct PreparedPostProcessor {
     /// It does not run, as it would push and nothing shall be.
     pub is_left_out: bool,
     pub(crate) component: Bound<dyn PostProcessor, dyn PostProcessorKind>,
+}
+
+/// One test, ready to run.
+pub(crate) struct PreparedTest {
+    /// As it stands in the template.
+    pub(crate) spec: TestSpec,
+    /// `file:line` of the test.
+    pub(crate) place: String,
+    /// `None` where its arguments depend on the machine.
+    pub(crate) ready: Option<Arc<Test>>,
 }
 
 /// One hook, ready to run.
@@ -328,6 +345,8 @@ impl Preparing<'_> {
             })
             .collect();
         let hooks: Vec<_> = build.hooks.iter().map(|hook| self.hook(hook, &context)).collect();
+        let builder = source.as_ref().map(|(builder, _)| Arc::clone(builder));
+        let tests: Vec<_> = build.tests.iter().map(|test| self.test(test, build, builder.as_deref())).collect();
         let (builder, source_is_unknown) = source?;
         Some(PreparedBuild {
             name: Arc::clone(&build.name),
@@ -348,6 +367,10 @@ impl Preparing<'_> {
             hooks: match build.is_taken {
                 true => Vec::new(),
                 false => hooks.into_iter().collect::<Option<_>>()?,
+            },
+            tests: match build.is_taken {
+                true => Vec::new(),
+                false => tests.into_iter().collect::<Option<_>>()?,
             },
             builder,
             source_span: build.source.span,
@@ -492,6 +515,25 @@ impl Preparing<'_> {
         })
     }
 
+    /// Without a builder, which is wrong itself, the arguments alone are checked.
+    fn test(&mut self, spec: &TestSpec, build: &BuildSpec, builder: Option<&dyn Builder>) -> Option<PreparedTest> {
+        let (body, decoded) = self.decode(&spec.component, &TEST, &[], &TEST_ARGUMENTS);
+        let tester = builder.map(|builder| builder.tester());
+        if let Some(None) = tester {
+            let title = format!("kiln cannot test what this `{}` source makes", build.source.kind);
+            let known = "`test` blocks are for images that `docker` sources commit; `only = [...]` restricts them to some sources";
+            self.diagnostics.push(Diagnostic::error("test", spec.component.kind_span, title).help(known));
+            return None;
+        }
+        let before = self.diagnostics.items.len();
+        let ready = checked_test(spec, &decoded, tester.flatten(), &mut self.diagnostics);
+        if self.diagnostics.items[before..].iter().any(Diagnostic::is_error) {
+            return None;
+        }
+        let ready = ready.filter(|_| !body.has_unknown());
+        Some(PreparedTest { place: place(&self.options.sources, spec.component.span), ready, spec: spec.clone() })
+    }
+
     /// Kinds of sources that no build names: those that Packer's plug-ins have do no harm, others are slips.
     fn unused(&mut self, sources: &[(String, Span)]) {
         for (kind, span) in sources.iter().filter(|(kind, _)| self.kinds.builder(kind).is_none()) {
@@ -534,6 +576,26 @@ impl Preparing<'_> {
         }
         component
     }
+}
+
+/// A test as its arguments describe it, checked by who is to run it.
+fn checked_test(
+    spec: &TestSpec,
+    decoded: &Decoded,
+    tester: Option<&dyn Tester>,
+    diagnostics: &mut Diagnostics,
+) -> Option<Arc<Test>> {
+    let test = Test::read(&spec.name, spec.component.span, decoded, diagnostics)?;
+    if let Some(Err(error)) = test.expect_output.as_deref().map(regex::Regex::new) {
+        let reason = error.to_string();
+        let reason = reason.lines().last().unwrap_or_default().trim_start_matches("error: ");
+        let title = format!("`expect_output` is no regular expression: {reason}");
+        diagnostics.push(Diagnostic::error("test", decoded.span("expect_output"), title));
+    }
+    if let Some(tester) = tester {
+        tester.check(&test, decoded, diagnostics);
+    }
+    Some(test)
 }
 
 /// A post-processor that will not run since it pushes: what it has to say of its surroundings (a login that is not there) is
@@ -650,6 +712,19 @@ impl<T: ?Sized, K: ?Sized> Bound<T, K> {
     /// Whether its arguments are evaluated again once the machine runs.
     pub(crate) fn needs_facts(&self) -> bool {
         self.needs_facts
+    }
+}
+
+impl PreparedTest {
+    /// The test with the machine's facts in its arguments.
+    pub(crate) fn bind(&self, tester: &dyn Tester, binding: &Binding<'_>) -> Result<Arc<Test>, Failure> {
+        if let Some(ready) = &self.ready {
+            return Ok(Arc::clone(ready));
+        }
+        let bound = binding.again(&self.spec.component, &TEST, |decoded, diagnostics| {
+            checked_test(&self.spec, decoded, Some(tester), diagnostics)
+        });
+        Ok(bound?.0)
     }
 }
 

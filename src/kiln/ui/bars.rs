@@ -118,6 +118,10 @@ impl Row {
                 let step = called(kind, name.as_deref());
                 self.bar.set_message(tame(&format!("[{index}/{total}] {step}: {title}"), false));
             }
+            EventKind::TestStarted { name, .. } => {
+                self.transfers.clear();
+                self.bar.set_message(tame(&format!("test {name}"), false));
+            }
             EventKind::PostProcessorStarted { kind, .. } => {
                 self.transfers.clear();
                 self.bar.set_message(kind.clone());

@@ -85,6 +85,10 @@ impl LineFormat {
                 Outcome::Cancelled => said(&format!("[{index}] cancelled after {}", wall(*seconds))),
                 Outcome::Skipped | Outcome::NotRun => said(&format!("[{index}] skipped")),
             },
+            EventKind::TestStarted { name, place } => said(&format!("testing: {name} ({place})")),
+            EventKind::TestFinished { name, outcome: Outcome::Succeeded, seconds } => {
+                said(&format!("test {name} passed after {}", wall(*seconds)))
+            }
             EventKind::PostProcessorStarted { kind, place } => said(&format!("{kind} ({place})")),
             EventKind::PostProcessorFinished { kind, outcome: Outcome::Succeeded, seconds, .. } if *seconds >= 1.0 => {
                 said(&format!("{kind} done in {}", wall(*seconds)))

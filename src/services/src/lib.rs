@@ -11,14 +11,13 @@
 //! ```
 
 mod check;
-mod health;
 mod log;
 mod run;
 mod schema;
 mod service;
 
-pub use health::{Health, HealthCheck};
+pub use kiln_core::health::{Health, HealthCheck};
 pub use log::keep_log;
 pub use run::{ServiceError, ServiceHost, Status, start_all};
-pub use schema::{HEALTH_CHECK, SERVICE, SERVICES};
-pub use service::{Port, Pull, Service, Wait, Words, read};
+pub use schema::{SERVICE, SERVICES};
+pub use service::{Port, Pull, Service, Wait, read};

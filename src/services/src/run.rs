@@ -4,12 +4,12 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use futures_util::future::join_all;
+use kiln_core::health::{Health, HealthCheck};
 use kiln_core::{BuildContext, Failure, duration};
 use tokio::sync::watch;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use crate::health::{Health, HealthCheck};
 use crate::log::keep_log;
 use crate::service::{Service, Wait};
 

@@ -1,33 +1,7 @@
 //! The arguments of a `service` block.
 
+use kiln_core::health::HEALTH_CHECK;
 use kiln_core::{Field, FieldType, Schema};
-
-/// A health check.
-pub const HEALTH_CHECK: Schema = Schema {
-    kind: "health_check",
-    title: "a `health_check` block",
-    doc: "How it is found out whether the service is ready. kiln runs the command in the service, at short intervals first, \
-          until it exits with 0.",
-    fields: &[
-        Field::new(
-            "command",
-            FieldType::Any,
-            "A list of words, or a text for `/bin/sh -c`. Lists that begin with `CMD`, `CMD-SHELL` or `NONE` mean what they \
-             mean to compose.",
-        ),
-        Field::new("test", FieldType::Any, "The same as `command`, under compose's name."),
-        Field::duration("interval", "The longest wait between two checks.").default("30s"),
-        Field::duration("timeout", "Bound on one check; one that takes longer has failed.").default("30s"),
-        Field::new(
-            "retries",
-            FieldType::Integer,
-            "How many intervals a service may be unhealthy, after its `start_period`, before it is given up.",
-        )
-        .default("3"),
-        Field::duration("start_period", "How long failures of the check are not counted.").default("0s"),
-    ],
-    example: "",
-};
 
 /// A service.
 pub const SERVICE: Schema = Schema {

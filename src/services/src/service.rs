@@ -4,11 +4,11 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use indexmap::IndexMap;
+use kiln_core::health::{HealthBlock, HealthCheck, Tmpfs, Words};
 use kiln_core::{Decoded, Diagnostics, Span, duration};
 use serde::{Deserialize, Serialize};
 
 use crate::check::Check;
-use crate::health::{Health, HealthCheck, shell};
 
 /// What is waited for before the first step, and before services that come after it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -111,60 +111,6 @@ impl Service {
     }
 }
 
-/// A command: a list of words, or a text for the shell.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-#[serde(untagged)]
-pub enum Words {
-    /// As it is.
-    List(Vec<String>),
-    /// For `/bin/sh -c`.
-    Text(String),
-}
-
-impl Words {
-    /// As words.
-    pub fn into_words(self) -> Vec<String> {
-        match self {
-            Words::List(words) => words,
-            Words::Text(text) => shell(&text),
-        }
-    }
-}
-
-#[derive(Deserialize)]
-#[serde(untagged)]
-enum Tmpfs {
-    Map(BTreeMap<String, String>),
-    List(Vec<String>),
-}
-
-#[derive(Default, Deserialize)]
-struct HealthBlock {
-    command: Option<Words>,
-    test: Option<Words>,
-    #[serde(default, deserialize_with = "duration::deserialize_option")]
-    interval: Option<Duration>,
-    #[serde(default, deserialize_with = "duration::deserialize_option")]
-    timeout: Option<Duration>,
-    retries: Option<u32>,
-    #[serde(default, deserialize_with = "duration::deserialize_option")]
-    start_period: Option<Duration>,
-}
-
-impl HealthBlock {
-    fn read(self) -> Option<HealthCheck> {
-        let default = Health::default();
-        let rest = Health {
-            command: Vec::new(),
-            interval: self.interval.unwrap_or(default.interval),
-            timeout: self.timeout.unwrap_or(default.timeout),
-            retries: self.retries.unwrap_or(default.retries),
-            start_period: self.start_period.unwrap_or(default.start_period),
-        };
-        HealthCheck::of_words(&self.command.or(self.test)?.into_words(), rest)
-    }
-}
-
 /// As decoded.
 #[derive(Deserialize)]
 pub(crate) struct Block {
@@ -210,17 +156,7 @@ impl Block {
     fn into_service(self, after: Vec<usize>, ports: Vec<Port>, span: Span) -> Service {
         let mut environment = self.environment;
         environment.extend(self.env);
-        let tmpfs = match self.tmpfs {
-            Some(Tmpfs::Map(paths)) => paths,
-            Some(Tmpfs::List(paths)) => {
-                let split = |text: String| match text.split_once(':') {
-                    Some((path, options)) => (path.to_owned(), options.to_owned()),
-                    None => (text, String::new()),
-                };
-                paths.into_iter().map(split).collect()
-            }
-            None => BTreeMap::new(),
-        };
+        let tmpfs = self.tmpfs.map(Tmpfs::into_paths).unwrap_or_default();
         let health = self.health_check.and_then(HealthBlock::read);
         // An image's check is not looked at where there is to be none.
         let wait = self.wait.or(Block::is_health_off(health.as_ref()).then_some(Wait::Started));

@@ -5,7 +5,7 @@
 use kiln_core::{Field, FieldType, Schema};
 
 /// The blocks of a template, in the order of the reference page.
-pub const BLOCKS: [&Schema; 23] = [
+pub const BLOCKS: [&Schema; 24] = [
     &PACKER,
     &REQUIRED_PLUGINS,
     &VARIABLE,
@@ -21,6 +21,7 @@ pub const BLOCKS: [&Schema; 23] = [
     &BUILD_STEPS,
     &PROVISIONER,
     &ERROR_CLEANUP_PROVISIONER,
+    &TEST,
     &POST_PROCESSOR,
     &POST_PROCESSORS,
     &ON_SUCCESS,
@@ -210,6 +211,7 @@ pub const BUILD: Schema = Schema {
             FieldType::Block(&ERROR_CLEANUP_PROVISIONER),
             ERROR_CLEANUP_PROVISIONER.doc,
         ),
+        blocks(&TEST),
         blocks(&POST_PROCESSOR),
         blocks(&POST_PROCESSORS),
         blocks(&ON_SUCCESS),
@@ -280,6 +282,20 @@ pub const ERROR_CLEANUP_PROVISIONER: Schema = Schema {
     fields: &[ENABLED],
     example: "error-cleanup-provisioner \"shell\" {\n  inline = [\"cat /var/log/worker.log\"]\n}",
 };
+
+/// Arguments of a test that the template's loader reads.
+const TEST_META: [Field; 4] = [
+    Field::strings("only", "Only for these sources: `TYPE.NAME`."),
+    Field::strings("except", "Not for these sources."),
+    FOR_EACH,
+    ENABLED,
+];
+
+const TEST_FIELDS: [Field; kiln_core::trial::TEST.fields.len() + TEST_META.len()] =
+    Field::joined(&[kiln_core::trial::TEST.fields, &TEST_META]);
+
+/// A test of what a build seals.
+pub const TEST: Schema = Schema { fields: &TEST_FIELDS, ..kiln_core::trial::TEST };
 
 /// What every post-processor takes.
 pub const POST_PROCESSOR: Schema = Schema {

@@ -55,13 +55,20 @@ pub struct Group {
     services: Vec<Service>,
     images: Vec<ImageInfo>,
     running: Mutex<Vec<Option<Running>>>,
+    /// Services of another group that these reach as well.
+    others: Vec<Service>,
 }
 
 impl Group {
     /// Services with their images, in the same order. Nothing is started.
     pub fn new(setting: Setting, services: Vec<Service>, images: Vec<ImageInfo>) -> Group {
         let running = Mutex::new(vec![None; services.len()]);
-        Group { setting, services, images, running }
+        Group { setting, services, images, running, others: Vec::new() }
+    }
+
+    /// The same with others in the same network.
+    pub(super) fn beside(self, others: &[Service]) -> Group {
+        Group { others: others.to_vec(), ..self }
     }
 
     /// Starts all of them and waits until they are ready; those of an earlier try are removed first.
@@ -87,7 +94,7 @@ impl Group {
         self.setting.network.remove(self.engine(), context).await
     }
 
-    async fn remove_containers(&self, context: &BuildContext) -> Result<(), Failure> {
+    pub(super) async fn remove_containers(&self, context: &BuildContext) -> Result<(), Failure> {
         let running = self.all().into_iter().enumerate().filter_map(|(index, running)| Some((index, running?)));
         let removals = running.map(|(index, running)| self.remove_container(index, running, context));
         join_all(removals).await.into_iter().collect()
@@ -118,7 +125,7 @@ impl Group {
         self.running.lock().unwrap_or_else(PoisonError::into_inner)[index] = running;
     }
 
-    fn id(&self, index: usize) -> Result<String, Failure> {
+    pub(super) fn id(&self, index: usize) -> Result<String, Failure> {
         let id = self.all()[index].as_ref().and_then(|running| running.undo.id.clone());
         id.ok_or_else(|| Failure::build(format!("service `{}` was not started", self.services[index].name)))
     }
@@ -130,7 +137,8 @@ impl Group {
         let labels = config.labels.get_or_insert_default();
         labels.extend(run_labels(context));
         labels.insert(LABEL.to_owned(), service.name.clone());
-        setting.network.join_service(&mut config, service, &self.services, setting.machine.as_deref());
+        let all: Vec<Service> = self.services.iter().chain(&self.others).cloned().collect();
+        setting.network.join_service(&mut config, service, &all, setting.machine.as_deref());
         let name = format!("{}{}-{}", container_name(context), setting.suffix, service.name);
         Ok(ContainerSpec { name, platform: None, config })
     }

@@ -52,6 +52,8 @@ fn samples() -> Vec<EventKind> {
             seconds: Some(41.5),
         },
         EventKind::StepFinished { index: 2, outcome: Outcome::Succeeded, seconds: 1.5 },
+        EventKind::TestStarted { name: "serves".into(), place: "worker.pkr.hcl:24".into() },
+        EventKind::TestFinished { name: "serves".into(), outcome: Outcome::Succeeded, seconds: 1.25 },
         EventKind::PostProcessorStarted { kind: "docker-tag".into(), place: "worker.pkr.hcl:30".into() },
         EventKind::PostProcessorFinished {
             kind: "docker-tag".into(),
@@ -89,6 +91,8 @@ fn is_of_the_run(kind: &EventKind) -> bool {
         | EventKind::StepStarted { .. }
         | EventKind::StepCached { .. }
         | EventKind::StepFinished { .. }
+        | EventKind::TestStarted { .. }
+        | EventKind::TestFinished { .. }
         | EventKind::PostProcessorStarted { .. }
         | EventKind::PostProcessorFinished { .. }
         | EventKind::Artifact { .. }

@@ -83,6 +83,7 @@ pub(super) fn build(name: &str) -> BuildSpec {
         error_cleanup: None,
         post_processors: Vec::new(),
         hooks: Vec::new(),
+        tests: Vec::new(),
         cache: CacheRules::default(),
         parents: Vec::new(),
         is_taken: false,
@@ -244,6 +245,8 @@ fn in_few_words(event: &Event) -> String {
             format!("step {index}/{total} cached: {kind} {title}")
         }
         EventKind::StepFinished { index, outcome, .. } => format!("step {index} {outcome:?}"),
+        EventKind::TestStarted { name, place } => format!("test started: {name} {place}"),
+        EventKind::TestFinished { outcome, .. } => format!("test {outcome:?}"),
         EventKind::PostProcessorStarted { kind, place } => format!("post-processor started: {kind} {place}"),
         EventKind::PostProcessorFinished { outcome, .. } => format!("post-processor {outcome:?}"),
         EventKind::Message { text } => format!("message: {text}"),

@@ -235,6 +235,7 @@ pub(crate) fn mentioned(spec: &BuildSpec) -> Vec<Parent> {
     let cleanup = spec.error_cleanup.iter().map(|step| &step.component);
     let post_processors = spec.post_processors.iter().flatten().map(|post_processor| &post_processor.component);
     let hooks = spec.hooks.iter().map(|hook| &hook.component);
+    let hooks = hooks.chain(spec.tests.iter().map(|test| &test.component));
     add(&mut found, cleanup.chain(post_processors).chain(hooks).flat_map(|component| component.config.parents()));
     found
 }

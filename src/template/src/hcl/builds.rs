@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use kiln_core::{
     BuildSpec, ComponentSpec, Diagnostic, Diagnostics, HookEvent, HookSpec, Platform, PostProcessorSpec, Span,
-    StepSpec, VariantSpec,
+    StepSpec, TestSpec, VariantSpec,
 };
 use kiln_language::evaluate::{Reference, references};
 use kiln_language::syntax::{Block, Body, Item};
@@ -25,10 +25,11 @@ use super::scope::{Bindings, Overlay};
 use super::select::Selection;
 use super::sources::Sources;
 use super::steps::{Arguments, BuildContext, Known, Quoted, read_post_processor, read_step, repeat_step};
+use super::tests_of_builds;
 use super::uses::SourceUse;
 
-const MADE_BY_DYNAMIC: [&str; 6] =
-    ["source", "steps", "provisioner", "error-cleanup-provisioner", "post-processor", "post-processors"];
+const MADE_BY_DYNAMIC: [&str; 7] =
+    ["source", "steps", "provisioner", "error-cleanup-provisioner", "test", "post-processor", "post-processors"];
 
 /// What all build blocks give.
 #[derive(Default)]
@@ -352,6 +353,11 @@ impl<'a> BuildReader<'a, '_> {
             // All of them end well with the index; but where one fails, that does not begin.
             hooks.retain(|hook| hook.event == HookEvent::Failure);
         }
+        // What each machine leaves is tried out where it was made.
+        let tests = match &role {
+            Role::Index(_) => Vec::new(),
+            _ => self.tests(&context),
+        };
         self.known = known;
         BuildSpec {
             name: full.into(),
@@ -361,6 +367,7 @@ impl<'a> BuildReader<'a, '_> {
             error_cleanup,
             post_processors,
             hooks,
+            tests,
             cache,
             parents: Vec::new(),
             is_taken: false,
@@ -443,6 +450,11 @@ impl<'a> BuildReader<'a, '_> {
             }
         }
         (steps, cleanup)
+    }
+
+    fn tests(&mut self, context: &BuildContext<'_>) -> Vec<TestSpec> {
+        let blocks = self.repeated_blocks(&[tests_of_builds::BLOCK], context, &self.block.body, &self.bindings.clone());
+        blocks.iter().filter_map(|block| tests_of_builds::read(block, context, self.diagnostics)).collect()
     }
 
     fn hooks(&mut self, context: &BuildContext<'_>) -> Vec<HookSpec> {

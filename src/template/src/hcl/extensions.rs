@@ -7,7 +7,7 @@ use kiln_language::evaluate::{calls, references};
 use kiln_language::syntax::{Block, Body, Expression, ExpressionKind, Item};
 
 use super::blocks::Declarations;
-use super::{artifacts, caching, hooks, platforms, repetition};
+use super::{artifacts, caching, hooks, platforms, repetition, tests_of_builds};
 
 /// The roots that Packer does not know.
 const ROOTS: [&str; 3] = ["artifact", "git", "host"];
@@ -119,6 +119,9 @@ impl Uses {
                 }
                 None => {
                     self.repeatable(&block.kind.text, &block.body);
+                    if block.kind.text == tests_of_builds::BLOCK {
+                        self.add("`test` blocks".to_owned(), block.kind.span);
+                    }
                     if hooks::BLOCKS.contains(&block.kind.text.as_str()) {
                         self.add(format!("the hook `{}`", block.kind.text), block.kind.span);
                     }

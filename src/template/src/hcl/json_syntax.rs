@@ -49,7 +49,9 @@ fn label_count(parent: &str, kind: &str) -> Option<usize> {
         ("", "source" | "data" | "communicator") => Some(2),
         ("", "variable" | "local" | "steps") => Some(1),
         ("", _) => Some(0),
-        ("build", "source" | "provisioner" | "error-cleanup-provisioner" | "post-processor" | "steps") => Some(1),
+        ("build", "source" | "test" | "provisioner" | "error-cleanup-provisioner" | "post-processor" | "steps") => {
+            Some(1)
+        }
         // What stands in one that a build uses is an argument.
         ("steps", "provisioner" | "steps") => Some(1),
         ("build", "post-processors" | "hcp_packer_registry" | "on_success" | "on_failure" | "always") => Some(0),

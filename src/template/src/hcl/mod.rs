@@ -33,6 +33,7 @@ mod select;
 mod settings;
 mod sources;
 mod steps;
+mod tests_of_builds;
 mod text;
 mod to_config;
 mod uses;

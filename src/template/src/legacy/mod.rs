@@ -135,6 +135,7 @@ fn plan(
             .filter(|links: &Vec<_>| !links.is_empty())
             .collect(),
         hooks: Vec::new(),
+        tests: Vec::new(),
         cache: CacheRules::default(),
         parents: Vec::new(),
         is_taken: false,

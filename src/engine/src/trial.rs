@@ -1,0 +1,157 @@
+//! Tests of what was sealed, before anything is made of it.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use kiln_core::{EventKind, Events, Facts, Failure, OutputSink, Stream, Test, TestEnd, Tester};
+
+use crate::build::{BuildRun, Stopped, wrap};
+use crate::error::BuildError;
+use crate::guard::supervise;
+use crate::policy::Decision;
+use crate::post_process::Product;
+use crate::prepare::PreparedTest;
+use crate::step::outcome;
+
+/// Of what a test prints, so many bytes are matched: the last ones.
+const MATCHED: usize = 4 << 20;
+
+/// What a test that ran through got wrong.
+#[derive(Debug, thiserror::Error)]
+enum Unexpected {
+    /// Another exit status.
+    #[error("it ended with status {status}, and {} is expected", in_words(expected))]
+    Status { status: i64, expected: Vec<i64> },
+    /// Another output.
+    #[error("what it printed does not match `{pattern}`")]
+    Output { pattern: String },
+}
+
+fn in_words(statuses: &[i64]) -> String {
+    statuses.iter().map(i64::to_string).collect::<Vec<_>>().join(" or ")
+}
+
+/// Shows a test's output line by line, and keeps the end of it.
+struct Printed {
+    events: Events,
+    /// Of each stream, what has no line end yet.
+    open: [Vec<u8>; 2],
+    all: Vec<u8>,
+}
+
+impl Printed {
+    fn new(events: &Events) -> Printed {
+        Printed { events: events.clone(), open: [Vec::new(), Vec::new()], all: Vec::new() }
+    }
+
+    fn show(&self, stream: Stream, line: &[u8]) {
+        let line = String::from_utf8_lossy(line);
+        self.events.output(stream, line.trim_end_matches('\r'));
+    }
+
+    /// What is left without a line end.
+    fn finish(&mut self) {
+        for (index, stream) in [Stream::Stdout, Stream::Stderr].into_iter().enumerate() {
+            let rest = std::mem::take(&mut self.open[index]);
+            if !rest.is_empty() {
+                self.show(stream, &rest);
+            }
+        }
+    }
+}
+
+impl OutputSink for Printed {
+    fn write(&mut self, stream: Stream, chunk: &[u8]) {
+        self.all.extend_from_slice(chunk);
+        if self.all.len() > 2 * MATCHED {
+            self.all.drain(..self.all.len() - MATCHED);
+        }
+        let index = usize::from(stream == Stream::Stderr);
+        let mut open = std::mem::take(&mut self.open[index]);
+        open.extend_from_slice(chunk);
+        let mut start = 0;
+        while let Some(length) = open[start..].iter().position(|byte| *byte == b'\n') {
+            self.show(stream, &open[start..start + length]);
+            start += length + 1;
+        }
+        open.drain(..start);
+        self.open[index] = open;
+    }
+}
+
+impl BuildRun {
+    /// Runs all tests of the build, one after the other, up to the first that fails.
+    pub(crate) async fn test(&self, product: &Product, facts: &Arc<Facts>) -> Result<(), Stopped> {
+        let Some(tester) = self.prepared.builder.tester() else { return Ok(()) };
+        for test in &self.prepared.tests {
+            self.one_test(tester, test, product, facts).await?;
+        }
+        Ok(())
+    }
+
+    async fn one_test(
+        &self,
+        tester: &dyn Tester,
+        test: &PreparedTest,
+        product: &Product,
+        facts: &Arc<Facts>,
+    ) -> Result<(), Stopped> {
+        let (name, place) = (&test.spec.name, &test.place);
+        loop {
+            if let Err(failure) = self.shared.stop.check() {
+                return Err(Stopped::new(failure, Decision::CleanUp));
+            }
+            self.tail.clear();
+            self.debug_pause(&format!("next is the test `{name}`")).await;
+            self.events.emit(EventKind::TestStarted { name: name.clone(), place: place.clone() });
+            let began = Instant::now();
+            let result = self.try_test(tester, test, product, facts).await;
+            let (seconds, outcome) = (began.elapsed().as_secs_f64(), outcome(&result));
+            self.events.emit(EventKind::TestFinished { name: name.clone(), outcome, seconds });
+            let Err(failure) = result else { return Ok(()) };
+            let source = |source| BuildError::Test { name: name.clone(), place: place.clone(), source };
+            let failure = wrap(failure, source).at(test.spec.component.span);
+            match self.decide(&failure).await {
+                Decision::Retry => {}
+                decision => return Err(Stopped::new(failure, decision)),
+            }
+        }
+    }
+
+    async fn try_test(
+        &self,
+        tester: &dyn Tester,
+        test: &PreparedTest,
+        product: &Product,
+        facts: &Arc<Facts>,
+    ) -> Result<(), Failure> {
+        let test = test.bind(tester, &self.binding(facts))?;
+        let scope = self.scope();
+        let context = self.stage_context(scope.clone(), Arc::clone(facts));
+        let mut printed = Printed::new(&self.events);
+        let work = tester.run(&product.artifact, &test, &mut printed, &context);
+        let ended = supervise(&self.shared.stop, &context.cancel, Some(test.timeout), work).await;
+        printed.finish();
+        // What a test that was stopped had no time to remove.
+        self.undo_scope(&scope).await;
+        ended.and_then(|ended| judge(&test, ended, &printed.all))
+    }
+
+    /// What a test showed to be wrong is not kept. Whether that went well.
+    pub(crate) async fn undo_product(&self, product: &Product) -> bool {
+        self.undo_scope(&product.scope).await.is_empty()
+    }
+}
+
+fn judge(test: &Test, ended: TestEnd, output: &[u8]) -> Result<(), Failure> {
+    if !test.expect_exit.contains(&ended.status) {
+        let expected = test.expect_exit.clone();
+        return Err(Failure::build(Unexpected::Status { status: ended.status, expected }));
+    }
+    let Some(pattern) = &test.expect_output else { return Ok(()) };
+    let regex = regex::Regex::new(pattern).map_err(Failure::build)?;
+    if regex.is_match(&String::from_utf8_lossy(output)) {
+        return Ok(());
+    }
+    Err(Failure::build(Unexpected::Output { pattern: pattern.clone() }))
+}
