@@ -1,6 +1,6 @@
 #!/bin/sh
 # Figures against Debian's packer and other peers: those of the language, then, with an engine (started where none answers),
-# those of builds, and those of the builder without an engine and of the registry client,
+# those of builds, of the builder without an engine and of the registry client, of Dockerfiles,
 # those of SSH, and those of the AMI builder.
 . "$(dirname "$0")/lib.sh"
 
@@ -14,6 +14,8 @@ builds=0
 /usr/bin/python3 "$ROOT/scripts/bench.py" "$@" || builds=1
 oci=0
 /usr/bin/python3 "$ROOT/scripts/bench_oci.py" "$@" || oci=1
+dockerfile=0
+/usr/bin/python3 "$ROOT/scripts/bench_dockerfile.py" "$@" || dockerfile=1
 ssh=0
 /usr/bin/python3 "$ROOT/scripts/bench_ssh.py" "$@" || ssh=1
 for assignment in $("$ROOT/scripts/aws-harness.sh" start); do export "${assignment?}"; done
@@ -21,4 +23,4 @@ aws=0
 /usr/bin/python3 "$ROOT/scripts/bench_aws.py" "$@" || aws=1
 ansible=0
 /usr/bin/python3 "$ROOT/scripts/bench_ansible.py" "$@" || ansible=1
-exit $((language | builds | oci | ssh | aws | ansible))
+exit $((language | builds | oci | dockerfile | ssh | aws | ansible))

@@ -35,8 +35,9 @@ fn messages(events: &[Json]) -> Vec<&str> {
     events.iter().filter_map(|event| event["text"].as_str()).collect()
 }
 
-fn lent_names() -> Vec<String> {
-    docker::all_images()
+/// Names that are lent to images of this test, whose base bears the label.
+fn lent_names(label: &str) -> Vec<String> {
+    docker::images_with(&format!("kiln.test={label}"))
         .iter()
         .filter_map(|id| docker::image(id))
         .flat_map(|image| image["RepoTags"].as_array().cloned().unwrap_or_default())
@@ -80,7 +81,10 @@ fn builds_are_built_upon_each_other_by_any_name() {
         return;
     }
     let (world, name) = (World::new(), unique("diamond"));
-    world.write("base.Dockerfile", "FROM debian:bookworm\nRUN echo base > /base\nONBUILD RUN echo fired > /onbuild\n");
+    let base = format!(
+        "FROM debian:bookworm\nLABEL kiln.test={name}\nRUN echo base > /base\nONBUILD RUN echo fired > /onbuild\n"
+    );
+    world.write("base.Dockerfile", &base);
     world.write("dev.Dockerfile", "FROM my-base\nRUN echo dev > /dev-file\n");
     world.write(
         "prod.Dockerfile",
@@ -116,7 +120,7 @@ fn builds_are_built_upon_each_other_by_any_name() {
     assert!(docker::image(&base).is_some(), "the parent is gone");
     let prod = format!("{name}/prod:1");
     assert_eq!(docker::run_in(&prod, "cat /built /shared /onbuild").trim_end(), "base\ndev\nshared\nfired");
-    assert_eq!(lent_names(), Vec::<String>::new());
+    assert_eq!(lent_names(&name), Vec::<String>::new());
     let ids: Vec<Json> =
         ["dev", "prod"].map(|build| docker::image(&format!("{name}/{build}:1")).unwrap()["Id"].clone()).into();
     let again = events(&world, &["t.kiln.hcl"]);
@@ -287,19 +291,20 @@ fn ctrl_c_stops_buildkit_and_leaves_nothing() {
         return;
     }
     let (world, name) = (World::new(), unique("cancel"));
-    world.write("base.Dockerfile", "FROM debian:bookworm\nRUN echo base > /base\n");
+    world.write("base.Dockerfile", &format!("FROM debian:bookworm\nLABEL kiln.test={name}\nRUN echo base > /base\n"));
     world.write("Dockerfile", "FROM base\nRUN echo now-it-sleeps && sleep 300\n");
     let mut text = template(&name, &[("app", "  contexts = { base = artifact.base.image }\n  no_cache = true")]);
     text.push_str("source \"dockerfile\" \"base\" {\n  dockerfile = \"base.Dockerfile\"\n}\nbuild { sources = [\"dockerfile.base\"] }\n");
     world.write("t.kiln.hcl", &text);
     let mut running = world.start(&["build", "-json", "t.kiln.hcl"]);
     running.wait_for("the step", |event| event["line"].as_str().is_some_and(|line| line.contains("now-it-sleeps")));
-    assert!(!lent_names().is_empty());
+    assert!(!lent_names(&name).is_empty());
     let started = std::time::Instant::now();
     running.ctrl_c();
     let (code, output) = running.end();
     assert_eq!(code, 130, "{output}");
     assert!(started.elapsed().as_secs() < 20);
-    assert_eq!(lent_names(), Vec::<String>::new());
+    assert_eq!(lent_names(&name), Vec::<String>::new());
     assert_eq!(world.leftovers(), Vec::<std::path::PathBuf>::new());
+    let _removed = Removed(docker::images_with(&format!("kiln.test={name}")));
 }
