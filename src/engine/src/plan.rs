@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime};
 
 use kiln_core::{
     Artifact, ArtifactValues, Artifacts, BuildContext, Caching, EntryId, Events, Failure, FailureClass, Input, Journal,
-    Key, RunOptions, Undo,
+    Key, Published, RunOptions, Undo,
 };
 use serde::{Serialize, Serializer};
 
@@ -15,6 +15,7 @@ use crate::cache::explain::{self, Present};
 use crate::cache::memory::RunMemory;
 use crate::cleanup::scratch_name;
 use crate::prepare::{Again, PreparedBuild, PreparedPostProcessor, PreparedRun};
+use crate::publication::published;
 use crate::run::{RunSettings, Surroundings, journal_keys};
 
 /// What a run would do.
@@ -42,6 +43,9 @@ pub struct BuildPlan {
     /// Of a build that joins images for several platforms to an index: those platforms.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub platforms: Vec<String>,
+    /// Why it has nothing to do: what it would push is there already. Nothing of what follows happens then.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub skipped: Option<String>,
     /// What its machine starts as; empty where the builder keeps no states, or where that is not known.
     pub base: Vec<Input>,
     /// The state that the machine starts as.
@@ -67,7 +71,7 @@ pub enum StepAction {
     Cached,
     /// It runs.
     Runs,
-    /// It passes time for a step that is restored, so it is left out.
+    /// It is left out: it passes time for a step that is restored, or its build has nothing to do.
     Skipped,
 }
 
@@ -141,6 +145,8 @@ pub enum SealPlan {
     Cached,
     /// It is made.
     Runs,
+    /// It is not needed: what would be pushed is there already.
+    Skipped,
 }
 
 /// What a run of these builds would do. Nothing is run or made; a registry may be asked what an image is now.
@@ -246,6 +252,13 @@ impl Planning<'_> {
     }
 
     async fn build(&self, name: &Arc<str>) -> (BuildPlan, Option<ArtifactValues>) {
+        match published(self.build, &self.context()).await {
+            Ok(None) => {}
+            Ok(Some(Published { artifact, reason })) => {
+                return (self.skipped(&reason), Some(artifact.values()));
+            }
+            Err(failure) => return (self.uncached(&Reason::NoBase, Some(self.clean(&failure.chain()))), None),
+        }
         let policy = self.settings.cache.for_build(self.build);
         let setting = Setting {
             policy: &policy,
@@ -313,6 +326,19 @@ impl Planning<'_> {
         BuildPlan { error, ..self.whole(steps.collect(), SealPlan::Runs) }
     }
 
+    /// Nothing of it happens, but for what takes note of that.
+    fn skipped(&self, reason: &str) -> BuildPlan {
+        let steps = (0..self.build.steps.len()).map(|index| self.step(index, StepAction::Skipped, None, None));
+        let mut plan = self.whole(steps.collect(), SealPlan::Skipped);
+        plan.post_processors = Vec::new();
+        for chain in &self.build.chains {
+            let notes = chain.iter().filter(|step| step.component.ready.takes_note());
+            let kinds: Vec<String> = notes.map(|step| step.spec.component.kind.clone()).collect();
+            plan.post_processors.extend(Some(kinds).filter(|kinds| !kinds.is_empty()));
+        }
+        BuildPlan { skipped: Some(self.clean(reason)), ..plan }
+    }
+
     fn whole(&self, steps: Vec<StepPlan>, sealing: SealPlan) -> BuildPlan {
         let kinds = |chain: &Vec<PreparedPostProcessor>| {
             chain.iter().map(|post_processor| post_processor.spec.component.kind.clone()).collect()
@@ -324,6 +350,7 @@ impl Planning<'_> {
             parents: self.build.parents().map(|parent| self.clean(parent)).collect(),
             is_taken: self.build.is_taken(),
             platforms: self.build.spec.variants.iter().map(|variant| variant.platform.to_string()).collect(),
+            skipped: None,
             base: Vec::new(),
             base_key: None,
             steps,

@@ -34,6 +34,12 @@ fn named(post_processor: &PreparedPostProcessor, failure: Failure) -> Failure {
     wrap(failure, |source| BuildError::PostProcessor { kind, place, source }).at(component.span)
 }
 
+/// A failure without the output that is repeated below it: that stands above already.
+fn in_one_line(failure: &str) -> String {
+    let line = failure.lines().next().unwrap_or_default();
+    line.split("; the last lines of its output").next().unwrap_or(line).trim_end_matches(':').to_owned()
+}
+
 /// Whether the build goes on after it failed so.
 fn is_tolerated(post_processor: &PreparedPostProcessor, failure: &Failure) -> bool {
     post_processor.spec.continue_on_error && !matches!(failure.class, FailureClass::Cancelled | FailureClass::Bug)
@@ -166,7 +172,7 @@ impl BuildRun {
             let result = self.process_once(post_processor, input, facts, &scope).await;
             let (outcome, seconds) = (outcome(&result), started.elapsed().as_secs_f64());
             let tolerated = result.as_ref().err().filter(|failure| is_tolerated(post_processor, failure));
-            let tolerated = tolerated.map(Failure::chain);
+            let tolerated = tolerated.map(|failure| in_one_line(&failure.chain()));
             let finished =
                 EventKind::PostProcessorFinished { kind: kind.clone(), outcome, seconds, tolerated: tolerated.clone() };
             self.events.emit(finished);

@@ -36,6 +36,11 @@ fn build_lines(build: &BuildPlan, now: SystemTime) -> Vec<String> {
         lines.push("  taken    as it was built before".to_owned());
         return lines;
     }
+    if let Some(reason) = &build.skipped {
+        lines.push(format!("  skipped  {reason}"));
+        lines.extend(build.post_processors.iter().map(|chain| format!("  runs     {}", chain.join(", then "))));
+        return lines;
+    }
     // The first is what it is built upon; a change of any other one is told as the reason of what runs.
     if let Some(shown) = build.base.first().and_then(|input| input.shown.as_deref()) {
         lines.push(format!("  base     {shown}"));
@@ -51,6 +56,7 @@ fn build_lines(build: &BuildPlan, now: SystemTime) -> Vec<String> {
         _ if !build.platforms.is_empty() => format!("  joins    {}", build.platforms.join(", ")),
         SealPlan::Cached => "  cached   seal: the artifact is there".to_owned(),
         SealPlan::Runs => "  runs     seal".to_owned(),
+        SealPlan::Skipped => "  skipped  seal".to_owned(),
     });
     lines.extend(build.post_processors.iter().map(|chain| format!("  runs     {}", chain.join(", then "))));
     lines
@@ -137,6 +143,7 @@ mod tests {
             parents: vec!["oci.base".to_owned()],
             is_taken: false,
             platforms: Vec::new(),
+            skipped: None,
             base: vec![input],
             base_key: None,
             steps: vec![
@@ -159,7 +166,15 @@ mod tests {
             error: Some("no answer\nfrom the registry".to_owned()),
             ..build.clone()
         };
-        let report = PlanReport { builds: vec![build, unknown] };
+        let published = BuildPlan {
+            build: "oci.app".to_owned(),
+            skipped: Some("r/app:1.2.3 is in its registry already".to_owned()),
+            error: None,
+            post_processors: vec![vec!["manifest".to_owned()]],
+            sealing: SealPlan::Skipped,
+            ..unknown.clone()
+        };
+        let report = PlanReport { builds: vec![build, unknown, published] };
         insta::assert_snapshot!(text_at(&report, SystemTime::UNIX_EPOCH + Duration::from_secs(7200)), @r#"
         oci.worker (oci, a.pkr.hcl:1)
           after    oci.base
@@ -175,6 +190,10 @@ mod tests {
           unknown  no answer
           unknown  from the registry
           cached   seal: the artifact is there
+
+        oci.app (oci, a.pkr.hcl:1)
+          skipped  r/app:1.2.3 is in its registry already
+          runs     manifest
 
         2 of 4 steps would run; what is restored took 1m 1s when it ran
         "#);
