@@ -45,6 +45,7 @@ fn in_few_words(plan: &BuildPlan) -> Vec<String> {
     let sealing = match plan.sealing {
         SealPlan::Cached => "sealed",
         SealPlan::Runs => "seal",
+        SealPlan::Skipped => "skipped",
     };
     plan.steps.iter().map(step).chain([sealing.to_owned()]).collect()
 }
