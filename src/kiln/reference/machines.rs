@@ -1,6 +1,6 @@
 //! The pages of sources that make no image of a container, and that of the options of SSH, which several of them have.
 
-use kiln_core::{FieldType, Schema};
+use kiln_core::Schema;
 
 use super::{check, table, tables, wrapped};
 

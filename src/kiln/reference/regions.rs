@@ -3,7 +3,7 @@
 
 use std::fmt::Write;
 
-use kiln_core::{Field, FieldType, Kinds, Schema};
+use kiln_core::{Field, Kinds, Schema};
 use kiln_language::functions::{self, Function};
 use kiln_template::grammar;
 
