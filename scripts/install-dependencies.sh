@@ -48,6 +48,8 @@ command -v docker >/dev/null || install_packages docker-cli
 if [ "${1:-}" = tests ] || [ "${1:-}" = vm ]; then
     install_packages apache2-utils attr busybox-static libcap2-bin openssh-client openssh-server openssl packer procps
     install_packages docker-compose pigz python3-venv skopeo socat stunnel4 umoci
+    # Programs of another processor: the emulator, and what tells mmdebstrap that there is one.
+    install_packages arch-test qemu-user-static
 fi
 if [ "${1:-}" = vm ]; then
     install_packages busybox-static e2fsprogs python3-venv

@@ -35,6 +35,30 @@ make_base_image() {
     as_root rm -f "$STATE/debian.tar"
 }
 
+# Programs for arm64, by an emulator that the kernel holds open for sandboxes and containers too. Where the kernel cannot,
+# the tests say that they were skipped.
+set_up_emulator() {
+    handlers=/proc/sys/fs/binfmt_misc
+    [ -e "$handlers/register" ] || as_root mount -t binfmt_misc binfmt_misc "$handlers" 2>/dev/null || return 0
+    [ ! -e "$handlers/qemu-aarch64" ] || return 0
+    conf=/usr/lib/binfmt.d/qemu-aarch64.conf
+    [ ! -e "$conf" ] || as_root sh -c 'cat "$1" >"$2/register"' sh "$conf" "$handlers" || return 0
+}
+
+# The base image once more, for arm64.
+make_foreign_image() {
+    [ -e /proc/sys/fs/binfmt_misc/qemu-aarch64 ] || return 0
+    docker image inspect kiln-test-arm64:bookworm >/dev/null 2>&1 && return 0
+    say "making kiln-test-arm64:bookworm with mmdebstrap"
+    as_root mmdebstrap --quiet --variant=minbase --architectures=arm64 bookworm "$STATE/arm64.tar"
+    # An import would say that it is for the engine's own processor.
+    umoci init --layout "$STATE/arm64" && umoci new --image "$STATE/arm64:base"
+    umoci raw add-layer --image "$STATE/arm64:base" "$STATE/arm64.tar" >&2
+    umoci config --image "$STATE/arm64:base" --architecture arm64 --config.cmd bash >&2
+    skopeo copy --quiet "oci:$STATE/arm64:base" docker-daemon:kiln-test-arm64:bookworm >&2
+    as_root rm -rf "$STATE/arm64.tar" "$STATE/arm64"
+}
+
 # What Ansible needs on a machine, for the tests of playbooks.
 make_python_image() {
     docker image inspect kiln-test-python:bookworm >/dev/null 2>&1 && return 0
@@ -171,6 +195,8 @@ start)
     start_registry
     if [ "${2:-}" = tests ]; then
         make_python_image
+        set_up_emulator
+        make_foreign_image
         start_peers
         "$ROOT/scripts/aws-harness.sh" start >"$STATE/aws.env"
         # What an earlier one noted is another's port by now.

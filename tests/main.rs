@@ -34,6 +34,7 @@ mod kill;
 mod kill_amazon;
 mod kill_oci;
 mod mistakes;
+mod platforms;
 mod publishing;
 mod push;
 mod readme;

@@ -7,6 +7,7 @@ mod amount;
 mod args;
 mod aws;
 mod commands;
+mod emulation;
 mod error;
 mod kinds;
 mod panic;

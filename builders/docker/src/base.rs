@@ -19,6 +19,9 @@ use crate::launch::DockerBuilder;
 /// Steps of a transfer closer together than this are not all told.
 const PROGRESS_INTERVAL: Duration = Duration::from_millis(100);
 
+/// Held while an image of one platform is pulled and looked up by its name: builds for several platforms share names.
+static PLATFORM_TURN: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
+
 /// The base image.
 #[derive(Debug, Clone)]
 pub(crate) struct Resolved {
@@ -93,6 +96,11 @@ impl DockerBuilder {
 
     /// An image, pulled, taken over from kiln's store, or found.
     async fn obtain(&self, context: &BuildContext, wanted: &Wanted<'_>) -> Result<ImageInfo, Failure> {
+        // A name means the image that came last. Who asks for one platform looks it up before another one comes.
+        let _turn = match wanted.platform {
+            Some(_) if !is_id(wanted.image) => Some(PLATFORM_TURN.lock().await),
+            _ => None,
+        };
         if !is_id(wanted.image) {
             self.pull(context, wanted).await?;
         } else if !self.has(wanted).await? {

@@ -6,8 +6,8 @@ use std::sync::{Arc, OnceLock};
 
 use async_trait::async_trait;
 use kiln_core::{
-    Artifact, BuildContext, Builder, Decoded, Diagnostics, EntryId, Failure, Launched, OutputSink, Snapshots, Test,
-    TestEnd, Tester,
+    Artifact, BuildContext, Builder, Decoded, Diagnostics, EntryId, Failure, Launched, OutputSink, Platform, Snapshots,
+    Test, TestEnd, Tester,
 };
 use kiln_docker::engine::{ContainerSpec, Created};
 use kiln_docker::models::{ContainerCreateBody, HostConfig};
@@ -58,7 +58,14 @@ impl Builder for DockerBuilder {
     async fn launch(&self, context: &BuildContext) -> Result<Launched, Failure> {
         self.check(context)?;
         let base = self.resolve(context).await?.image;
+        self.warn_of_platform(context, &base).await?;
         self.start_from(context, base, None).await
+    }
+
+    async fn runs_here(&self) -> Option<Platform> {
+        // Another machine's engine has emulators of its own.
+        let is_local = self.settings.engine.address().starts_with("unix://");
+        self.config.platform.as_deref().filter(|_| is_local).and_then(Platform::parse)
     }
 
     fn snapshots(&self) -> Option<&dyn Snapshots> {
@@ -322,6 +329,25 @@ impl DockerBuilder {
         let name = Path::new(directory).strip_prefix("/").unwrap_or(Path::new(directory)).to_path_buf();
         let packing = kiln_transport::tar::pack(false, move |writer| writer.directory(&name, 0o755));
         self.engine().put_archive(container, "/", packing.stream).await?;
+        Ok(())
+    }
+
+    /// An image of another platform than the engine's, which nobody asked for: slow, if it runs at all, and what comes
+    /// of it runs on no machine like this one.
+    async fn warn_of_platform(&self, context: &BuildContext, base: &ImageInfo) -> Result<(), Failure> {
+        if self.config.platform.is_some() || base.architecture.is_empty() {
+            return Ok(());
+        }
+        let engine = context.unless_cancelled(self.engine().version()).await??;
+        if (&engine.os, &engine.architecture) != (&base.os, &base.architecture) && !engine.architecture.is_empty() {
+            let image = self.config.image.as_deref().unwrap_or(&base.id);
+            let (own, other) =
+                (format!("{}/{}", engine.os, engine.architecture), format!("{}/{}", base.os, base.architecture));
+            context.events.warn(format!(
+                "{image} is for {other}, and the engine runs {own}: `platform = \"{own}\"` asks for the one that fits, \
+                 `platform = \"{other}\"` says that this one is meant"
+            ));
+        }
         Ok(())
     }
 

@@ -60,6 +60,9 @@ impl BuilderKind for DockerBuilderKind {
         let mut check = Check { decoded, config: &config, found: Diagnostics::new() };
         check.exactly_one(&["image", "build"]);
         check.result();
+        if context.is_variant {
+            check.variant();
+        }
         check.unavailable();
         check.login(context);
         let server = config.login_server.as_deref();
@@ -103,6 +106,17 @@ impl Check<'_> {
     }
 
     /// Of some arguments, exactly one may be set; an empty text counts as none.
+    /// What joins the images of several platforms needs one of each.
+    fn variant(&mut self) {
+        for name in ["discard", "export_path"] {
+            if self.decoded.is_set(name) && self.decoded.values().get(name) != Some(&serde_json::Value::Bool(false)) {
+                let title = format!("`{name}` leaves no image, and `platforms` joins images");
+                let diagnostic = Diagnostic::error("one-platform", self.decoded.span(name), title);
+                self.found.push(diagnostic.help("write `commit = true`, or one `platform`"));
+            }
+        }
+    }
+
     fn exactly_one(&mut self, names: &[&str]) {
         let is_set = |name: &str| {
             let is_empty = self.decoded.values().get(name).is_some_and(|value| value.as_str() == Some(""));

@@ -103,7 +103,6 @@ impl IndexBuilder {
             tags,
             digest: Some(digest.to_string()),
             layout: Some(layout.root().to_path_buf()),
-            engine: None,
             variants: self.variants.clone(),
         };
         Ok(Artifact { owner: Some(owner), ..Joined::artifact(&self.kind, image) })

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use kiln_cache::StateEntry;
-use kiln_core::{BuildContext, Builder, Failure, FailureClass, Input, Launched, Snapshots};
+use kiln_core::{BuildContext, Builder, Failure, FailureClass, Input, Launched, Platform, Snapshots};
 use kiln_docker::run_command::{self, HostScope, RunCommand};
 use kiln_gotemplate::{Data, Rendered, Scope, render};
 use kiln_registry::{Client, ClientOptions, Credentials, Mirror, Note, Reference, normalize_registry};
@@ -57,6 +57,10 @@ impl Builder for OciBuilder {
 
     fn snapshots(&self) -> Option<&dyn Snapshots> {
         Some(self)
+    }
+
+    async fn runs_here(&self) -> Option<Platform> {
+        Some(self.recipe.platform.clone())
     }
 }
 

@@ -24,8 +24,6 @@ pub struct Image {
     pub digest: Option<String>,
     /// The OCI layout that holds it, named by its digest; `None` for an image in an engine's store.
     pub layout: Option<PathBuf>,
-    /// The address of the engine that holds it, where that is not the one that kiln speaks to otherwise.
-    pub engine: Option<String>,
     /// Of an index, its images in the order of the index; empty for an image.
     pub variants: Vec<Variant>,
 }
@@ -116,9 +114,8 @@ pub const ARTIFACT_VALUES: [(&str, ArtifactShape, &str); 7] = [
     ("amis", ArtifactShape::Map, "The AMIs, by region."),
 ];
 
-/// Where an image lies: names of [`ArtifactValues`] that no template sees.
+/// Where an image lies: a name of [`ArtifactValues`] that no template sees.
 const LAYOUT: &str = "layout";
-const ENGINE: &str = "engine";
 
 /// Builder id of AMIs, whose artifacts are called `REGION:AMI,REGION:AMI`.
 const AMAZON_EBS: &str = "mitchellh.amazonebs";
@@ -229,7 +226,6 @@ impl Image {
         values.extend(self.digest.clone().map(|digest| ("digest", ArtifactValue::Text(digest))));
         let layout = self.layout.as_ref().map(|layout| layout.display().to_string());
         values.extend(layout.map(|layout| (LAYOUT, ArtifactValue::Text(layout))));
-        values.extend(self.engine.clone().map(|engine| (ENGINE, ArtifactValue::Text(engine))));
     }
 
     /// The image that a build left with these values; `None` where it left none.
@@ -247,7 +243,6 @@ impl Image {
             tags,
             digest: text("digest"),
             layout: text(LAYOUT).map(PathBuf::from),
-            engine: text(ENGINE),
             variants: Vec::new(),
         })
     }
@@ -269,7 +264,6 @@ mod tests {
             tags: vec!["a:1".into()],
             digest: Some("sha256:bb".into()),
             layout: Some("/store".into()),
-            engine: Some("tcp://far".into()),
             variants: Vec::new(),
         };
         let artifact = |image: Image| Artifact {

@@ -32,6 +32,7 @@ pub mod run_command;
 pub mod services;
 mod ssh;
 pub mod steps;
+mod take_over;
 pub mod undo;
 pub mod upgrade;
 
@@ -43,6 +44,7 @@ pub use engine::{Engine, ImageInfo};
 pub use error::EngineError;
 pub use login::login_mistakes;
 pub use public::secret_in_image;
+pub use take_over::{TakeOverError, take_over};
 pub use undo::{
     BaseUndo, ContainerUndo, DockerUndoer, FileUndo, FinishedFile, ImageUndo, LentNameUndo, NetworkUndo, TagUndo,
 };

@@ -132,6 +132,12 @@ impl PreparedBuild {
         if self.pushes_nothing || self.is_taken() { Vec::new() } else { self.builder.pushed_names() }
     }
 
+    /// The platform of the programs that its steps run on this host's kernel; `None` where another machine runs them, or
+    /// there are none to run.
+    pub async fn runs_here(&self) -> Option<kiln_core::Platform> {
+        if self.steps.is_empty() || self.is_taken() { None } else { self.builder.runs_here().await }
+    }
+
     /// It does not run: it is taken as it was sealed before.
     pub(crate) fn take(&mut self) {
         Arc::make_mut(&mut self.spec).is_taken = true;

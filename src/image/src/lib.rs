@@ -15,6 +15,7 @@ pub mod layout;
 pub mod media;
 pub mod names;
 pub mod pack;
+pub mod recompress;
 pub mod rootfs;
 pub mod tree;
 pub mod undo;

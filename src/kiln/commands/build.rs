@@ -7,6 +7,7 @@ use super::load::Wanted;
 use super::prepared::{self, Stage};
 use super::stores;
 use crate::args::{BuildArgs, OnError};
+use crate::emulation;
 use crate::error::CliError;
 use crate::settings::Settings;
 use crate::ui::{self, FailureText, Format, TableRow};
@@ -48,6 +49,7 @@ async fn build(arguments: &BuildArgs, format: Format, settings: &Settings) -> Re
         Wanted { warn_undeclared: arguments.warn_on_undeclared_var, no_push: arguments.no_push, ..Wanted::default() };
     let ready = prepared::ready(&arguments.template, wanted, arguments.force, settings, format).await?;
     check_limits(&arguments.parallel_builds, &ready.kinds)?;
+    emulation::check(&ready.run, &settings.scratch_root).await?;
     let stage = Stage::set(format, matches!(format, Format::Human { .. }), &ready.redactor, settings);
     let cache = prepared::cache_policy(&arguments.template, &arguments.steps, settings, format);
     let run_settings = RunSettings {

@@ -11,6 +11,7 @@ use kiln_docker::{Engine, TagUndo};
 
 use crate::docker_tag::{NameOwner, name_undo};
 use crate::error::PublishError;
+use crate::index;
 use crate::layout::LayoutImage;
 use crate::prepare;
 use crate::settings::EngineProvider;
@@ -57,6 +58,7 @@ impl PostProcessor for DockerLoad {
         let image = artifact.image().ok_or_else(|| PublishError::not_an_image(KIND, artifact))?;
         let mut names = Vec::new();
         if let Some(layout) = LayoutImage::of(image)? {
+            index::refuse(KIND, image)?;
             let engine = context.unless_cancelled(self.engine.engine()).await??;
             names = missing_names(engine.as_ref(), image, context).await?;
             if names.is_empty() && !image.tags.is_empty() {

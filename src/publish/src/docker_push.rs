@@ -275,8 +275,8 @@ impl PostProcessor for DockerPush {
         let references = references(image)?;
         let all: Vec<&Reference> = references.iter().map(|(_, reference)| reference).collect();
         let own_server = self.own_server(&all);
-        index::refuse_in_engine(KIND, image)?;
-        if let Some(layout) = LayoutImage::of(image)? {
+        let joined = index::brought_together(image, self.engine.as_ref(), context).await?;
+        if let Some(layout) = joined.map_or_else(|| LayoutImage::of(image), |joined| Ok(Some(joined)))? {
             let digest = self.push_from_layout(&layout, &references, &own_server, context).await?;
             return Ok(pushed_artifact(artifact, image, Some(digest)));
         }
@@ -373,7 +373,7 @@ impl DockerPush {
         own_server: &OwnServer,
         context: &BuildContext,
     ) -> Result<String, Failure> {
-        layout.check_platform(self.platform.as_deref())?;
+        let layout = &layout.for_platform(self.platform.as_deref())?;
         let there = asking::settled(self, references, own_server, &Candidate::Layout(layout), context).await?;
         let mut progress = Pushes::new(references, &there);
         let references: Vec<&Reference> =

@@ -58,6 +58,14 @@ pub enum PublishError {
         /// Which there are.
         platforms: String,
     },
+    /// An image of an index, which its engine does not hand out.
+    #[error("cannot take the image for {platform} over from the engine")]
+    TakeOver {
+        /// Which one.
+        platform: String,
+        /// Why.
+        source: kiln_docker::TakeOverError,
+    },
     /// An image that was made for another platform.
     #[error("the image is for {found}, not for {wanted}")]
     Platform {

@@ -53,19 +53,24 @@ impl LayoutImage {
         &self.manifest
     }
 
-    /// Refuses it where another platform is asked for.
-    pub(crate) fn check_platform(&self, wanted: Option<&str>) -> Result<(), PublishError> {
-        let Some(wanted) = wanted else { return Ok(()) };
-        let image = kiln_image::Image::open(&self.layout, &self.manifest)
-            .map_err(PublishError::layout("look at the image's platform"))?;
-        let config = image.config;
-        let found = Platform { os: config.os, architecture: config.architecture, variant: config.variant };
-        let is_wanted = Platform::parse(wanted).is_some_and(|wanted| {
+    /// The image for a platform, where one is asked for: of an index its own; one that is for another is refused.
+    pub(crate) fn for_platform(&self, wanted: Option<&str>) -> Result<LayoutImage, PublishError> {
+        let Some(text) = wanted else { return Ok(self.clone()) };
+        let failed = || PublishError::layout("look at the image's platform");
+        let wanted = Platform::parse(text);
+        let any = || Platform { os: String::new(), architecture: String::new(), variant: None };
+        let image = kiln_image::Image::open_for(&self.layout, &self.manifest, &wanted.clone().unwrap_or_else(any));
+        let image = image.map_err(failed())?;
+        let found = kiln_image::index::platform_of(&image);
+        let is_wanted = wanted.is_some_and(|wanted| {
             (&wanted.os, &wanted.architecture) == (&found.os, &found.architecture)
-                && wanted.variant.is_none_or(|variant| found.variant.is_none_or(|found| found == variant))
+                && wanted.variant.is_none_or(|variant| found.variant.as_ref().is_none_or(|found| *found == variant))
         });
         let found = format!("{}/{}", found.os, found.architecture);
-        is_wanted.then_some(()).ok_or_else(|| PublishError::Platform { wanted: wanted.to_owned(), found })
+        match is_wanted {
+            true => Ok(LayoutImage { layout: self.layout.clone(), manifest: image.digest }),
+            false => Err(PublishError::Platform { wanted: text.to_owned(), found }),
+        }
     }
 
     /// Repositories beside `target` that should have layers of this image, since images of the layout that share them are

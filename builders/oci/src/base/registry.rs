@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use kiln_core::{Failure, Input};
-use kiln_image::{Digest, archive};
+use kiln_docker::TakeOverError;
+use kiln_image::Digest;
 use kiln_registry::{Progress, PullOptions, Reference, Stage};
 
 use super::{Bases, Resolved, Source, base_key};
@@ -146,18 +147,13 @@ impl Bases<'_> {
         }
         self.context.events.message(format!("taking {} over", self.recipe.from.title()));
         let archive = self.context.scratch.join(format!("{:.12}.tar", id.trim_start_matches("sha256:")));
-        self.settings.engine.save(&[id.to_owned()], &archive).await?;
         self.store().hold().map_err(error::cache)?;
-        let (layout, path) = (self.store().layout().clone(), archive.clone());
-        let imported = error::blocking(move || {
-            let file = std::fs::File::open(&path).map_err(error::local("read", &path))?;
-            archive::import_archive(file, &layout).map_err(error::image)
-        });
-        let imported = imported.await;
-        let _ = tokio::fs::remove_file(&archive).await;
-        let manifest = imported?.into_iter().next().map(|imported| imported.digest);
-        let manifest =
-            manifest.ok_or_else(|| Failure::build(OciError::Base(format!("the engine's archive of {id} is empty"))))?;
+        let taken = kiln_docker::take_over(self.settings.engine.as_ref(), id, self.store().layout(), &archive).await;
+        let manifest = taken.map_err(|error| match error {
+            TakeOverError::Engine(error) => Failure::from(error),
+            TakeOverError::Image { source, .. } => error::image(source),
+            other => Failure::build(other),
+        })?;
         self.note(&key, &manifest, None)?;
         Ok(manifest)
     }
