@@ -168,6 +168,7 @@ mod tests {
             }
             let path = directory.path().join(architecture);
             std::fs::write(&path, smallest(architecture).unwrap()).unwrap();
+            std::fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o700)).unwrap();
             let status = std::process::Command::new(&emulator).arg(&path).status().unwrap();
             assert!(status.success(), "{architecture}: {status}");
         }
