@@ -9,6 +9,8 @@ pub struct Outline {
     pub builds: Vec<BuildOutline>,
     /// HCL2: the `data` blocks, by their full name.
     pub data_sources: Vec<DataOutline>,
+    /// HCL2: the modules, each after the one that it is in.
+    pub modules: Vec<ModuleOutline>,
     /// Legacy JSON, which has no build blocks.
     pub legacy: Option<LegacyOutline>,
 }
@@ -40,6 +42,19 @@ pub struct ComponentOutline {
     /// Its name, where it has one.
     pub name: Option<String>,
     /// Where it begins.
+    pub span: Span,
+}
+
+/// A use of a module.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ModuleOutline {
+    /// `module.NAME`, with those around in front.
+    pub name: String,
+    /// The directory of its template.
+    pub directory: String,
+    /// The names of its outputs.
+    pub outputs: Vec<String>,
+    /// Where the block begins.
     pub span: Span,
 }
 

@@ -214,6 +214,8 @@ pub struct BuildSpec {
     pub tests: Vec<TestSpec>,
     /// What the source says for all its steps.
     pub cache: CacheRules,
+    /// What Go template texts that its components render themselves may use, where that is not the plan's: in modules.
+    pub text_scope: Option<Arc<TextScope>>,
     /// The builds that come before it, each by its first mention. All of them are builds of the plan, and there is no ring.
     pub parents: Vec<Parent>,
     /// Nothing of it runs: only others of the plan are built upon it, and it is taken as it was sealed before.

@@ -102,7 +102,7 @@ impl BuildRun {
             options: Arc::clone(&shared.options),
             prompt: Arc::clone(&shared.prompt),
             facts: Arc::new(Facts::default()),
-            text_scope: Arc::clone(&shared.text_scope),
+            text_scope: prepared.text_scope(&shared.text_scope),
             secrets: None,
         };
         let cache = shared.settings.cache.for_build(&prepared);

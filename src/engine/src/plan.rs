@@ -316,7 +316,7 @@ impl Planning<'_> {
             }),
             prompt: Arc::clone(&around.prompt),
             facts: Arc::default(),
-            text_scope: Arc::clone(&self.prepared.text_scope),
+            text_scope: build.text_scope(&self.prepared.text_scope),
             secrets: None,
         }
     }

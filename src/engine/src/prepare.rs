@@ -146,6 +146,11 @@ impl PreparedBuild {
         self.tests.clear();
     }
 
+    /// What Go template texts of its components may use; `around` is the template's.
+    pub(crate) fn text_scope(&self, around: &Arc<TextScope>) -> Arc<TextScope> {
+        Arc::clone(self.spec.text_scope.as_ref().unwrap_or(around))
+    }
+
     /// Whether it was not selected, and is there for what is built upon it.
     pub(crate) fn is_brought(&self) -> bool {
         self.spec.is_brought
@@ -623,7 +628,9 @@ fn beside_template(item: &mut Diagnostic, scope: &TextScope, sources: &SourceMap
     let text = sources.text(label.span);
     let Some(path) = text.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')) else { return };
     let is_plain = !path.is_empty() && Path::new(path).is_relative() && !path.contains(['$', '{', '\\']);
-    let there = scope.working_dir.join(&scope.template_dir).join(path);
+    // The directory of the file that it stands in: in a module, the module's.
+    let file = sources.get(label.span.source).and_then(|file| file.path.as_deref()?.parent());
+    let there = scope.working_dir.join(file.unwrap_or(&scope.template_dir)).join(path);
     if item.fix.is_some() || !is_plain || !there.exists() {
         return;
     }

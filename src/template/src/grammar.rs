@@ -5,7 +5,7 @@
 use kiln_core::{Field, FieldType, Schema};
 
 /// The blocks of a template, in the order of the reference page.
-pub const BLOCKS: [&Schema; 24] = [
+pub const BLOCKS: [&Schema; 26] = [
     &PACKER,
     &REQUIRED_PLUGINS,
     &VARIABLE,
@@ -15,6 +15,8 @@ pub const BLOCKS: [&Schema; 24] = [
     &LOCAL,
     &DATA,
     &SOURCE,
+    &MODULE,
+    &OUTPUT,
     &STEPS,
     &BUILD,
     &BUILD_SOURCE,
@@ -166,6 +168,35 @@ pub const SOURCE: Schema = Schema {
     doc: "A configured builder. Its labels are its type and its name; what it takes, its type says.",
     fields: &[FOR_EACH, ENABLED, PLATFORMS, DEPENDS_ON, CACHE, CACHE_TTL],
     example: "source \"docker\" \"worker\" {\n  image  = \"debian:bookworm\"\n  commit = true\n}",
+};
+
+/// A template that another one uses.
+pub const MODULE: Schema = Schema {
+    kind: "module",
+    title: "a `module` block",
+    doc: "Uses the template of a directory: its builds become builds of this template, `module.NAME.TYPE.SOURCE`, and its outputs values, `module.NAME.OUTPUT`. Its label is its name; beside these it takes values for the variables of that template. Beyond Packer; see [sharing](../guide/sharing.md#modules).",
+    fields: &[
+        Field::string(
+            "source",
+            "The directory, beginning with `./`, `../` (from the file's directory) or `/`: a text as it is.",
+        )
+        .required(),
+        DEPENDS_ON,
+    ],
+    example: "module \"worker\" {\n  source = \"./images/worker\"\n  image  = artifact.base.image\n}",
+};
+
+/// What a template gives to those that use it.
+pub const OUTPUT: Schema = Schema {
+    kind: "output",
+    title: "an `output` block",
+    doc: "A value for those that use this template as a module, `module.NAME.OUTPUT`. Its label is its name. Beyond Packer.",
+    fields: &[
+        any("value", "The value. It may mention `artifact`: then it is known when the build is done.").required(),
+        Field::string("description", "What it is."),
+        Field::bool("sensitive", "It, and all that derives from it, is never shown.").default("false"),
+    ],
+    example: "output \"image\" {\n  value       = artifact.docker.app.image\n  description = \"the worker's image\"\n}",
 };
 
 /// Provisioners with a name.

@@ -85,6 +85,7 @@ pub(super) fn build(name: &str) -> BuildSpec {
         hooks: Vec::new(),
         tests: Vec::new(),
         cache: CacheRules::default(),
+        text_scope: None,
         parents: Vec::new(),
         is_taken: false,
         is_brought: false,

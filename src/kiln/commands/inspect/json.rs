@@ -19,6 +19,12 @@ pub(super) fn of(plan: &Plan, sources: &SourceMap) -> Json {
         "data_sources": plan.outline.data_sources.iter().map(|data| {
             json!({ "name": data.name, "place": place(data.span) })
         }).collect::<Vec<_>>(),
+        "modules": plan.outline.modules.iter().map(|module| json!({
+            "name": module.name,
+            "directory": module.directory,
+            "outputs": module.outputs,
+            "place": place(module.span),
+        })).collect::<Vec<_>>(),
         "builds": plan.builds.iter().map(|build| build_json(build, sources)).collect::<Vec<_>>(),
         "build_blocks": plan.outline.builds.iter().map(|build| json!({
             "name": build.name,
@@ -38,7 +44,7 @@ pub(super) fn of(plan: &Plan, sources: &SourceMap) -> Json {
     });
     if let (Some(legacy), Some(json)) = (&plan.outline.legacy, json.as_object_mut()) {
         // What is HCL2's alone.
-        for name in ["data_sources", "build_blocks", "extensions"] {
+        for name in ["data_sources", "modules", "build_blocks", "extensions"] {
             json.shift_remove(name);
         }
         json.insert(

@@ -46,6 +46,13 @@ fn of_hcl(plan: &Plan, sources: &SourceMap) -> Vec<Said> {
         let names = plan.outline.data_sources.iter().map(|data| format!("{}\n", data.name));
         said.push(Said::Text(format!("> data-sources:\n\n{}", names.collect::<String>())));
     }
+    if !plan.outline.modules.is_empty() {
+        let modules = plan.outline.modules.iter().map(|module| {
+            let outputs: String = module.outputs.iter().map(|output| format!("  {}.{output}\n", module.name)).collect();
+            format!("{}: {}\n{outputs}", module.name, module.directory)
+        });
+        said.push(Said::Text(format!("> modules:\n\n{}", modules.collect::<String>())));
+    }
     said.push(Said::Text(builds(&plan.outline)));
     if !plan.extensions.is_empty() {
         let uses = plan.extensions.iter().map(|it| format!("{} ({})\n", it.what, place(it.span, sources)));

@@ -313,7 +313,7 @@ impl Advice<'_> {
             "required_plugins" | "required_version" => "it belongs into a `packer` block",
             "terraform" => "this is Terraform's; requirements of a template stand in a `packer` block",
             "resource" => "this is Terraform's; what is built is a `source`, and a `build` says what is done with it",
-            "provider" | "output" | "module" | "moved" | "import" | "check" | "ephemeral" | "removed" => {
+            "provider" | "moved" | "import" | "check" | "ephemeral" | "removed" => {
                 "this is Terraform's; templates have no such block"
             }
             _ => return,

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use indexmap::IndexMap;
 use kiln_core::{
     ARTIFACT_VALUES, ArtifactShape, ArtifactValue, Artifacts, BuildSpec, Diagnostic, Diagnostics, Parent, Platform,
     Span, VariantSpec, suggest,
@@ -17,11 +18,12 @@ pub(crate) const ROOT: &str = "artifact";
 /// The value that differs between the builds for several platforms.
 const IMAGE: &str = "image";
 
-/// The names of all builds of a template, and what else they may be called where that is clear.
+/// What a scope calls the builds that it can see, its own and those of its modules.
 #[derive(Debug, Default)]
 pub(crate) struct BuildNames {
-    full: Vec<Arc<str>>,
-    /// The last words of names, where they mean one build only.
+    /// Full names by what the scope calls each: the same, without the modules that the scope is in.
+    full: IndexMap<String, Arc<str>>,
+    /// The last words of names, where they mean one build only. Those of modules keep `module.NAME` in front.
     short: BTreeMap<String, Arc<str>>,
     /// Those that mean several.
     ambiguous: BTreeMap<String, Vec<Arc<str>>>,
@@ -30,16 +32,24 @@ pub(crate) struct BuildNames {
 }
 
 impl BuildNames {
-    pub(crate) fn new(names: &[String], variants: BTreeMap<Arc<str>, Vec<VariantSpec>>) -> BuildNames {
-        let full: Vec<Arc<str>> = names.iter().map(|name| name.as_str().into()).collect();
+    /// The builds as `(modules, name, full name)`: the modules in which the scope finds it, `module.NAME` or nothing, and what
+    /// they call it; and of those with `platforms`, those that make the images.
+    pub(crate) fn new<'a>(
+        builds: impl Iterator<Item = (&'a str, &'a str, &'a str)>,
+        variants: BTreeMap<Arc<str>, Vec<VariantSpec>>,
+    ) -> BuildNames {
+        let mut full = IndexMap::new();
         let mut by_end: BTreeMap<String, Vec<Arc<str>>> = BTreeMap::new();
-        for name in &full {
+        for (modules, name, whole) in builds {
+            let qualified = |name: &str| if modules.is_empty() { name.to_owned() } else { format!("{modules}.{name}") };
+            let whole: Arc<str> = whole.into();
             let parts: Vec<&str> = name.split('.').collect();
             for start in 1..parts.len() {
-                by_end.entry(parts[start..].join(".")).or_default().push(Arc::clone(name));
+                by_end.entry(qualified(&parts[start..].join("."))).or_default().push(Arc::clone(&whole));
             }
+            full.insert(qualified(name), whole);
         }
-        by_end.retain(|end, _| !full.iter().any(|name| **name == *end));
+        by_end.retain(|end, _| !full.contains_key(end));
         let (short, ambiguous): (BTreeMap<_, _>, BTreeMap<_, _>) =
             by_end.into_iter().partition(|(_, names)| names.len() == 1);
         let short = short.into_iter().filter_map(|(end, names)| Some((end, names.into_iter().next()?))).collect();
@@ -48,7 +58,14 @@ impl BuildNames {
 
     /// The build of a name, whole or short.
     fn named(&self, name: &str) -> Option<&Arc<str>> {
-        self.full.iter().find(|full| ***full == *name).or_else(|| self.short.get(name))
+        self.full.get(name).or_else(|| self.short.get(name))
+    }
+
+    /// The builds of a module.
+    fn of_module(&self, module: &str) -> Vec<&Arc<str>> {
+        let prefix = format!("{module}.");
+        let is_meant = module.starts_with("module.");
+        self.full.iter().filter(|(name, _)| is_meant && name.starts_with(&prefix)).map(|(_, build)| build).collect()
     }
 
     /// The build that the words behind `artifact` begin with, and what stands behind its name.
@@ -80,15 +97,15 @@ impl BuildNames {
         self.variants.get(build)?.iter().find(|variant| variant.platform.is(wanted))
     }
 
-    /// The build that `depends_on` names.
-    pub(crate) fn depended_on(&self, name: &str, span: Span, diagnostics: &mut Diagnostics) -> Option<Parent> {
+    /// The build that `depends_on` names, or all of a module.
+    pub(crate) fn depended_on(&self, name: &str, span: Span, diagnostics: &mut Diagnostics) -> Vec<Parent> {
         // As `sources` may write it.
         let name = name.strip_prefix("source.").unwrap_or(name);
-        let found = self.named(name).map(|build| Parent { build: Arc::clone(build), span });
-        if found.is_none() {
+        let found = self.named(name).map_or_else(|| self.of_module(name), |build| vec![build]);
+        if found.is_empty() {
             diagnostics.push(self.no_build(name, span));
         }
-        found
+        found.into_iter().map(|build| Parent { build: Arc::clone(build), span }).collect()
     }
 
     fn no_build(&self, name: &str, span: Span) -> Diagnostic {
@@ -98,12 +115,12 @@ impl BuildNames {
             return Diagnostic::error("ambiguous-build", span, title).help(format!("they are {names}"));
         }
         let title = format!("the template has no build `{name}`");
-        let known = self.full.iter().map(AsRef::as_ref).chain(self.short.keys().map(String::as_str));
+        let known = self.full.keys().chain(self.short.keys()).map(String::as_str);
         let diagnostic = Diagnostic::error("unknown-build", span, title);
         match suggest::nearest(name, known) {
             Some(nearest) => diagnostic.help(format!("did you mean `{nearest}`?")),
             None => {
-                diagnostic.help(format!("the builds are {}", suggest::enumerate(self.full.iter().map(AsRef::as_ref))))
+                diagnostic.help(format!("the builds are {}", suggest::enumerate(self.full.keys().map(String::as_str))))
             }
         }
     }
@@ -113,7 +130,7 @@ impl BuildNames {
     pub(crate) fn value(&self, artifacts: &Artifacts, wanted: &Platform) -> Value {
         let mut tree = Tree::default();
         let short = self.short.iter().map(|(name, build)| (name.as_str(), build));
-        for (name, build) in short.chain(self.full.iter().map(|build| (&**build, build))) {
+        for (name, build) in short.chain(self.full.iter().map(|(name, build)| (name.as_str(), build))) {
             let image = self.variants.contains_key(build).then(|| {
                 let made = self.variant(build, wanted).and_then(|variant| artifacts.get(&variant.build));
                 made.and_then(|values| values.get(IMAGE)).map_or_else(|| Value::unknown(Type::String), value_of)
@@ -123,11 +140,11 @@ impl BuildNames {
         tree.value()
     }
 
-    /// Tells references that mean no build, and images for a platform that there are none for.
+    /// Tells references that mean no build, and images for a platform that there are none for, where one is wanted.
     pub(crate) fn report_unknown(
         &self,
         references: &[Reference],
-        wanted: &Platform,
+        wanted: Option<&Platform>,
         diagnostics: &mut Diagnostics,
     ) -> bool {
         let mut found = false;
@@ -135,6 +152,7 @@ impl BuildNames {
             if let Some((build, rest)) = self.beginning(&reference.path) {
                 let is_image = rest.first().is_some_and(|name| name.text == IMAGE);
                 if is_image
+                    && let Some(wanted) = wanted
                     && let Some(variants) = self.variants.get(build)
                     && self.variant(build, wanted).is_none()
                 {

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use indexmap::IndexMap;
 use kiln_core::{Diagnostic, Diagnostics, Schema, Span};
 use kiln_language::syntax::{Attribute, Block, Body, Item, Name};
 
@@ -10,10 +11,24 @@ use crate::grammar;
 
 use super::data::DataDeclaration;
 use super::locals::LocalDeclaration;
+use super::modules::ModuleDeclaration;
+use super::outputs::OutputDeclaration;
 use super::variables::VariableDeclaration;
 
-const TOP_LEVEL: [&str; 10] =
-    ["packer", "variable", "variables", "locals", "local", "source", "steps", "build", "data", "hcp_packer_registry"];
+const TOP_LEVEL: [&str; 12] = [
+    "packer",
+    "variable",
+    "variables",
+    "locals",
+    "local",
+    "source",
+    "steps",
+    "build",
+    "module",
+    "output",
+    "data",
+    "hcp_packer_registry",
+];
 
 /// A `source` block.
 #[derive(Debug)]
@@ -40,6 +55,10 @@ pub(crate) struct Declarations {
     /// `steps` blocks by their names.
     pub(crate) groups: BTreeMap<String, Block>,
     pub(crate) builds: Vec<Block>,
+    /// By their names.
+    pub(crate) modules: IndexMap<String, ModuleDeclaration>,
+    /// By their names.
+    pub(crate) outputs: BTreeMap<String, OutputDeclaration>,
 }
 
 /// Sorts the blocks of all files by what they declare. Every mistake of shape is told.
@@ -94,6 +113,8 @@ impl Declarations {
             "data" => self.data.extend(DataDeclaration::read(block, diagnostics)),
             "source" => self.add_source(block, diagnostics),
             "steps" => self.add_group(block, diagnostics),
+            "module" => self.add_module(block, diagnostics),
+            "output" => self.add_output(&block, diagnostics),
             "build" => {
                 labels(&block, [], diagnostics);
                 self.builds.push(block);
@@ -127,6 +148,28 @@ impl Declarations {
             return;
         }
         self.groups.insert(name.text, block);
+    }
+
+    fn add_module(&mut self, block: Block, diagnostics: &mut Diagnostics) {
+        let Some(module) = ModuleDeclaration::read(block, diagnostics) else { return };
+        let name = module.name.text.clone();
+        if let Some(first) = self.modules.get(&name) {
+            let title = format!("the module `{name}` is declared twice");
+            report_duplicate(module.header, first.header, title, diagnostics);
+            return;
+        }
+        self.modules.insert(name, module);
+    }
+
+    fn add_output(&mut self, block: &Block, diagnostics: &mut Diagnostics) {
+        let Some(output) = OutputDeclaration::read(block, diagnostics) else { return };
+        let name = output.name.text.clone();
+        if let Some(first) = self.outputs.get(&name) {
+            let title = format!("the output `{name}` is declared twice");
+            report_duplicate(output.name.span, first.name.span, title, diagnostics);
+            return;
+        }
+        self.outputs.insert(name, output);
     }
 
     /// `type.name` of every source, for messages.

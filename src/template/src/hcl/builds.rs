@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use kiln_core::{
-    BuildSpec, ComponentSpec, Diagnostic, Diagnostics, HookEvent, HookSpec, Platform, PostProcessorSpec, Span,
+    BuildSpec, ComponentSpec, Diagnostic, Diagnostics, HookEvent, HookSpec, PostProcessorSpec, Span,
     StepSpec, TestSpec, VariantSpec,
 };
 use kiln_language::evaluate::{Reference, references};
@@ -17,8 +17,10 @@ use super::blocks::{Declarations, check_items, labels, registry_is_ignored};
 use super::caching::SOURCE_ARGUMENTS;
 use super::component::{HclComponent, Layer, Place, Shared, collect_references};
 use super::dynamic::{ExpandedBlock, expand_block};
+use super::graph::Graph;
 use super::groups;
 use super::hooks;
+use super::modules::Scope;
 use super::platforms::Role;
 use super::repetition::{self, Element, Purpose, Repetition, refers_to_each};
 use super::scope::{Bindings, Overlay};
@@ -27,6 +29,7 @@ use super::sources::Sources;
 use super::steps::{Arguments, BuildContext, Known, Quoted, read_post_processor, read_step, repeat_step};
 use super::tests_of_builds;
 use super::uses::SourceUse;
+use super::written;
 
 const MADE_BY_DYNAMIC: [&str; 7] =
     ["source", "steps", "provisioner", "error-cleanup-provisioner", "test", "post-processor", "post-processors"];
@@ -36,8 +39,8 @@ const MADE_BY_DYNAMIC: [&str; 7] =
 pub(crate) struct Builds {
     /// Those selected, in order.
     pub(crate) specs: Vec<BuildSpec>,
-    /// Names of all, selected or not.
-    pub(crate) names: Vec<String>,
+    /// All, selected or not: the scope and the full name of each.
+    all: Vec<(usize, String)>,
     /// Kinds of the sources that no build names, with their places.
     pub(crate) unused: Vec<(String, Span)>,
     /// The first description.
@@ -50,78 +53,138 @@ pub(crate) struct Builds {
     selected: BTreeSet<Arc<str>>,
     /// Those that `-except` names.
     refused: BTreeSet<Arc<str>>,
-    /// What `depends_on` names for each of [`Builds::specs`].
-    depends_on: Vec<Vec<(String, Span)>>,
+    /// What `depends_on` names for each of [`Builds::specs`], as a scope calls it.
+    depends_on: Vec<Vec<(usize, String, Span)>>,
     /// Whether those that are needed are taken as they are.
     without_parents: bool,
     /// Of each build that joins images for several platforms, those that make them.
     variants: BTreeMap<Arc<str>, Vec<VariantSpec>>,
 }
 
-/// Reads all build blocks. Steps and sources of builds that are not selected are left alone.
+/// Reads all build blocks, of a template and its modules. Steps and sources of builds that are not selected are left alone.
 pub(crate) fn read(
-    declarations: &Declarations,
-    shared: &Arc<Shared>,
+    scopes: &[Scope],
+    shared: &[Arc<Shared>],
     selection: &Selection,
     without_parents: bool,
     diagnostics: &mut Diagnostics,
 ) -> Builds {
-    let needed = needed(declarations, shared, selection);
+    let needed = written::needed(scopes, shared, selection);
     let mut builds = Builds { needed, without_parents, ..Builds::default() };
-    let mut sources = Sources::new(declarations, &shared.values);
-    let mut is_whole = true;
-    for block in &declarations.builds {
-        check_items(&block.body, &grammar::BUILD, diagnostics);
-        let scope = Overlay { values: &shared.values, bindings: &Bindings::default() };
-        let elements = match repetition::read(&block.body, &scope, Purpose::Names, diagnostics) {
-            Repetition::Once => vec![None],
-            Repetition::Never(place) => {
-                selection.leave_out(place);
-                is_whole = false;
-                continue;
-            }
-            Repetition::Each { elements, left_out, .. } => {
-                left_out.into_iter().for_each(|place| selection.leave_out(place));
-                elements.into_iter().map(Some).collect()
-            }
-        };
-        let mut names = BTreeSet::new();
-        for element in elements {
-            let bindings = element.as_ref().map(|element| element.bind(&Bindings::default())).unwrap_or_default();
-            let mut reader = BuildReader {
-                block,
-                bindings,
-                sources: &mut sources,
-                shared,
-                selection,
-                groups: &declarations.groups,
-                known: Known::default(),
-                left_out: Vec::new(),
-                diagnostics,
-            };
-            reader.read(element.as_ref(), &mut names, &mut builds);
-        }
+    for (index, scope) in scopes.iter().enumerate() {
+        let before = builds.specs.len();
+        builds.read_scope(scope, &shared[index], selection, diagnostics);
+        let own = module_depends_on(scopes, shared, index, diagnostics);
+        builds.depends_on[before..].iter_mut().for_each(|names| names.extend(own.iter().cloned()));
     }
-    builds.link(shared, diagnostics);
-    // A build that is left out may use others.
-    builds.unused = if is_whole { sources.unused() } else { Vec::new() };
-    if shared.values.lenient {
+    builds.link(scopes, shared, diagnostics);
+    if shared[0].values.lenient {
         // Who only looks at the template does not mind.
         selection.forget_left_out();
     }
     builds
 }
 
+/// What `depends_on` of the modules names that a scope is, and is in.
+pub(super) fn module_depends_on(
+    scopes: &[Scope],
+    shared: &[Arc<Shared>],
+    index: usize,
+    diagnostics: &mut Diagnostics,
+) -> Vec<(usize, String, Span)> {
+    let mut found = Vec::new();
+    let mut scope = &scopes[index];
+    while let (Some(module), Some(parent)) = (scope.module(), scope.parent) {
+        let block = part(module.header, &module.body);
+        let mut arguments = Arguments::new(&block, &shared[parent].values, diagnostics);
+        let names = arguments.texts("depends_on").unwrap_or_default();
+        found.extend(names.into_iter().map(|(name, span)| (parent, name, span)));
+        scope = &scopes[parent];
+    }
+    found
+}
+
 impl Builds {
-    /// Finds out which builds are built upon which, leaves out those that nothing needs, and tells rings.
-    fn link(&mut self, shared: &Shared, diagnostics: &mut Diagnostics) {
-        let names = BuildNames::new(&self.names, std::mem::take(&mut self.variants));
-        for (spec, depends_on) in self.specs.iter_mut().zip(std::mem::take(&mut self.depends_on)) {
-            for (name, span) in depends_on {
-                spec.parents.extend(names.depended_on(&name, span, diagnostics));
+    /// The names of all, selected or not.
+    pub(crate) fn names(&self) -> Vec<String> {
+        self.all.iter().map(|(_, name)| name.clone()).collect()
+    }
+
+    fn read_scope(
+        &mut self,
+        scope: &Scope,
+        shared: &Arc<Shared>,
+        selection: &Selection,
+        diagnostics: &mut Diagnostics,
+    ) {
+        let declarations = &*scope.declarations;
+        let mut sources = Sources::new(declarations, &shared.values);
+        let mut is_whole = true;
+        for block in &declarations.builds {
+            check_items(&block.body, &grammar::BUILD, diagnostics);
+            let names = Overlay { values: &shared.values, bindings: &Bindings::default() };
+            let elements = match repetition::read(&block.body, &names, Purpose::Names, diagnostics) {
+                Repetition::Once => vec![None],
+                Repetition::Never(place) => {
+                    selection.leave_out(place);
+                    is_whole = false;
+                    continue;
+                }
+                Repetition::Each { elements, left_out, .. } => {
+                    left_out.into_iter().for_each(|place| selection.leave_out(place));
+                    elements.into_iter().map(Some).collect()
+                }
+            };
+            let mut names = BTreeSet::new();
+            for element in elements {
+                let bindings = element.as_ref().map(|element| element.bind(&Bindings::default())).unwrap_or_default();
+                let mut reader = BuildReader {
+                    block,
+                    bindings,
+                    sources: &mut sources,
+                    shared,
+                    selection,
+                    groups: &declarations.groups,
+                    known: Known::default(),
+                    left_out: Vec::new(),
+                    diagnostics,
+                };
+                reader.read(element.as_ref(), &mut names, self);
             }
         }
-        shared.set_builds(names);
+        // A build that is left out may use others.
+        self.unused.extend(is_whole.then(|| sources.unused()).into_iter().flatten());
+    }
+
+    /// What each scope calls the builds: its own, and those of its modules.
+    pub(super) fn names_by_scope(&self, scopes: &[Scope]) -> Arc<[BuildNames]> {
+        let names_in = |index: usize| {
+            let around = &scopes[index];
+            let seen = self.all.iter().filter_map(move |(of, full)| {
+                let scope = &scopes[*of];
+                let name = within(full, &scope.path)?;
+                let modules = if *of == index { "" } else { within(&scope.path, &around.path)? };
+                Some((modules, name, full.as_str()))
+            });
+            BuildNames::new(seen, self.variants.clone())
+        };
+        (0..scopes.len()).map(names_in).collect()
+    }
+
+    /// Finds out which builds are built upon which, leaves out those that nothing needs, and tells rings.
+    fn link(&mut self, scopes: &[Scope], shared: &[Arc<Shared>], diagnostics: &mut Diagnostics) {
+        let names = self.names_by_scope(scopes);
+        for (spec, depends_on) in self.specs.iter_mut().zip(std::mem::take(&mut self.depends_on)) {
+            for (scope, name, span) in depends_on {
+                spec.parents.extend(names[scope].depended_on(&name, span, diagnostics));
+            }
+        }
+        shared.iter().for_each(|shared| shared.set_builds(Arc::clone(&names)));
+        let graph = shared[0].values.graph().map(|(late, _)| &late.graph);
+        for (scope, references) in graph.into_iter().flat_map(Graph::direct_artifacts) {
+            // For which platform, those say that use it.
+            names[scope].report_unknown(&references, None, diagnostics);
+        }
         artifacts::link(&mut self.specs);
         self.choose();
         artifacts::report_rings(&self.specs, diagnostics);
@@ -160,14 +223,14 @@ impl Builds {
 
 /// The name of a build block: as `-only` may call it with the key of its element and without.
 #[derive(Default)]
-struct BuildName {
-    name: String,
+pub(super) struct BuildName {
+    pub(super) name: String,
     family: String,
 }
 
 impl BuildName {
     /// The build's full name for a source of a name.
-    fn full(name: &str, source: &str) -> String {
+    pub(super) fn full(name: &str, source: &str) -> String {
         if name.is_empty() { source.to_owned() } else { format!("{name}.{source}") }
     }
 }
@@ -224,10 +287,11 @@ impl<'a> BuildReader<'a, '_> {
         }
         for used in uses {
             let source = format!("{}.{}", used.kind(), used.name);
-            let full = BuildName::full(&name.name, &source);
+            let full = self.shared.qualified(&BuildName::full(&name.name, &source));
             let names = self.all_names(&name, used.kind(), &used.name, &used.family);
             // A guess stands for a name that nothing has.
             let unique = if used.is_guess { full } else { self.unique_name(&full, used.span, builds) };
+            let scope = self.shared.values.scope_index();
             let platforms = self.platforms(&used);
             let span = platforms.as_ref().map(|(_, span)| *span);
             for part in self.parts(&used, unique, names, platforms.map(|(platforms, _)| platforms)) {
@@ -235,7 +299,7 @@ impl<'a> BuildReader<'a, '_> {
                 if let Role::Index(variants) = &part.role {
                     builds.variants.insert(part.name.as_str().into(), variants.clone());
                 } else if part.role.own().is_some() {
-                    builds.names.push(part.name.clone());
+                    builds.all.push((scope, part.name.clone()));
                 }
                 if is_selected || builds.needed.contains(part.name.as_str()) {
                     let spec = self.spec(&used, part.name, name.name.clone(), part.role, span);
@@ -244,7 +308,8 @@ impl<'a> BuildReader<'a, '_> {
                     } else if self.selection.refuses_build(&part.names) {
                         builds.refused.insert(Arc::clone(&spec.name));
                     }
-                    builds.depends_on.push(self.depends_on(&used));
+                    let depends_on = self.depends_on(&used).into_iter();
+                    builds.depends_on.push(depends_on.map(|(name, span)| (scope, name, span)).collect());
                     builds.specs.push(spec);
                 }
             }
@@ -252,11 +317,11 @@ impl<'a> BuildReader<'a, '_> {
     }
 
     /// What `-only` may call a build: by its own name and its families'.
-    fn all_names(&self, build: &BuildName, kind: &str, source: &str, family: &str) -> Vec<String> {
+    pub(super) fn all_names(&self, build: &BuildName, kind: &str, source: &str, family: &str) -> Vec<String> {
         let mut names = Vec::new();
         for build in [&build.name, &build.family] {
             for source in [source, family] {
-                let name = BuildName::full(build, &format!("{kind}.{source}"));
+                let name = self.shared.qualified(&BuildName::full(build, &format!("{kind}.{source}")));
                 if !names.contains(&name) {
                     names.push(name);
                 }
@@ -266,9 +331,9 @@ impl<'a> BuildReader<'a, '_> {
     }
 
     /// Labels, directories and reports are by name, so every build needs one of its own.
-    fn unique_name(&mut self, full: &str, span: Span, builds: &mut Builds) -> String {
-        let repeated = builds.names.iter().filter(|known| *known == full).count();
-        builds.names.push(full.to_owned());
+    pub(super) fn unique_name(&mut self, full: &str, span: Span, builds: &mut Builds) -> String {
+        let repeated = builds.all.iter().filter(|(_, known)| known == full).count();
+        builds.all.push((self.shared.values.scope_index(), full.to_owned()));
         let Some(first) = builds.first_use.get(full) else {
             builds.first_use.insert(full.to_owned(), span);
             return full.to_owned();
@@ -283,7 +348,7 @@ impl<'a> BuildReader<'a, '_> {
         unique
     }
 
-    fn names(&mut self, element: Option<&Element>) -> (BuildName, Option<String>) {
+    pub(super) fn names(&mut self, element: Option<&Element>) -> (BuildName, Option<String>) {
         let whole = self.whole();
         let mut arguments = Arguments::new(&whole, &self.shared.values, self.diagnostics);
         let family = arguments.text("name").map(|(name, _)| name).unwrap_or_default();
@@ -369,6 +434,7 @@ impl<'a> BuildReader<'a, '_> {
             hooks,
             tests,
             cache,
+            text_scope: (!self.shared.path.is_empty()).then(|| Arc::clone(&self.shared.text_scope)),
             parents: Vec::new(),
             is_taken: false,
             is_brought: false,
@@ -381,7 +447,7 @@ impl<'a> BuildReader<'a, '_> {
     }
 
     /// What `depends_on` of the build, the source and what the build adds to it names.
-    fn depends_on(&mut self, used: &SourceUse) -> Vec<(String, Span)> {
+    pub(super) fn depends_on(&mut self, used: &SourceUse) -> Vec<(String, Span)> {
         let declaration = &used.instance.declaration;
         let own = (&*declaration.body, used.instance.bindings());
         let added = used.added.as_ref().map(|added| (&*added.body, added.bindings.clone()));
@@ -524,89 +590,9 @@ fn ancestors(
     artifacts::with_ancestors(chosen, |name| parents.get(name).cloned().unwrap_or_default())
 }
 
-/// Names of builds that selected ones are built upon, as far as their text tells: rather too many than too few.
-fn needed(declarations: &Declarations, shared: &Arc<Shared>, selection: &Selection) -> BTreeSet<Arc<str>> {
-    if selection.takes_all() || !mentions_artifacts(declarations) {
-        return BTreeSet::new();
-    }
-    // Everything is told when the builds are read.
-    let mut ignored = Diagnostics::new();
-    let mut sources = Sources::new(declarations, &shared.values);
-    let (mut names, mut builds) = (Builds::default(), Vec::new());
-    let mut variants: BTreeMap<Arc<str>, Vec<VariantSpec>> = BTreeMap::new();
-    for block in &declarations.builds {
-        let scope = Overlay { values: &shared.values, bindings: &Bindings::default() };
-        let elements = match repetition::read(&block.body, &scope, Purpose::Names, &mut ignored) {
-            Repetition::Once => vec![None],
-            Repetition::Never(_) => continue,
-            Repetition::Each { elements, .. } => elements.into_iter().map(Some).collect(),
-        };
-        for element in elements {
-            let bindings = element.as_ref().map(|element| element.bind(&Bindings::default())).unwrap_or_default();
-            let mut reader = BuildReader {
-                block,
-                bindings,
-                sources: &mut sources,
-                shared,
-                selection,
-                groups: &declarations.groups,
-                known: Known::default(),
-                left_out: Vec::new(),
-                diagnostics: &mut ignored,
-            };
-            let (name, _) = reader.names(element.as_ref());
-            for used in reader.source_uses() {
-                let full = BuildName::full(&name.name, &format!("{}.{}", used.kind(), used.name));
-                let unique = reader.unique_name(&full, used.span, &mut names);
-                let all_names = reader.all_names(&name, used.kind(), &used.name, &used.family);
-                let mut found = Vec::new();
-                collect_references(&used.instance.declaration.body, &mut found);
-                collect_references(&block.body, &mut found);
-                let groups = groups::reachable(&block.body, &declarations.groups);
-                groups.iter().for_each(|group| collect_references(&group.body, &mut found));
-                let depends_on = reader.depends_on(&used);
-                let platforms = reader.platforms(&used).map(|(platforms, _)| platforms);
-                for part in reader.parts(&used, unique, all_names, platforms) {
-                    if let Role::Index(joined) = &part.role {
-                        variants.insert(part.name.as_str().into(), joined.clone());
-                    }
-                    let is_selected = selection.takes_build(&part.names);
-                    builds.push((Arc::<str>::from(part.name), is_selected, found.clone(), depends_on.clone()));
-                }
-            }
-        }
-    }
-    let known = BuildNames::new(&names.names, BTreeMap::new());
-    let joined = |build: &Arc<str>| variants.get(build).into_iter().flatten().map(|variant| Arc::clone(&variant.build));
-    let parents: BTreeMap<Arc<str>, Vec<Arc<str>>> = builds
-        .iter()
-        .map(|(name, _, found, depends_on)| {
-            let named =
-                depends_on.iter().filter_map(|(text, span)| known.depended_on(text, *span, &mut Diagnostics::new()));
-            let mentioned = known.mentioned(found, &Platform::host());
-            let parents = mentioned.into_iter().chain(named).map(|parent| parent.build).chain(joined(name));
-            (Arc::clone(name), parents.collect())
-        })
-        .collect();
-    let selected =
-        builds.iter().filter(|(_, is_selected, ..)| *is_selected).map(|(name, ..)| Arc::clone(name)).collect();
-    artifacts::with_ancestors(selected, |name| parents.get(name).cloned().unwrap_or_default())
-}
-
-/// Whether any build may be built upon another.
-fn mentions_artifacts(declarations: &Declarations) -> bool {
-    let bodies = declarations.sources.values().map(|source| &*source.body);
-    let builds = declarations.builds.iter().chain(declarations.groups.values()).map(|block| &block.body);
-    bodies.chain(builds).any(|body| {
-        let mut found = Vec::new();
-        collect_references(body, &mut found);
-        let depends = |body: &Body| {
-            body.attribute("depends_on").is_some() || body.attribute(super::platforms::ARGUMENT).is_some()
-        };
-        found.iter().any(|reference| reference.root == artifacts::ROOT)
-            || depends(body)
-            || body.blocks().any(|block| depends(&block.body))
-    })
+/// A name without the modules in front; `None` where it is not in them.
+fn within<'n>(name: &'n str, path: &str) -> Option<&'n str> {
+    if path.is_empty() { Some(name) } else { name.strip_prefix(path)?.strip_prefix('.') }
 }
 
 pub(crate) fn part(header: Span, body: &Body) -> ExpandedBlock<'_> {

@@ -5,7 +5,8 @@ use std::sync::{Arc, OnceLock};
 
 use kiln_core::config::{Attribute, Block, Body, Node, Value as Plain};
 use kiln_core::{
-    ComponentConfig, Diagnostic, Diagnostics, Facts, Field, FieldType, Parent, Schema, SourceMap, Span, TextScope,
+    ComponentConfig, Diagnostic, Diagnostics, Facts, Field, FieldType, Parent, Platform, Schema, SourceMap, Span,
+    TextScope,
 };
 use kiln_language::evaluate::{Reference, references};
 use kiln_language::syntax::{self, Expression, Item};
@@ -13,7 +14,9 @@ use kiln_language::value::{Type, Value};
 
 use super::advice;
 use super::artifacts::{self, BuildNames};
+use super::deferred::Known;
 use super::dynamic::{Expanded, expand};
+use super::graph::Roots;
 use super::json_syntax;
 use super::platforms::Role;
 use super::repetition::Element;
@@ -30,24 +33,54 @@ pub(crate) struct Shared {
     pub(crate) values: Values,
     pub(crate) sources: SourceMap,
     pub(crate) text_scope: Arc<TextScope>,
+    /// `module.NAME` from the outside in, of a module.
+    pub(crate) path: String,
     /// For advice on mistakes, where there are any.
     names: OnceLock<advice::Names>,
-    /// All builds, once they are read.
-    builds: OnceLock<BuildNames>,
+    /// What each scope calls the builds, once they are read.
+    builds: OnceLock<Arc<[BuildNames]>>,
 }
 
 impl Shared {
-    pub(crate) fn new(values: Values, sources: SourceMap, text_scope: Arc<TextScope>) -> Shared {
-        Shared { values, sources, text_scope, names: OnceLock::new(), builds: OnceLock::new() }
+    pub(crate) fn new(values: Values, sources: SourceMap, text_scope: Arc<TextScope>, path: &str) -> Shared {
+        let path = path.to_owned();
+        Shared { values, sources, text_scope, path, names: OnceLock::new(), builds: OnceLock::new() }
+    }
+
+    /// A build's name with the modules that it is in.
+    pub(crate) fn qualified(&self, name: &str) -> String {
+        if self.path.is_empty() { name.to_owned() } else { format!("{}.{name}", self.path) }
     }
 
     /// Notes what builds there are. Until then none is known.
-    pub(crate) fn set_builds(&self, builds: BuildNames) {
+    pub(crate) fn set_builds(&self, builds: Arc<[BuildNames]>) {
         _ = self.builds.set(builds);
     }
 
     fn builds(&self) -> Option<&BuildNames> {
-        self.builds.get()
+        self.builds.get()?.get(self.values.scope_index())
+    }
+
+    /// The builds that references depend on, directly or through variables and outputs of modules.
+    fn mentioned(&self, references: &[Reference], wanted: &Platform) -> Vec<Parent> {
+        self.builds.get().map(|names| mentioned(&self.values, names, references, wanted)).unwrap_or_default()
+    }
+
+    /// `var`, `local` and `module` anew, where references depend on what builds left.
+    fn with_artifacts(
+        &self,
+        references: &[Reference],
+        facts: &Facts,
+        wanted: &Platform,
+        diagnostics: &mut Diagnostics,
+    ) -> Option<Roots> {
+        let (late, scope) = self.values.graph().filter(|_| !facts.artifacts.is_empty())?;
+        let names = self.builds.get()?;
+        for (scope, reference) in late.graph.artifacts_behind(scope, references) {
+            names[scope].report_unknown(&[reference], Some(wanted), diagnostics);
+        }
+        let known = Known { artifacts: &facts.artifacts, names, wanted };
+        late.with_artifacts((scope, references), known, diagnostics)
     }
 
     fn names(&self) -> &advice::Names {
@@ -60,6 +93,24 @@ impl Shared {
         collect_references(body, &mut found);
         self.values.note(&found);
     }
+}
+
+/// The builds that references of a scope depend on; `names` are what each scope calls them.
+pub(crate) fn mentioned(
+    values: &Values,
+    names: &[BuildNames],
+    references: &[Reference],
+    wanted: &Platform,
+) -> Vec<Parent> {
+    let scope = values.scope_index();
+    let Some(own) = names.get(scope) else { return Vec::new() };
+    let mut found = own.mentioned(references, wanted);
+    if let Some((late, scope)) = values.graph() {
+        for (scope, reference) in late.graph.artifacts_behind(scope, references) {
+            found.extend(names[scope].mentioned(&[reference], wanted));
+        }
+    }
+    found
 }
 
 /// The build that a component stands in.
@@ -185,7 +236,7 @@ impl ComponentConfig for HclComponent {
             return Vec::new();
         }
         let wanted = self.place.role.wanted();
-        self.shared.builds().map(|builds| builds.mentioned(&self.references(), &wanted)).unwrap_or_default()
+        self.shared.mentioned(&self.references(), &wanted)
     }
 }
 
@@ -198,6 +249,7 @@ impl HclComponent {
 
     fn evaluated(&self, schema: &Schema, facts: &Facts, diagnostics: &mut Diagnostics) -> Body {
         let found = self.references();
+        let wanted = self.place.role.wanted();
         if self.is_source {
             report_machine_values(&found, diagnostics);
         }
@@ -210,13 +262,17 @@ impl HclComponent {
         if found.iter().any(|reference| reference.root == artifacts::ROOT)
             && let Some(builds) = self.shared.builds()
         {
-            if self.is_joining() || builds.report_unknown(&found, &self.place.role.wanted(), diagnostics) {
+            if self.is_joining() || builds.report_unknown(&found, Some(&wanted), diagnostics) {
                 // Nothing more is said of them.
                 bindings = bindings.with_iterator(artifacts::ROOT, Value::unknown(Type::Any));
             } else {
-                bindings =
-                    bindings.with_iterator(artifacts::ROOT, builds.value(&facts.artifacts, &self.place.role.wanted()));
+                bindings = bindings.with_iterator(artifacts::ROOT, builds.value(&facts.artifacts, &wanted));
             }
+        }
+        let anew =
+            if self.is_joining() { None } else { self.shared.with_artifacts(&found, facts, &wanted, diagnostics) };
+        for (root, value) in anew.into_iter().flatten() {
+            bindings = bindings.with_iterator(root, value);
         }
         let renderer = TextRenderer {
             scope: kiln_gotemplate::Scope {

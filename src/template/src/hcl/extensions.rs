@@ -7,41 +7,25 @@ use kiln_language::evaluate::{calls, references};
 use kiln_language::syntax::{Block, Body, Expression, ExpressionKind, Item};
 
 use super::blocks::Declarations;
+use super::modules::Scope;
 use super::{artifacts, caching, hooks, platforms, repetition, tests_of_builds};
 
 /// The roots that Packer does not know.
-const ROOTS: [&str; 3] = ["artifact", "git", "host"];
+const ROOTS: [&str; 4] = ["artifact", "git", "host", "module"];
 
 /// The functions that Packer does not have.
 const FUNCTIONS: [&str; 1] = ["templatestring"];
 
 /// Everything of the kind, each once by its first place, in the order of the text.
-pub(crate) fn used(declarations: &Declarations, sources: &SourceMap) -> Vec<Extension> {
+pub(crate) fn used(scopes: &[Scope], sources: &SourceMap) -> Vec<Extension> {
     let mut uses = Uses::default();
     for (id, file) in sources.files() {
         if file.name.ends_with(".kiln.hcl") {
             uses.add("files named `*.kiln.hcl`".to_owned(), Span::new(id, 0..0));
         }
     }
-    for local in &declarations.locals {
-        uses.expression(local.expression());
-    }
-    for data in &declarations.data {
-        uses.body(&data.body);
-    }
-    for source in declarations.sources.values() {
-        uses.repetition("source", &source.body);
-        uses.body(&source.body);
-    }
-    for group in declarations.groups.values() {
-        uses.add("`steps` blocks".to_owned(), group.header);
-        uses.body(&group.body);
-        uses.blocks(&group.body);
-    }
-    for build in &declarations.builds {
-        uses.repetition("build", &build.body);
-        uses.body(&build.body);
-        uses.blocks(&build.body);
+    for scope in scopes {
+        uses.declarations(&scope.declarations);
     }
     let mut found: Vec<Extension> = uses.first.into_iter().map(|(what, span)| Extension { what, span }).collect();
     found.sort_by_key(|extension| (extension.span.source.0, extension.span.start));
@@ -61,6 +45,37 @@ impl Uses {
         }
     }
 
+    fn declarations(&mut self, declarations: &Declarations) {
+        for module in declarations.modules.values() {
+            self.add("`module` blocks".to_owned(), module.header);
+            self.body(&module.body);
+        }
+        for output in declarations.outputs.values() {
+            self.add("`output` blocks".to_owned(), output.name.span);
+            self.expression(&output.value);
+        }
+        for local in &declarations.locals {
+            self.expression(local.expression());
+        }
+        for data in &declarations.data {
+            self.body(&data.body);
+        }
+        for source in declarations.sources.values() {
+            self.repetition("source", &source.body);
+            self.body(&source.body);
+        }
+        for group in declarations.groups.values() {
+            self.add("`steps` blocks".to_owned(), group.header);
+            self.body(&group.body);
+            self.blocks(&group.body);
+        }
+        for build in &declarations.builds {
+            self.repetition("build", &build.body);
+            self.body(&build.body);
+            self.blocks(&build.body);
+        }
+    }
+
     /// All that is in a body, in depth.
     fn body(&mut self, body: &Body) {
         for item in &body.items {
@@ -74,7 +89,8 @@ impl Uses {
     fn expression(&mut self, expression: &Expression) {
         for reference in references(expression).iter().filter(|found| ROOTS.contains(&found.root.as_str())) {
             // Which build it is does not matter.
-            let attribute = reference.path.first().filter(|_| reference.root != artifacts::ROOT);
+            let attribute =
+                reference.path.first().filter(|_| !matches!(reference.root.as_str(), artifacts::ROOT | "module"));
             let attribute = attribute.map(|name| format!(".{}", name.text)).unwrap_or_default();
             self.add(format!("`{}{attribute}`", reference.root), reference.span);
         }

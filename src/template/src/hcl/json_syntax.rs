@@ -47,7 +47,7 @@ pub(crate) fn is_json(sources: &SourceMap, span: Span) -> bool {
 fn label_count(parent: &str, kind: &str) -> Option<usize> {
     match (parent, kind) {
         ("", "source" | "data" | "communicator") => Some(2),
-        ("", "variable" | "local" | "steps") => Some(1),
+        ("", "variable" | "local" | "steps" | "module" | "output") => Some(1),
         ("", _) => Some(0),
         ("build", "source" | "test" | "provisioner" | "error-cleanup-provisioner" | "post-processor" | "steps") => {
             Some(1)
@@ -57,7 +57,11 @@ fn label_count(parent: &str, kind: &str) -> Option<usize> {
         ("build", "post-processors" | "hcp_packer_registry" | "on_success" | "on_failure" | "always") => Some(0),
         ("post-processors", "post-processor") => Some(1),
         ("variable", "validation") | ("packer", "required_plugins") | ("dynamic", "content") => Some(0),
-        ("packer" | "variable" | "variables" | "local" | "locals" | "dynamic" | "required_plugins", _) => None,
+        (
+            "packer" | "variable" | "variables" | "local" | "locals" | "module" | "output" | "dynamic"
+            | "required_plugins",
+            _,
+        ) => None,
         (_, "dynamic") => Some(1),
         _ => None,
     }
@@ -91,8 +95,8 @@ impl Converter<'_> {
                         }
                         // What must be constant is taken as it is.
                         (
-                            "variable" | "validation" | "packer",
-                            "description" | "error_message" | "required_version",
+                            "variable" | "validation" | "packer" | "module" | "output",
+                            "description" | "error_message" | "required_version" | "source",
                             JsonValue::String(text),
                         ) => Expression { kind: ExpressionKind::String(text.clone()), span: member.node.span },
                         _ => self.expression(&member.node),

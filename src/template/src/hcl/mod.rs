@@ -14,6 +14,7 @@ mod builds;
 mod caching;
 mod component;
 mod data;
+mod deferred;
 mod dynamic;
 mod extensions;
 mod graph;
@@ -22,8 +23,10 @@ mod habits;
 mod hooks;
 mod json_syntax;
 mod locals;
+mod modules;
 mod order;
 mod outline;
+mod outputs;
 mod platforms;
 mod readings;
 mod repetition;
@@ -40,6 +43,7 @@ mod uses;
 mod validation;
 mod var_files;
 mod variables;
+mod written;
 
 #[cfg(test)]
 mod tests;
@@ -56,26 +60,16 @@ pub use ambient::FACTS as GIT_FACTS;
 use component::Shared;
 use data::DataWorld;
 use graph::{Graph, Late};
+use modules::Scope;
 pub use scope::Values;
 use select::Selection;
 
 /// Loads an HCL2 template: see [`crate::load()`].
 pub fn load(options: &LoadOptions, sources: &mut SourceMap, diagnostics: &mut Diagnostics) -> Outcome {
     let files = template_files(options, diagnostics);
-    let mut bodies: Vec<Body> = Vec::new();
-    for path in &files.templates {
-        let Some(file) = read_template(options, path, sources, diagnostics) else { continue };
-        if path.to_string_lossy().ends_with(".pkr.json") {
-            bodies.extend(json_syntax::parse(&file, sources, diagnostics));
-            continue;
-        }
-        bodies.push(syntax::parse_body(file.source, &file.text, diagnostics));
-    }
-    if diagnostics.has_errors() {
-        // What follows from broken syntax would only hide it.
+    let Some(declarations) = declarations_of(&files.templates, options, sources, diagnostics) else {
         return Outcome::default();
-    }
-    let declarations = blocks::collect(bodies, diagnostics);
+    };
     let is_well_formed = !diagnostics.has_errors();
     builds::check_shape(&declarations, diagnostics);
     let functions = FunctionContext {
@@ -91,77 +85,129 @@ pub fn load(options: &LoadOptions, sources: &mut SourceMap, diagnostics: &mut Di
     if !settings::check_version(&declarations.packer, &functions, diagnostics) {
         return Outcome::default();
     }
-    let required_plugins = settings::required_plugins(&declarations.packer, &functions, diagnostics);
+    let mut required_plugins = settings::required_plugins(&declarations.packer, &functions, diagnostics);
+    let scopes = modules::scopes(Arc::new(declarations), options, &functions, sources, diagnostics);
+    required_plugins.extend(plugins_of_modules(&scopes, &functions, diagnostics));
     let is_well_formed = is_well_formed && declaration_errors(diagnostics) == before;
     if options.syntax_only {
         return Outcome { plan: Some(Plan { required_plugins, ..Plan::default() }), ..Outcome::default() };
     }
     let plan = Plan { required_plugins, ..Plan::default() };
-    let mut outcome = evaluate(options, &files.variables, &declarations, functions, plan, sources, diagnostics);
+    let mut outcome = evaluate(options, &files.variables, &scopes, functions, plan, sources, diagnostics);
     outcome.is_declared &= is_well_formed;
     outcome
+}
+
+/// What files declare; `None` where one cannot be read or has a mistake of syntax: what follows from broken syntax would only
+/// hide it.
+fn declarations_of(
+    files: &[PathBuf],
+    options: &LoadOptions,
+    sources: &mut SourceMap,
+    diagnostics: &mut Diagnostics,
+) -> Option<blocks::Declarations> {
+    let mut bodies: Vec<Body> = Vec::new();
+    for path in files {
+        let Some(file) = read_template(options, path, sources, diagnostics) else { continue };
+        if path.to_string_lossy().ends_with(".pkr.json") {
+            bodies.extend(json_syntax::parse(&file, sources, diagnostics));
+            continue;
+        }
+        bodies.push(syntax::parse_body(file.source, &file.text, diagnostics));
+    }
+    (!diagnostics.has_errors()).then(|| blocks::collect(bodies, diagnostics))
+}
+
+/// The `packer` blocks of modules: each of a directory once.
+fn plugins_of_modules(
+    scopes: &[Scope],
+    functions: &FunctionContext,
+    diagnostics: &mut Diagnostics,
+) -> Vec<(String, String, String)> {
+    let mut plugins: Vec<(String, String, String)> = Vec::new();
+    for scope in scopes.iter().skip(1) {
+        settings::check_version(&scope.declarations.packer, functions, diagnostics);
+        let found = settings::required_plugins(&scope.declarations.packer, functions, diagnostics);
+        plugins.extend(found.into_iter().filter(|plugin| !plugins.contains(plugin)).collect::<Vec<_>>());
+    }
+    plugins
+}
+
+/// The names of a scope, without values but those of its surroundings.
+fn names_of(
+    scope: &Scope,
+    scopes: &[Scope],
+    index: usize,
+    options: &LoadOptions,
+    functions: &FunctionContext,
+) -> Values {
+    let functions =
+        FunctionContext { template_dir: options.resolve(&scope.directory).components().collect(), ..functions.clone() };
+    let mut values = Values::new(functions, &scope.directory.to_string_lossy());
+    values.set_host(&options.host);
+    values.lenient = options.allow_unset || options.data.unknown_kinds == UnknownKinds::Accept;
+    for variable in scope.declarations.variables.iter().filter(|_| index > 0) {
+        values.declare("var", &variable.name);
+    }
+    for local in &scope.declarations.locals {
+        values.declare("local", &local.name);
+    }
+    let modules = scopes.iter().filter(|child| child.parent == Some(index)).filter_map(Scope::module);
+    modules.for_each(|module| values.declare("module", &module.name));
+    values
 }
 
 /// From declarations to the plan.
 fn evaluate(
     options: &LoadOptions,
     auto_files: &[PathBuf],
-    declarations: &blocks::Declarations,
+    scopes: &Arc<[Scope]>,
     functions: FunctionContext,
     mut plan: Plan,
     sources: &mut SourceMap,
     diagnostics: &mut Diagnostics,
 ) -> Outcome {
     let before = declaration_errors(diagnostics);
+    let declarations = &*scopes[0].declarations;
     let assignments = var_files::collect(options, auto_files, &declarations.variables, sources, diagnostics);
-    let mut values = Values::new(functions, &options.template_dir().to_string_lossy());
-    values.set_host(&options.host);
-    values.lenient = options.allow_unset || options.data.unknown_kinds == UnknownKinds::Accept;
+    let bases = scopes.iter().enumerate();
+    let mut bases: Vec<Values> =
+        bases.map(|(index, scope)| names_of(scope, scopes, index, options, &functions)).collect();
     let mut resolved = variables::resolve(
         &declarations.variables,
         assignments,
         options.allow_unset,
-        &mut values,
+        &mut bases[0],
         sources,
         diagnostics,
     );
     let is_declared = declaration_errors(diagnostics) == before;
-    for local in &declarations.locals {
-        values.declare("local", &local.name);
-    }
     plan.variables = resolved.summaries;
-    plan.text_scope = Arc::new(TextScope {
-        user_variables: None,
-        environment: values.functions.environment.clone(),
-        template_dir: options.template_dir(),
-        working_dir: options.working_dir.clone(),
-        started: options.started,
-    });
-    let world =
-        DataWorld { options: options.data.clone(), sources: sources.clone(), text_scope: Arc::clone(&plan.text_scope) };
-    values.set_late(Late::new(Graph::new(&declarations.locals, &declarations.data), world));
-    let shared = Arc::new(Shared::new(values, sources.clone(), Arc::clone(&plan.text_scope)));
+    let shared = share(scopes, bases, options, sources);
+    plan.text_scope = Arc::clone(&shared[0].text_scope);
     if !options.allow_unset {
-        habits::check(declarations, &shared.values, diagnostics);
+        for (scope, shared) in scopes.iter().zip(&shared) {
+            habits::check(&scope.declarations, &shared.values, diagnostics);
+        }
     }
     let selection = Selection::new(&options.only, &options.except, diagnostics);
-    let builds = builds::read(declarations, &shared, &selection, options.without_parents, diagnostics);
+    let builds = builds::read(scopes, &shared, &selection, options.without_parents, diagnostics);
     if options.allow_no_builds {
         let of_empty = diagnostics.items.iter_mut().filter(|item| item.code == uses::NO_SOURCES);
         of_empty.for_each(|item| item.severity = Severity::Warning);
     }
-    selection.finish(&builds.names, builds.specs.len(), diagnostics);
+    selection.finish(&builds.names(), builds.specs.len(), diagnostics);
     // What only deselected builds use is not evaluated; else all is, so that every mistake is found.
-    let mut settled = shared.values.settle(options.allow_unset || selection.is_empty());
+    let mut settled = shared[0].values.settle(options.allow_unset || selection.is_empty());
     plan.locals = settled.locals;
     resolved.secrets.append(&mut settled.secrets);
     resolved.secrets.append(&mut settled.diagnostics.secrets);
     diagnostics.extend(settled.diagnostics);
-    check_builds(declarations, options, diagnostics);
-    let (outline, mut secrets) = outline::outline(declarations, &shared.values);
+    check_builds(scopes, options, diagnostics);
+    let (outline, mut secrets) = outline::outline(scopes, &shared);
     plan.outline = outline;
     resolved.secrets.append(&mut secrets);
-    plan.extensions = extensions::used(declarations, sources);
+    plan.extensions = extensions::used(scopes, sources);
     plan.description = builds.description;
     plan.builds = builds.specs;
     plan.unused_sources = builds.unused;
@@ -169,19 +215,47 @@ fn evaluate(
         plan: Some(plan),
         is_declared,
         secrets: resolved.secrets,
-        values: Some(Arc::new(shared.values.complete())),
+        values: Some(Arc::new(shared[0].values.complete())),
     }
 }
 
+/// What the components of each scope share.
+fn share(scopes: &Arc<[Scope]>, bases: Vec<Values>, options: &LoadOptions, sources: &SourceMap) -> Vec<Arc<Shared>> {
+    let text_scopes: Vec<Arc<TextScope>> = scopes
+        .iter()
+        .map(|scope| {
+            Arc::new(TextScope {
+                user_variables: None,
+                environment: bases[0].functions.environment.clone(),
+                template_dir: scope.directory.clone(),
+                working_dir: options.working_dir.clone(),
+                started: options.started,
+            })
+        })
+        .collect();
+    let world = |text_scope: &Arc<TextScope>| DataWorld {
+        options: options.data.clone(),
+        sources: sources.clone(),
+        text_scope: Arc::clone(text_scope),
+    };
+    let late = Arc::new(Late::new(Graph::new(scopes), bases, text_scopes.iter().map(world).collect()));
+    let shared = scopes.iter().zip(text_scopes).enumerate().map(|(index, (scope, text_scope))| {
+        let values = late.bases[index].with_graph(&late, index);
+        Arc::new(Shared::new(values, sources.clone(), text_scope, &scope.path))
+    });
+    shared.collect()
+}
+
 /// Tells where there is no build block at all.
-fn check_builds(declarations: &blocks::Declarations, options: &LoadOptions, diagnostics: &mut Diagnostics) {
+fn check_builds(scopes: &[Scope], options: &LoadOptions, diagnostics: &mut Diagnostics) {
     if diagnostics.items.iter().any(|item| item.code == "data-source-failed") {
         // What cannot be known without it follows from that.
         diagnostics.items.retain(|item| !matches!(item.code, "not-known-yet" | "no-builds"));
     }
     // A block that is called otherwise may be the one that is missing.
     let is_misspelt = diagnostics.items.iter().any(|item| item.code == "unknown-block");
-    if declarations.builds.is_empty() && !options.allow_unset && !is_misspelt {
+    let has_none = scopes.iter().all(|scope| scope.declarations.builds.is_empty());
+    if has_none && !options.allow_unset && !is_misspelt {
         let title = "the template has no `build` block, so there is nothing to build";
         let severity = if options.allow_no_builds { Severity::Warning } else { Severity::Error };
         diagnostics.push(Diagnostic::new(severity, "no-builds", None, title));

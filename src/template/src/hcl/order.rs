@@ -95,8 +95,12 @@ impl Walk<'_> {
         if self.order.in_circle.len() == known {
             return;
         }
-        let names: Vec<String> =
-            members.iter().map(|step| step.node).chain([first]).map(|node| self.graph.nodes[node].label()).collect();
+        let names: Vec<String> = members
+            .iter()
+            .map(|step| step.node)
+            .chain([first])
+            .map(|node| self.graph.label(&self.graph.nodes[node]))
+            .collect();
         // Each member's use of the next one.
         let uses: Vec<Span> = members.iter().skip(1).map(|step| step.by).chain([by]).flatten().collect();
         let Some((place, others)) = uses.split_first() else { return };

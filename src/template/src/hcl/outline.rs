@@ -1,8 +1,9 @@
 //! What the blocks of a template declare, for `inspect`. Mistakes are not told here: reading the builds tells them.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
-use kiln_core::outline::{BuildOutline, ComponentOutline, DataOutline, Outline};
+use kiln_core::outline::{BuildOutline, ComponentOutline, DataOutline, ModuleOutline, Outline};
 use kiln_core::{Diagnostics, Span};
 use kiln_language::convert::convert;
 use kiln_language::print::UNKNOWN;
@@ -10,23 +11,43 @@ use kiln_language::syntax::{Attribute, Block, Body};
 use kiln_language::value::{Type, Value};
 
 use super::blocks::Declarations;
+use super::component::Shared;
 use super::dynamic::{ExpandedBlock, expand_block};
+use super::modules::Scope;
 use super::repetition::{self, Element, Purpose, Repetition, refers_to_each};
 use super::scope::{Bindings, Overlay, Values};
 use super::sources::{Instance, Sources};
 use super::variables::collect_secrets;
 
-/// The outline of all `build` and `data` blocks, and texts in it that must not be shown.
-pub(crate) fn outline(declarations: &Declarations, values: &Values) -> (Outline, Vec<String>) {
-    let mut data_sources: Vec<DataOutline> = declarations
-        .data
-        .iter()
-        .map(|data| DataOutline { name: format!("data.{}.{}", data.kind.text, data.name.text), span: data.header })
-        .collect();
-    data_sources.sort_by(|left, right| left.name.cmp(&right.name));
-    let mut reader = Reader::new(declarations, values);
-    let builds = declarations.builds.iter().flat_map(|block| reader.builds(block)).collect();
-    (Outline { builds, data_sources, legacy: None }, reader.ignored.secrets)
+/// The outline of all `build` and `data` blocks, those of modules after the others, and texts in it that must not be shown.
+pub(crate) fn outline(scopes: &[Scope], shared: &[Arc<Shared>]) -> (Outline, Vec<String>) {
+    let mut outline = Outline::default();
+    let mut secrets = Vec::new();
+    for (scope, shared) in scopes.iter().zip(shared) {
+        let declarations = &*scope.declarations;
+        let data = declarations.data.iter();
+        let data = data.map(|data| DataOutline { name: scope.qualified(&data.label()), span: data.header });
+        outline.data_sources.extend(data);
+        let mut reader = Reader::new(declarations, &shared.values);
+        for mut build in declarations.builds.iter().flat_map(|block| reader.builds(block)) {
+            if !scope.path.is_empty() {
+                build.name = Some(match build.name {
+                    Some(name) => scope.qualified(&name),
+                    None => scope.path.clone(),
+                });
+            }
+            outline.builds.push(build);
+        }
+        secrets.append(&mut reader.ignored.secrets);
+        outline.modules.extend(scope.module().map(|module| ModuleOutline {
+            name: scope.path.clone(),
+            directory: scope.directory.display().to_string(),
+            outputs: declarations.outputs.keys().cloned().collect(),
+            span: module.header,
+        }));
+    }
+    outline.data_sources.sort_by(|left, right| left.name.cmp(&right.name));
+    (outline, secrets)
 }
 
 struct Reader<'a> {

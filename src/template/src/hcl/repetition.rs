@@ -7,6 +7,7 @@ use kiln_language::syntax::{Attribute, Body, Expression};
 use kiln_language::value::{Data, Type, Value};
 
 use super::scope::{Bindings, Overlay};
+use super::steps::needs_builds;
 
 /// The arguments of a source, a build or a step that say how often it is meant.
 pub(crate) const ARGUMENTS: [&str; 2] = ["for_each", "enabled"];
@@ -263,6 +264,8 @@ pub(crate) fn report_unknown(attribute: &Attribute, scope: &Overlay<'_>, diagnos
     if let Some(machine) = machine {
         let title = format!("`{name}` cannot depend on the machine: it is needed before one runs");
         diagnostics.push(Diagnostic::error("unknown-value", machine.span, title));
+    } else if scope.values.is_deferred(&attribute.value) {
+        diagnostics.push(needs_builds(name, attribute.value.span));
     } else if !scope.values.lenient && !diagnostics.has_errors() {
         let title = format!("`{name}` must be known before anything runs, and this is not");
         diagnostics.push(

@@ -3,25 +3,29 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use kiln_core::{Diagnostic, Diagnostics, Failure, Severity};
+use kiln_language::evaluate::{Scope as Names, evaluate, references};
 use kiln_language::value::{Type, Value};
 
-use super::data::{DataDeclaration, DataWorld, Prepared};
-use super::graph::{Graph, Keep, Node, View};
+use super::artifacts;
+use super::data::{DataDeclaration, Prepared};
+use super::deferred::Known;
+use super::graph::{Graph, Keep, Late, Node, NodeKind, View};
+use super::locals::report_build_names;
 use super::order::Order;
 use super::readings::{Outcome, Readings};
-use super::scope::Values;
+use super::scope::Bound;
 
 /// How many data sources are read at one time.
 const MOST_READINGS: usize = 16;
 
 /// One evaluation of a part of the graph.
 pub(crate) struct Run<'a> {
-    pub(crate) graph: &'a Graph,
-    pub(crate) world: &'a DataWorld,
-    pub(crate) values: &'a Values,
+    pub(crate) late: &'a Late,
     pub(crate) order: &'a Order,
     /// Whether data sources are read; else they are checked alone.
     pub(crate) is_needed: bool,
+    /// What builds left; without, `artifact` is unknown.
+    pub(crate) known: Option<Known<'a>>,
 }
 
 /// What waits for what.
@@ -67,50 +71,88 @@ impl Schedule {
 impl Run<'_> {
     /// Gives every node of the order a value.
     pub(crate) fn run(&self, state: &mut dyn Keep) {
-        let mut schedule = Schedule::new(self.graph, self.order);
-        let mut readings = Readings::new(self.world.options.reader.as_deref().filter(|_| self.is_needed));
+        let graph = &self.late.graph;
+        let mut schedule = Schedule::new(graph, self.order);
+        let reader = self.late.worlds.first().and_then(|world| world.options.reader.as_deref());
+        let mut readings = Readings::new(reader.filter(|_| self.is_needed));
         loop {
             while readings.len() < MOST_READINGS
                 && let Some(position) = schedule.ready.pop_first()
             {
                 let index = self.order.nodes[position];
-                let node = &self.graph.nodes[index];
+                let node = &graph.nodes[index];
                 let told = state.diagnostics().items.len();
                 let is_in_circle = self.order.in_circle.contains(&index);
-                let value = if is_in_circle {
-                    Some(self.of_circle(node, state))
-                } else {
-                    match node {
-                        Node::Local(local) => {
-                            let roots = state.roots();
-                            let view = View { values: self.values, roots: &roots };
-                            Some(local.evaluate(&view, &self.values.functions, state.diagnostics()))
-                        }
-                        Node::Data(data) => self.start(data, position, &mut readings, state),
+                let value = match &node.kind {
+                    _ if is_in_circle => Some(self.of_circle(node, state)),
+                    NodeKind::Data(data) if graph.is_deferred(index) => {
+                        state.diagnostics().push(needs_builds(data));
+                        Some(Value::unknown(Type::Any))
                     }
+                    NodeKind::Data(data) => self.start(node.scope, data, position, &mut readings, state),
+                    _ => Some(self.value(node, state)),
                 };
                 let is_wrong = state.diagnostics().items.iter().skip(told).any(Diagnostic::is_error);
-                if is_in_circle || is_wrong || self.graph.edges[index].iter().any(|(to, _)| state.has_failed(*to)) {
+                if is_in_circle || is_wrong || graph.edges[index].iter().any(|(to, _)| state.has_failed(*to)) {
                     state.fail(index);
                 }
                 if let Some(value) = value {
-                    state.keep(index, node, value);
+                    state.keep(index, graph, value);
                     schedule.done(position);
                 }
             }
             let Some((position, prepared, answer)) = readings.next() else { return };
             let index = self.order.nodes[position];
-            let node = &self.graph.nodes[index];
-            let value = answered(node, &prepared, answer, state.diagnostics());
-            state.keep(index, node, value);
+            let value = answered(graph, &graph.nodes[index], &prepared, answer, state.diagnostics());
+            state.keep(index, graph, value);
             schedule.done(position);
         }
     }
 
+    /// The value of what is no data source.
+    fn value(&self, node: &Node, state: &mut dyn Keep) -> Value {
+        let graph = &self.late.graph;
+        let scope = graph.scope_of_references(node);
+        let (base, roots) = (&self.late.bases[scope], state.roots(scope));
+        let view = View { values: base, roots: &roots };
+        let bindings = graph.scopes[node.scope].bindings.with_iterator(artifacts::ROOT, self.artifacts(scope));
+        let bound = Bound { bindings: &bindings, below: &view };
+        match &node.kind {
+            NodeKind::Local(local) => local.evaluate(&view, &base.functions, state.diagnostics()),
+            NodeKind::Output(output) => output.evaluate(&bound, &base.functions, state.diagnostics()),
+            NodeKind::Variable(position, argument) => {
+                let module = &graph.scopes[node.scope];
+                let given = argument.as_deref().map(|argument| {
+                    let found = references(argument);
+                    let value = match report_build_names(&found, "an argument of a module", state.diagnostics()) {
+                        true => Value::unknown(Type::Any),
+                        false => {
+                            let outside = Names { variables: &bound, functions: &base.functions };
+                            evaluate(argument, &outside, state.diagnostics())
+                        }
+                    };
+                    (value, argument.span)
+                });
+                let declaration = &module.declarations.variables[*position];
+                let inside = &self.late.bases[node.scope].functions;
+                declaration.of_argument(given, inside, &self.late.worlds[node.scope].sources, state.diagnostics())
+            }
+            NodeKind::Data(_) => Value::unknown(Type::Any),
+        }
+    }
+
+    /// `artifact` as a scope knows it.
+    fn artifacts(&self, scope: usize) -> Value {
+        match self.known {
+            Some(known) => known.names[scope].value(known.artifacts, known.wanted),
+            None => Value::unknown(Type::Any),
+        }
+    }
+
     fn of_circle(&self, node: &Node, state: &mut dyn Keep) -> Value {
-        let is_sensitive = match node {
-            Node::Local(local) => local.is_sensitive(&self.values.functions, state.diagnostics()),
-            Node::Data(_) => false,
+        let is_sensitive = match &node.kind {
+            NodeKind::Local(local) => local.is_sensitive(&self.late.bases[node.scope].functions, state.diagnostics()),
+            _ => false,
         };
         Value::unknown(Type::Any).marked(is_sensitive)
     }
@@ -118,14 +160,15 @@ impl Run<'_> {
     /// The value where it can be told at once; else a reading is under way.
     fn start(
         &self,
+        scope: usize,
         data: &DataDeclaration,
         position: usize,
         readings: &mut Readings<'_>,
         state: &mut dyn Keep,
     ) -> Option<Value> {
-        let roots = state.roots();
-        let values = self.values.with_late(&roots, &data.references());
-        let prepared = match data.prepare(&values, self.world, state.diagnostics()) {
+        let roots = state.roots(scope);
+        let values = self.late.bases[scope].with_late(&roots, &data.references());
+        let prepared = match data.prepare(&values, &self.late.worlds[scope], state.diagnostics()) {
             Ok(prepared) => prepared,
             Err(value) => return Some(value),
         };
@@ -133,23 +176,29 @@ impl Run<'_> {
         if let Some(outputs) = source.known() {
             return Some(prepared.value(&outputs));
         }
-        match readings.start(position, data.label(), source, prepared) {
+        match readings.start(position, self.late.graph.scopes[scope].qualified(&data.label()), source, prepared) {
             Ok(()) => None,
             Err(unread) => Some(unread.unknown()),
         }
     }
 }
 
+fn needs_builds(data: &DataDeclaration) -> Diagnostic {
+    let title =
+        format!("`{}` depends on what a build leaves, and data sources are read before anything runs", data.label());
+    Diagnostic::error("deferred-data", data.header, title).help("read it in a step of the build instead")
+}
+
 /// The value of a data source after its reading.
-fn answered(node: &Node, prepared: &Prepared, answer: Outcome, diagnostics: &mut Diagnostics) -> Value {
-    match (node, answer) {
+fn answered(graph: &Graph, node: &Node, prepared: &Prepared, answer: Outcome, diagnostics: &mut Diagnostics) -> Value {
+    match (&node.kind, answer) {
         (_, Some(Ok(outputs))) => prepared.value(&outputs),
-        (Node::Data(data), Some(Err(failure))) => {
+        (NodeKind::Data(data), Some(Err(failure))) => {
             diagnostics.push(failed(data, &failure));
             prepared.unknown()
         }
         _ => {
-            let title = format!("reading `{}` came to nothing", node.label());
+            let title = format!("reading `{}` came to nothing", graph.label(node));
             diagnostics.push(Diagnostic::new(Severity::Error, "data-source-failed", None, title));
             prepared.unknown()
         }

@@ -27,8 +27,8 @@ pub struct Values {
     git: Arc<Git>,
     /// Where variables and locals are declared, by root and name.
     declared: Arc<BTreeMap<(&'static str, String), Span>>,
-    /// Locals and data sources, evaluated when they are needed.
-    late: Option<Arc<Late>>,
+    /// What is evaluated when it is needed, of all scopes, and which scope this is.
+    late: Option<(Arc<Late>, usize)>,
 }
 
 impl Values {
@@ -75,21 +75,21 @@ impl Values {
         super::graph::set_in(&mut self.roots, &[root], name, value);
     }
 
-    /// Takes over locals and data sources, to be evaluated when they are needed.
-    pub(crate) fn set_late(&mut self, late: Late) {
-        self.late = Some(Arc::new(late));
+    /// These with locals, data sources and outputs of modules, to be evaluated when they are needed.
+    pub(crate) fn with_graph(&self, late: &Arc<Late>, scope: usize) -> Values {
+        Values { late: Some((Arc::clone(late), scope)), ..self.clone() }
     }
 
     /// Notes what bodies that are evaluated later refer to: it is evaluated by [`Values::settle`].
     pub(crate) fn note(&self, references: &[Reference]) {
-        if let Some(late) = &self.late {
-            late.note(references);
+        if let Some((late, scope)) = &self.late {
+            late.note(*scope, references);
         }
     }
 
     /// Evaluates the locals and data sources that were noted, with `all` the others too (see [`Late::settle`]).
     pub(crate) fn settle(&self, all: bool) -> Settled {
-        self.late.as_ref().map(|late| late.settle(all, self)).unwrap_or_default()
+        self.late.as_ref().map(|(late, _)| late.settle(all)).unwrap_or_default()
     }
 
     /// These, for expressions with some references: locals and data sources as they are now.
@@ -113,7 +113,7 @@ impl Values {
         values.roots.extend(
             self.late
                 .iter()
-                .filter_map(|late| late.settled())
+                .filter_map(|(late, scope)| late.settled(*scope))
                 .flatten()
                 .map(|(name, value)| (name.clone(), value.clone())),
         );
@@ -122,8 +122,24 @@ impl Values {
 
     /// Locals and data sources as far as an expression needs them; `None` where nothing changes any more.
     fn late_for(&self, expression: &Expression) -> Option<Arc<Roots>> {
-        let late = self.late.as_ref().filter(|late| late.settled().is_none())?;
-        Some(late.ensure(&references(expression), self))
+        let (late, scope) = self.late.as_ref().filter(|(late, scope)| late.settled(*scope).is_none())?;
+        Some(late.ensure(*scope, &references(expression)))
+    }
+
+    /// Which scope this is; that of the template itself is the first.
+    pub(crate) fn scope_index(&self) -> usize {
+        self.late.as_ref().map(|(_, scope)| *scope).unwrap_or_default()
+    }
+
+    /// Whether an expression depends on what builds leave, through variables and outputs of modules.
+    pub(crate) fn is_deferred(&self, expression: &Expression) -> bool {
+        let found = || references(expression);
+        self.graph().is_some_and(|(late, scope)| !late.graph.artifacts_behind(scope, &found()).is_empty())
+    }
+
+    /// What all scopes have in common, and which one this is.
+    pub(crate) fn graph(&self) -> Option<(&Late, usize)> {
+        self.late.as_ref().map(|(late, scope)| (&**late, *scope))
     }
 
     /// The names that are declared under a root.
@@ -137,7 +153,7 @@ impl Variables for Values {
         if name == "git" {
             return self.git.whole();
         }
-        let settled = self.late.as_ref().and_then(|late| late.settled()?.get(name));
+        let settled = self.late.as_ref().and_then(|(late, scope)| late.settled(*scope)?.get(name));
         settled.or_else(|| self.roots.get(name))
     }
 
@@ -160,6 +176,10 @@ impl Variables for Values {
                 )
                 .help("what it stands for is made while the template runs"),
             ),
+            "module" => Some(
+                Diagnostic::error("unknown-module", span, "the template has no modules")
+                    .help("declare one: `module \"NAME\" { source = \"./DIRECTORY\" }`"),
+            ),
             "each" => Some(
                 Diagnostic::error("each-outside", span, "`each` is known only in a block that has `for_each`")
                     .help("in the steps of a build, the element of its source is `source.key` and `source.value`"),
@@ -171,6 +191,9 @@ impl Variables for Values {
     fn missing_attribute(&self, root: &str, name: &Name) -> Option<Diagnostic> {
         let (code, what, how) = match root {
             "var" => ("unknown-variable", "variable", format!("declare it: `variable \"{}\" {{}}`", name.text)),
+            "module" => {
+                ("unknown-module", "module", format!("declare it: `module \"{}\" {{ source = ... }}`", name.text))
+            }
             "local" => ("unknown-local", "local", format!("declare it: `locals {{ {} = ... }}`", name.text)),
             _ => return None,
         };
@@ -259,9 +282,9 @@ impl Overlay<'_> {
 }
 
 /// Bindings on top of other names.
-struct Bound<'a> {
-    bindings: &'a Bindings,
-    below: &'a dyn Variables,
+pub(crate) struct Bound<'a> {
+    pub(crate) bindings: &'a Bindings,
+    pub(crate) below: &'a dyn Variables,
 }
 
 impl Variables for Bound<'_> {
@@ -284,7 +307,8 @@ impl Variables for Bound<'_> {
     }
 
     fn missing_attribute(&self, root: &str, name: &Name) -> Option<Diagnostic> {
-        let Some(value) = self.bindings.get(root) else {
+        // Also where they are bound anew as builds are done.
+        let Some(value) = self.bindings.get(root).filter(|_| !matches!(root, "var" | "local" | "module")) else {
             return self.below.missing_attribute(root, name);
         };
         let known: Vec<&str> = value.as_entries()?.keys().map(String::as_str).collect();

@@ -266,6 +266,8 @@ impl<'a> Arguments<'a> {
             if kiln_language::evaluate::references(&attribute.value).iter().any(|found| found.root == "build") {
                 let title = format!("`{name}` cannot depend on the machine: it is needed before one runs");
                 self.diagnostics.push(Diagnostic::error("unknown-value", span, title));
+            } else if self.values.is_deferred(&attribute.value) {
+                self.diagnostics.push(needs_builds(name, span));
             }
             return None;
         }
@@ -407,6 +409,12 @@ impl<'a> Arguments<'a> {
             }
         }
     }
+}
+
+/// Tells an argument that must be known before anything runs.
+pub(crate) fn needs_builds(name: &str, span: Span) -> Diagnostic {
+    let title = format!("`{name}` cannot depend on what a build leaves: it is needed before one runs");
+    Diagnostic::error("unknown-value", span, title)
 }
 
 /// `only` and `except` take `type.name`; a name alone is completed.

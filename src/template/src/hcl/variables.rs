@@ -81,6 +81,41 @@ impl VariableDeclaration {
     }
 }
 
+impl VariableDeclaration {
+    /// Whether it may be left unset.
+    pub(crate) fn has_default(&self) -> bool {
+        self.default.is_some()
+    }
+
+    /// Its value in a module: what the module block says, with its place, or else its default. Null says nothing. That it
+    /// is missing altogether was told.
+    pub(crate) fn of_argument(
+        &self,
+        given: Option<(Value, Span)>,
+        functions: &FunctionContext,
+        sources: &SourceMap,
+        diagnostics: &mut Diagnostics,
+    ) -> Value {
+        let name = self.name.text.as_str();
+        let is_null = given.as_ref().is_some_and(|(value, _)| value.is_null());
+        if let Some((_, span)) = given.as_ref().filter(|_| is_null && self.default.is_none()) {
+            let title = format!("`{name}` needs a value, and this is null");
+            diagnostics.push(
+                Diagnostic::error("unset-variable", *span, title).also(self.header, "declared here, without a default"),
+            );
+        }
+        let winner = given
+            .filter(|_| !is_null)
+            .map(|(value, span)| Assignment { name: name.to_owned(), value: Assigned::Value(value, span) });
+        let mut resolver =
+            Resolver { declaration: self, functions, sources: &mut sources.clone(), diagnostics, secrets: Vec::new() };
+        let (value, _) = resolver.value(winner, true);
+        let mut secrets = std::mem::take(&mut resolver.secrets);
+        diagnostics.secrets.append(&mut secrets);
+        value
+    }
+}
+
 /// Tells a label that cannot be written as a name in expressions.
 pub(crate) fn check_name(name: &Name, what: &str, diagnostics: &mut Diagnostics) {
     let fits =

@@ -137,6 +137,7 @@ fn plan(
         hooks: Vec::new(),
         tests: Vec::new(),
         cache: CacheRules::default(),
+        text_scope: None,
         parents: Vec::new(),
         is_taken: false,
         is_brought: false,

@@ -11,6 +11,7 @@ mod extensions_listing;
 mod extensions_mistakes;
 mod groups;
 mod mistakes;
+mod modules;
 mod oracle;
 mod plans;
 mod platforms;
@@ -44,7 +45,9 @@ impl Fixture {
     pub(super) fn directory(files: &[(&str, &str)]) -> Fixture {
         let directory = tempfile::tempdir().unwrap();
         for (name, text) in files {
-            std::fs::write(directory.path().join(name), text).unwrap();
+            let path = directory.path().join(name);
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(path, text).unwrap();
         }
         let mut options = LoadOptions::new(".", directory.path());
         options.started = SystemTime::UNIX_EPOCH + Duration::from_secs(1_700_000_000);
