@@ -52,7 +52,7 @@ pub use cache::{CachePolicy, Change, ChangeKind, Reason, StepChoice, check_choic
 pub use cleanup::{CleanupReport, RunCleanup, RunState, cleanup};
 pub use error::{BuildError, EngineError};
 pub use journal::{FileJournal, JournalError, OpenEntry, RunHeader};
-pub use plan::{BuildPlan, GroupPlan, KeptState, PlanReport, SealPlan, StepAction, StepPlan, plan};
+pub use plan::{BuildPlan, GroupPlan, KeptState, PLAN_FORMAT, PlanReport, SealPlan, StepAction, StepPlan, plan};
 pub use policy::{NoLimit, OnError, ParallelBuilds};
 pub use prepare::{PrepareOptions, PreparedBuild, PreparedPostProcessor, PreparedRun, PreparedStep, prepare};
 pub use run::{BuildReport, RunReport, RunSettings, Surroundings, run};

@@ -18,9 +18,14 @@ use crate::prepare::{Again, PreparedBuild, PreparedPostProcessor, PreparedRun};
 use crate::publication::published;
 use crate::run::{RunSettings, Surroundings, journal_keys};
 
+/// The form of the JSON. The first number changes where a reader must look anew, the second where something is added.
+pub const PLAN_FORMAT: &str = "1.0";
+
 /// What a run would do.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct PlanReport {
+    /// Of the JSON: see `docs/reference/plan.md`.
+    pub format_version: &'static str,
     /// Its builds, in the template's order.
     pub builds: Vec<BuildPlan>,
 }
@@ -57,6 +62,10 @@ pub struct BuildPlan {
     pub sealing: SealPlan,
     /// Kinds of its post-processors, chain by chain.
     pub post_processors: Vec<Vec<String>>,
+    /// The names that its post-processors would give to its image, in full, in order.
+    pub names: Vec<String>,
+    /// Those of them that would be pushed.
+    pub pushed: Vec<String>,
     /// Why it would fail: nothing can be said of what its machine starts as (a registry that does not answer), or
     /// post-processors alone are to run and nothing is sealed.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -161,7 +170,7 @@ pub async fn plan(prepared: &PreparedRun, settings: &RunSettings, surroundings: 
         let left = |parent: usize| plans[parent].as_ref().and_then(|(_, values)| values.clone());
         plans[index] = Some(planning.after_parents(&names[index], left).await);
     }
-    PlanReport { builds: plans.into_iter().flatten().map(|(plan, _)| plan).collect() }
+    PlanReport { format_version: PLAN_FORMAT, builds: plans.into_iter().flatten().map(|(plan, _)| plan).collect() }
 }
 
 /// The builds by their index, each after those that it is built upon; as in the template otherwise.
@@ -356,6 +365,8 @@ impl Planning<'_> {
             steps,
             sealing,
             post_processors: self.build.chains.iter().map(kinds).collect(),
+            names: self.build.image_names(false).iter().map(|name| self.clean(name)).collect(),
+            pushed: self.build.image_names(true).iter().map(|name| self.clean(name)).collect(),
             error: None,
         }
     }

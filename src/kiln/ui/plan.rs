@@ -110,7 +110,9 @@ fn counted(report: &PlanReport) -> String {
 #[cfg(test)]
 mod tests {
     use kiln_core::Input;
-    use kiln_engine::{GroupPlan, KeptState, Reason};
+    use std::collections::BTreeSet;
+
+    use kiln_engine::{GroupPlan, KeptState, PLAN_FORMAT, Reason};
 
     use super::*;
 
@@ -154,6 +156,8 @@ mod tests {
             ],
             sealing: SealPlan::Runs,
             post_processors: vec![vec!["docker-tag".to_owned(), "docker-push".to_owned()]],
+            names: vec!["registry.example.org/worker:1".to_owned()],
+            pushed: Vec::new(),
             error: None,
         };
         let unknown = BuildPlan {
@@ -174,7 +178,7 @@ mod tests {
             sealing: SealPlan::Skipped,
             ..unknown.clone()
         };
-        let report = PlanReport { builds: vec![build, unknown, published] };
+        let report = PlanReport { format_version: PLAN_FORMAT, builds: vec![build, unknown, published] };
         insta::assert_snapshot!(text_at(&report, SystemTime::UNIX_EPOCH + Duration::from_secs(7200)), @r#"
         oci.worker (oci, a.pkr.hcl:1)
           after    oci.base
@@ -197,5 +201,56 @@ mod tests {
 
         2 of 4 steps would run; what is restored took 1m 1s when it ran
         "#);
+    }
+
+    /// Every name of a JSON object, in depth.
+    fn names_in(value: &serde_json::Value, names: &mut BTreeSet<String>) {
+        match value {
+            serde_json::Value::Object(entries) => entries.iter().for_each(|(name, inner)| {
+                names.insert(name.clone());
+                names_in(inner, names);
+            }),
+            serde_json::Value::Array(items) => items.iter().for_each(|item| names_in(item, names)),
+            _ => {}
+        }
+    }
+
+    #[test]
+    fn every_field_of_the_json_is_documented_and_no_other() {
+        let key = || Some(kiln_core::Key::parse(&"0".repeat(64)).unwrap());
+        let step = StepPlan {
+            name: Some("install".to_owned()),
+            key: key(),
+            ..StepPlan {
+                groups: vec![GroupPlan { name: "common".to_owned(), place: "a.pkr.hcl:30".to_owned() }],
+                ..step(2, StepAction::Cached, Some(Reason::NeverBuilt))
+            }
+        };
+        let text = "text".to_owned();
+        let build = BuildPlan {
+            build: text.clone(),
+            builder: text.clone(),
+            place: text.clone(),
+            parents: vec![text.clone()],
+            is_taken: true,
+            platforms: vec![text.clone()],
+            skipped: Some(text.clone()),
+            base: vec![Input { name: text.clone(), digest: text.clone(), shown: Some(text.clone()) }],
+            base_key: key(),
+            steps: vec![step],
+            sealing: SealPlan::Runs,
+            post_processors: vec![vec![text.clone()]],
+            names: vec![text.clone()],
+            pushed: vec![text.clone()],
+            error: Some(text),
+        };
+        let report = PlanReport { format_version: PLAN_FORMAT, builds: vec![build] };
+        let mut written = BTreeSet::new();
+        names_in(&serde_json::to_value(&report).unwrap(), &mut written);
+        let page = include_str!("../../../docs/reference/plan.md");
+        let rows = page.lines().filter_map(|line| line.strip_prefix("| `")?.split('`').next());
+        let told: BTreeSet<String> = rows.map(str::to_owned).collect();
+        assert_eq!(written, told);
+        assert!(page.contains(&format!("`\"{PLAN_FORMAT}\"`")), "the version");
     }
 }

@@ -48,6 +48,18 @@ fn cases_and_trims() -> Vec<Function> {
             Ok(Value::string(kiln_gotemplate::lower(string_argument(arguments, 0))))
         })
         .example(r#"lower("KILN")"#, r#""kiln""#),
+        string(
+            "slug",
+            "A text as a tag of an image can hold it: lower case, every run of what is no letter from a to z, digit, `_` or `.` replaced by one `-`, none of `-` and `.` at the ends, at most 128 characters. Beyond Packer.",
+            |arguments, _| {
+                let slug = slug(string_argument(arguments, 0));
+                if slug.is_empty() {
+                    return fail_at(0, "nothing of this text can stand in a tag");
+                }
+                Ok(Value::string(slug))
+            },
+        )
+        .example(r#"slug("feature/X y")"#, r#""feature-x-y""#),
         string("strrev", "Reverses the characters of a text.", |arguments, _| {
             Ok(Value::string(string_argument(arguments, 0).graphemes(true).rev().collect::<String>()))
         })
@@ -98,6 +110,43 @@ fn cases_and_trims() -> Vec<Function> {
         })
         .example(r#"upper("kiln")"#, r#""KILN""#),
     ]
+}
+
+/// The longest tag that registries take.
+const LONGEST_TAG: usize = 128;
+
+/// A text as a tag: registries take letters, digits, `_`, `.` and `-`, and neither `.` nor `-` first.
+fn slug(written: &str) -> String {
+    let mut slug = String::new();
+    for letter in written.chars().flat_map(char::to_lowercase) {
+        if letter.is_ascii_lowercase() || letter.is_ascii_digit() || matches!(letter, '_' | '.') {
+            slug.push(letter);
+        } else if !slug.ends_with('-') {
+            slug.push('-');
+        }
+    }
+    let fitting: String = slug.trim_start_matches(['-', '.']).chars().take(LONGEST_TAG).collect();
+    fitting.trim_end_matches(['-', '.']).to_owned()
+}
+
+#[cfg(test)]
+mod slug_tests {
+    use super::slug;
+
+    #[test]
+    fn slugs_are_tags() {
+        for (written, expected) in [
+            ("feature/X y", "feature-x-y"),
+            ("v1.2.3", "v1.2.3"),
+            ("--a//b__c..", "a-b__c"),
+            (".hidden", "hidden"),
+            ("größe", "gr-e"),
+            ("///", ""),
+        ] {
+            assert_eq!(slug(written), expected);
+        }
+        assert_eq!(slug(&"a/".repeat(200)).len(), 127, "128 characters, and no `-` at the end");
+    }
 }
 
 /// Bound on `indent`, so that a misplaced argument cannot fill the memory.

@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use kiln_core::{
-    BuildSpec, ComponentSpec, Diagnostic, Diagnostics, HookEvent, HookSpec, PostProcessorSpec, Span,
-    StepSpec, TestSpec, VariantSpec,
+    BuildSpec, ComponentSpec, Diagnostic, Diagnostics, HookEvent, HookSpec, PostProcessorSpec, Span, StepSpec,
+    TestSpec, VariantSpec,
 };
 use kiln_language::evaluate::{Reference, references};
 use kiln_language::syntax::{Block, Body, Item};

@@ -14,7 +14,7 @@ use super::{artifacts, caching, hooks, platforms, repetition, tests_of_builds};
 const ROOTS: [&str; 4] = ["artifact", "git", "host", "module"];
 
 /// The functions that Packer does not have.
-const FUNCTIONS: [&str; 1] = ["templatestring"];
+const FUNCTIONS: [&str; 2] = ["slug", "templatestring"];
 
 /// Everything of the kind, each once by its first place, in the order of the text.
 pub(crate) fn used(scopes: &[Scope], sources: &SourceMap) -> Vec<Extension> {

@@ -73,12 +73,12 @@ fn the_table_is_complete_and_documented() {
         concat consul_key contains convert csvdecode dirname distinct element endswith env file filebase64 fileexists \
         fileset flatten floor format formatdate formatlist indent index join jsondecode jsonencode keys legacy_isotime \
         legacy_strftime length log lookup lower max md5 merge min parseint pathexpand pow range reverse replace regex \
-        regexall regex_replace rfc3339_parse rsadecrypt setintersection setproduct setunion sha1 sha256 sha512 signum slice \
+        regexall regex_replace rfc3339_parse rsadecrypt setintersection setproduct setunion sha1 sha256 sha512 signum slice slug \
         sort split startswith strcontains strrev substr sum templatefile templatestring textdecodebase64 textencodebase64 timestamp \
         timeadd title trim trimprefix trimspace trimsuffix try unix_timestamp_parse upper urlencode uuidv4 uuidv5 values \
         vault yamldecode yamlencode zipmap";
     let expected: BTreeSet<&str> = expected.split_whitespace().collect();
-    assert_eq!(expected.len(), 105);
+    assert_eq!(expected.len(), 106);
     assert_eq!(function_names().into_iter().collect::<BTreeSet<&str>>(), expected);
     for function in functions() {
         assert!(function.doc.ends_with('.'), "{}", function.name);
