@@ -91,20 +91,85 @@ fn line_in(message: &str) -> Option<SourceRange> {
     Some(SourceRange { first: line, last: line })
 }
 
-/// The instruction that a step such as `[build 2/5] RUN make` is: older engines name no line.
+/// The instruction that a step such as `[build 2/5] RUN make` is: older engines name no line. Some name the step with the
+/// values of its variables.
 pub(crate) fn instruction_of<'a>(file: &'a Dockerfile, step: &str) -> Option<&'a Instruction> {
     let text = step.strip_prefix('[').and_then(|rest| rest.split_once("] ")).map_or(step, |(_, text)| text);
-    let squeezed = |text: &str| text.chars().filter(|character| !character.is_whitespace()).collect::<String>();
     let wanted = squeezed(text);
-    let is_it = |instruction: &&Instruction| {
-        let words: String = instruction.words.iter().map(|word| word.text.as_str()).collect();
-        let own = squeezed(&format!("{}{words}", instruction.keyword)).replace('\\', "");
-        own == wanted.replace('\\', "") || (instruction.has_heredoc && wanted.starts_with(&own))
+    let written = |instruction: &Instruction| {
+        let words: Vec<&str> = instruction.words.iter().map(|word| word.text.as_str()).collect();
+        format!("{} {}", instruction.keyword, words.join(" "))
     };
-    let mut found = file.instructions.iter().filter(is_it);
-    let first = found.next()?;
-    // Of two that are alike nobody knows which one it is.
-    found.next().is_none().then_some(first)
+    let as_written = |instruction: &&Instruction| {
+        let own = squeezed(&written(instruction));
+        own == wanted || (instruction.has_heredoc && wanted.starts_with(&own))
+    };
+    let mut found = file.instructions.iter().filter(as_written);
+    if let Some(first) = found.next() {
+        // Of two that are alike nobody knows which one it is.
+        return found.next().is_none().then_some(first);
+    }
+    // Of those whose variables could be it, the one that leaves least to them.
+    let pieces = |instruction: &Instruction| around_variables(&written(instruction));
+    let mut found: Vec<(usize, &Instruction)> = file
+        .instructions
+        .iter()
+        .map(|instruction| (pieces(instruction), instruction))
+        .filter(|(pieces, _)| fits(pieces, &wanted))
+        .map(|(pieces, instruction)| (pieces.iter().map(String::len).sum(), instruction))
+        .collect();
+    found.sort_by_key(|(literal, _)| std::cmp::Reverse(*literal));
+    match found[..] {
+        [(most, instruction), (next, _), ..] if most > next => Some(instruction),
+        [(_, instruction)] => Some(instruction),
+        _ => None,
+    }
+}
+
+fn squeezed(text: &str) -> String {
+    text.chars().filter(|character| !character.is_whitespace() && *character != '\\').collect()
+}
+
+/// What stands before, between and after the variables of an instruction, `$NAME` and `${NAME...}`.
+fn around_variables(text: &str) -> Vec<String> {
+    let mut pieces = Vec::new();
+    let mut rest = text;
+    let mut piece = String::new();
+    while let Some(at) = rest.find('$') {
+        let (before, variable) = rest.split_at(at);
+        piece.push_str(before);
+        let name = &variable[1..];
+        let length = match name.strip_prefix('{') {
+            Some(inner) => inner.find('}').map_or(0, |end| end + 2),
+            None => name
+                .find(|character: char| !character.is_ascii_alphanumeric() && character != '_')
+                .unwrap_or(name.len()),
+        };
+        if length == 0 {
+            piece.push('$');
+        } else {
+            pieces.push(squeezed(&std::mem::take(&mut piece)));
+        }
+        rest = &name[length..];
+    }
+    piece.push_str(rest);
+    pieces.push(squeezed(&piece));
+    pieces
+}
+
+/// Whether a text is these pieces in their order, with anything between them.
+fn fits(pieces: &[String], text: &str) -> bool {
+    let [first, middle @ .., last] = pieces else { return false };
+    let Some(mut rest) = text.strip_prefix(first.as_str()).and_then(|rest| rest.strip_suffix(last.as_str())) else {
+        return false;
+    };
+    middle.iter().all(|piece| match rest.split_once(piece.as_str()) {
+        Some((_, after)) => {
+            rest = after;
+            true
+        }
+        None => false,
+    })
 }
 
 fn range_of(instruction: &Instruction) -> SourceRange {
@@ -125,6 +190,13 @@ mod tests {
         let step = "[2/3] RUN echo one &&   exit 7";
         assert_eq!(instruction_of(&file, step).unwrap().lines, (3, 4));
         assert!(instruction_of(&file, "[3/3] RUN true").is_none());
+        let file =
+            Dockerfile::parse("Dockerfile", "FROM a\nARG SUM\nRUN echo \"${SUM}  /x\" | check $HOME\nRUN echo $SUM\n");
+        let lines = |step: &str| instruction_of(&file, step).map(|instruction| instruction.lines);
+        assert_eq!(lines("[3/4] RUN echo \"4a91  /x\" | check $HOME"), Some((3, 3)));
+        assert_eq!(lines("[3/4] RUN echo \"4a91  /x\" | check /root"), Some((3, 3)));
+        assert_eq!(lines("[4/4] RUN echo $SUM"), Some((4, 4)));
+        assert_eq!(lines("[4/4] RUN true"), None);
         assert_eq!(line_in("dockerfile parse error line 12: unknown"), Some(SourceRange { first: 12, last: 12 }));
     }
 
