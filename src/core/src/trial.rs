@@ -41,7 +41,10 @@ pub const TEST: Schema = Schema {
             "Starts the image as it is, and waits until it is healthy: by this command, or else by the image's `HEALTHCHECK`.",
         ),
         Field::new("expect_exit", FieldType::Any, "The exit status that is right, or a list of them.").default("0"),
-        Field::string("expect_output", "A regular expression that what it prints must match somewhere."),
+        Field::string(
+            "expect_output",
+            "A regular expression that what it prints must match somewhere; `^` and `$` are the ends of a line.",
+        ),
         Field::map("environment", "Environment variables, over those of the image."),
         Field::string("user", "The user that it runs as; the image's `USER` where absent."),
         Field::string("workdir", "The directory that it runs in; the image's `WORKDIR` where absent."),

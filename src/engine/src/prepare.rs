@@ -15,6 +15,7 @@ use kiln_core::trial::TEST;
 use crate::ecosystem::{Sort, unknown_kind};
 use crate::error::EngineError;
 use crate::publication::refuse_same_names;
+use crate::trial::output_pattern;
 
 /// Arguments of every provisioner, which the template's loader reads; none of them changes what comes out.
 pub(crate) const STEP_ARGUMENTS: [&str; 8] =
@@ -597,7 +598,7 @@ fn checked_test(
     diagnostics: &mut Diagnostics,
 ) -> Option<Arc<Test>> {
     let test = Test::read(&spec.name, spec.component.span, decoded, diagnostics)?;
-    if let Some(Err(error)) = test.expect_output.as_deref().map(regex::Regex::new) {
+    if let Some(Err(error)) = test.expect_output.as_deref().map(output_pattern) {
         let reason = error.to_string();
         let reason = reason.lines().last().unwrap_or_default().trim_start_matches("error: ");
         let title = format!("`expect_output` is no regular expression: {reason}");

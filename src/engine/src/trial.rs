@@ -143,15 +143,32 @@ impl BuildRun {
     }
 }
 
+/// What `expect_output` means: output ends with a line end, so `$` is the end of a line and not of all.
+pub(crate) fn output_pattern(pattern: &str) -> Result<regex::Regex, regex::Error> {
+    regex::RegexBuilder::new(pattern).multi_line(true).build()
+}
+
 fn judge(test: &Test, ended: TestEnd, output: &[u8]) -> Result<(), Failure> {
     if !test.expect_exit.contains(&ended.status) {
         let expected = test.expect_exit.clone();
         return Err(Failure::build(Unexpected::Status { status: ended.status, expected }));
     }
     let Some(pattern) = &test.expect_output else { return Ok(()) };
-    let regex = regex::Regex::new(pattern).map_err(Failure::build)?;
+    let regex = output_pattern(pattern).map_err(Failure::build)?;
     if regex.is_match(&String::from_utf8_lossy(output)) {
         return Ok(());
     }
     Err(Failure::build(Unexpected::Output { pattern: pattern.clone() }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::output_pattern;
+
+    #[test]
+    fn patterns_of_output_know_lines() {
+        let matches = |pattern: &str, output: &str| output_pattern(pattern).unwrap().is_match(output);
+        assert!(matches("^app$", "starting\napp\n"));
+        assert!(!matches("^app$", "starting app\n"));
+    }
 }
