@@ -43,11 +43,15 @@ pub(crate) fn of_solve(error: SolveError, file: &Dockerfile) -> Failure {
     };
     let message = words(&message);
     let place = range
-        .or_else(|| line_in(&message))
         .or_else(|| step.as_deref().and_then(|step| instruction_of(file, step)).map(range_of))
+        .or_else(|| line_in(&message))
         .filter(|range| range.first <= file.text.lines().count());
     let Some(place) = place else {
-        return output_lines(Failure::build(message), &output);
+        let failure = output_lines(Failure::build(message), &output);
+        return match step.filter(|step| is_of_base(file, step)) {
+            Some(step) => failure.hint(format!("`{step}` is an `ONBUILD` instruction of an image in `FROM`")),
+            None => failure,
+        };
     };
     let bytes = file.range_of_lines(place.first, place.last);
     let diagnostic = mistake("dockerfile", file, bytes, message);
@@ -91,39 +95,43 @@ fn line_in(message: &str) -> Option<SourceRange> {
     Some(SourceRange { first: line, last: line })
 }
 
+/// Whether a step is surely none of a file: it has no instruction of that kind at all.
+fn is_of_base(file: &Dockerfile, step: &str) -> bool {
+    let text = step.split_once("] ").map_or(step, |(_, text)| text);
+    let keyword = text.split_whitespace().next().unwrap_or_default();
+    ["RUN", "COPY", "ADD"].contains(&keyword)
+        && !file.instructions.iter().any(|instruction| instruction.keyword.eq_ignore_ascii_case(keyword))
+}
+
 /// The instruction that a step such as `[build 2/5] RUN make` is: older engines name no line. Some name the step with the
 /// values of its variables.
 pub(crate) fn instruction_of<'a>(file: &'a Dockerfile, step: &str) -> Option<&'a Instruction> {
-    let text = step.strip_prefix('[').and_then(|rest| rest.split_once("] ")).map_or(step, |(_, text)| text);
-    let wanted = squeezed(text);
-    let written = |instruction: &Instruction| {
-        let words: Vec<&str> = instruction.words.iter().map(|word| word.text.as_str()).collect();
-        format!("{} {}", instruction.keyword, words.join(" "))
-    };
-    let as_written = |instruction: &&Instruction| {
-        let own = squeezed(&written(instruction));
-        own == wanted || (instruction.has_heredoc && wanted.starts_with(&own))
-    };
-    let mut found = file.instructions.iter().filter(as_written);
-    if let Some(first) = found.next() {
+    match candidates(file, step)[..] {
         // Of two that are alike nobody knows which one it is.
-        return found.next().is_none().then_some(first);
-    }
-    // Of those whose variables could be it, the one that leaves least to them.
-    let pieces = |instruction: &Instruction| around_variables(&written(instruction));
-    let mut found: Vec<(usize, &Instruction)> = file
-        .instructions
-        .iter()
-        .map(|instruction| (pieces(instruction), instruction))
-        .filter(|(pieces, _)| fits(pieces, &wanted))
-        .map(|(pieces, instruction)| (pieces.iter().map(String::len).sum(), instruction))
-        .collect();
-    found.sort_by_key(|(literal, _)| std::cmp::Reverse(*literal));
-    match found[..] {
         [(most, instruction), (next, _), ..] if most > next => Some(instruction),
         [(_, instruction)] => Some(instruction),
         _ => None,
     }
+}
+
+/// The instructions that a step may be, with how much of it they say literally; those that say most come first.
+fn candidates<'a>(file: &'a Dockerfile, step: &str) -> Vec<(usize, &'a Instruction)> {
+    let text = step.strip_prefix('[').and_then(|rest| rest.split_once("] ")).map_or(step, |(_, text)| text);
+    let wanted = squeezed(text);
+    let literal = |instruction: &Instruction| {
+        let words: Vec<&str> = instruction.words.iter().map(|word| word.text.as_str()).collect();
+        let written = format!("{} {}", instruction.keyword, words.join(" "));
+        let own = squeezed(&written);
+        if own == wanted || (instruction.has_heredoc && wanted.starts_with(&own)) {
+            return Some(wanted.len());
+        }
+        let pieces = around_variables(&written);
+        fits(&pieces, &wanted).then(|| pieces.iter().map(String::len).sum())
+    };
+    let mut found: Vec<_> =
+        file.instructions.iter().filter_map(|instruction| Some((literal(instruction)?, instruction))).collect();
+    found.sort_by_key(|(literal, _)| std::cmp::Reverse(*literal));
+    found
 }
 
 fn squeezed(text: &str) -> String {
@@ -198,6 +206,22 @@ mod tests {
         assert_eq!(lines("[4/4] RUN echo $SUM"), Some((4, 4)));
         assert_eq!(lines("[4/4] RUN true"), None);
         assert_eq!(line_in("dockerfile parse error line 12: unknown"), Some(SourceRange { first: 12, last: 12 }));
+    }
+
+    #[test]
+    fn a_step_of_the_base_is_told_as_such() {
+        let failed = |step: &str| SolveError::Failed {
+            message: "executor failed running [/bin/sh -c echo line 2]: exit code: 1".to_owned(),
+            range: None,
+            step: Some(step.to_owned()),
+            output: Vec::new(),
+        };
+        // Two that are alike are not one of the base.
+        assert!(of_solve(failed("[3/3] RUN true"), &file()).hints.is_empty());
+        let file = Dockerfile::parse("Dockerfile", "FROM base\n");
+        let hints = of_solve(failed("[3/1] RUN make"), &file).hints;
+        assert!(of_solve(failed("[internal] load metadata for a:b"), &file).hints.is_empty());
+        assert_eq!(hints, ["`[3/1] RUN make` is an `ONBUILD` instruction of an image in `FROM`"]);
     }
 
     #[test]
