@@ -202,7 +202,7 @@ fn cleanup_removes_services_and_their_network() {
     }
     let world = World::new();
     let source = "  discard = true\n  service \"db\" {\n    image = \"debian:bookworm\"\n    command = [\"sleep\", \"600\"]\n    health_check {\n      command = \"exit 1\"\n    }\n  }";
-    world.write("a.kiln.hcl", &template(&source, &["true"]));
+    world.write("a.kiln.hcl", &template(source, &["true"]));
     let mut running = world.start(&["build", "-json", "a.kiln.hcl"]);
     running.wait_for("a service starts", |event| {
         event["text"].as_str().is_some_and(|text| text.starts_with("starting service db"))

@@ -97,9 +97,9 @@ pub(crate) const DOCKERFILE: Schema = Schema {
     doc: "Builds an image from a Dockerfile: by the BuildKit of the Docker engine, by a BuildKit daemon, or by the engine's own \
           builder where it has no BuildKit. Steps, where there are any, go on in a container of that image.",
     fields: &FIELDS,
-    example: r#"source "dockerfile" "api" {
+    example: r#"source "dockerfile" "worker" {
   context    = "."
-  dockerfile = "docker/api.Dockerfile"
+  dockerfile = "docker/worker.Dockerfile"
   target     = "http"
   build_args = { UID = "1000" }
   contexts   = { base = artifact.base.image }

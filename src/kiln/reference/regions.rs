@@ -212,7 +212,10 @@ fn every_example_is_right() {
 /// Checks a component's example as a part of a whole template.
 fn mistakes(sort: &str, schema: &Schema, kinds: &Kinds) -> Vec<String> {
     let template = match sort {
-        "source" => format!("{}\nbuild {{ sources = [\"{}.worker\"] }}\n", schema.example, schema.kind),
+        "source" => format!(
+            "{}\nsource \"docker\" \"base\" {{\n  image = \"x\"\n  commit = true\n}}\nbuild {{ sources = [\"{}.worker\", \"docker.base\"] }}\n",
+            schema.example, schema.kind
+        ),
         _ => format!(
             "source \"docker\" \"worker\" {{\n  image = \"x\"\n  commit = true\n}}\nvariable \"release\" {{ default = \"x\" }}\nbuild {{\n  sources = [\"docker.worker\"]\n{}\n}}\n",
             schema.example
