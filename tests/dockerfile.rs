@@ -155,6 +155,32 @@ fn steps_go_on_and_are_restored_while_the_image_is_the_same() {
 }
 
 #[test]
+fn what_was_built_is_tested_before_it_is_named() {
+    if !docker::is_there() {
+        return;
+    }
+    let (world, name) = (World::new(), unique("tested"));
+    world.write("Dockerfile", "FROM debian:bookworm\nENV VERSION=2.1\nENTRYPOINT [\"/bin/echo\", \"app\"]\n");
+    let text = |expected: &str| {
+        let test = format!(
+            "  test \"version\" {{\n    arguments = [\"2.1\"]\n    expect_output = \"{expected}\"\n  }}\n  post-processor"
+        );
+        template(&name, &[("app", "")]).replace("  post-processor", &test)
+    };
+    let tag = format!("{name}/app:1");
+    let _removed = Removed(vec![tag.clone()]);
+    world.write("t.kiln.hcl", &text("^app 3"));
+    let failed = world.run(&["build", "t.kiln.hcl"]);
+    assert_eq!(failed.code, 1, "{}", failed.stderr);
+    assert!(failed.stderr.contains("t.kiln.hcl:6"), "{}", failed.stderr);
+    assert!(failed.stderr.contains("app 2.1"), "its output: {}", failed.stderr);
+    assert!(docker::image(&tag).is_none(), "a name was given to what failed its test");
+    world.write("t.kiln.hcl", &text("^app 2"));
+    events(&world, &["t.kiln.hcl"]);
+    assert!(docker::image(&tag).is_some());
+}
+
+#[test]
 fn mistakes_name_their_lines() {
     let world = World::new();
     world.write("app/Dockerfile", "FROM debian:bookworm AS build\n\nRUM make\n");

@@ -7,7 +7,9 @@ use std::sync::{Arc, OnceLock};
 use async_trait::async_trait;
 use kiln_builder_docker::{DockerSettings, ImageMachine, image_artifact};
 use kiln_buildkit::{DaemonAddress, Transport};
-use kiln_core::{Artifact, BuildContext, Builder, Failure, Input, Key, Launched, Sealed, Snapshots, StateInfo};
+use kiln_core::{
+    Artifact, BuildContext, Builder, Failure, Input, Key, Launched, Platform, Sealed, Snapshots, StateInfo, Tester,
+};
 use kiln_docker::engine::ImageFilter;
 use kiln_docker::{EngineError, ImageUndo};
 
@@ -140,6 +142,16 @@ impl Builder for DockerfileBuilder {
             context.journal.record(&context.build, undo.entry())?;
         }
         Ok(Launched::Artifact(image_artifact(&self.settings.engine, id)))
+    }
+
+    async fn runs_here(&self) -> Option<Platform> {
+        let is_local = self.daemon.is_none() && self.settings.engine.address().starts_with("unix://");
+        self.config.platform.as_deref().filter(|_| is_local).and_then(Platform::parse)
+    }
+
+    fn tester(&self) -> Option<&dyn Tester> {
+        // What a daemon built lies in kiln's store, where nothing starts it.
+        self.daemon.is_none().then_some(self)
     }
 
     fn snapshots(&self) -> Option<&dyn Snapshots> {

@@ -38,5 +38,6 @@ mod pull;
 mod run;
 mod schema;
 mod substitute;
+mod testing;
 
 pub use prepare::DockerfileKind;
