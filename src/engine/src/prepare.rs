@@ -1,21 +1,27 @@
 //! Binds a plan to the kinds that kiln has: evaluates every body, checks it against its schema, prepares the component.
 
+mod bound;
+mod prepared;
+
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use kiln_core::{
-    Artifacts, Body, BuildSpec, Builder, CacheRules, ComponentSpec, Decoded, Diagnostic, Diagnostics, Facts, Failure,
-    FailureClass, GroupUse, Hook, HookKind, HookSpec, Image, Kinds, Node, Plan, PostProcessor, PostProcessorKind,
-    PostProcessorSpec, PrepareContext, Provisioner, ProvisionerKind, Schema, SourceMap, Span, StepSpec, Test, TestSpec,
-    Tester, TextScope, Value, Variant, VariantSpec,
+    Artifacts, Body, BuildSpec, Builder, ComponentSpec, Decoded, Diagnostic, Diagnostics, Facts, Failure, GroupUse,
+    HookSpec, Image, Kinds, Node, Plan, PostProcessor, PostProcessorKind, PostProcessorSpec, PrepareContext, Schema,
+    SourceMap, Span, StepSpec, Test, TestSpec, Tester, TextScope, Value, Variant, VariantSpec,
 };
 
 use kiln_core::trial::TEST;
 
 use crate::ecosystem::{Sort, unknown_kind};
-use crate::error::EngineError;
 use crate::publication::refuse_same_names;
 use crate::trial::output_pattern;
+
+use bound::wrong_arguments;
+pub(crate) use bound::{Binding, Bound, BoundStep};
+pub use prepared::{PreparedBuild, PreparedPostProcessor, PreparedRun, PreparedStep};
+pub(crate) use prepared::{PreparedHook, PreparedTest};
 
 /// Arguments of every provisioner, which the template's loader reads; none of them changes what comes out.
 pub(crate) const STEP_ARGUMENTS: [&str; 8] =
@@ -57,186 +63,6 @@ pub struct PrepareOptions {
     pub allow_unknown_kinds: bool,
     /// The texts that the plan's places point into.
     pub sources: Arc<SourceMap>,
-}
-
-/// A plan whose components are all checked and ready.
-pub struct PreparedRun {
-    /// The builds in the template's order.
-    pub builds: Vec<PreparedBuild>,
-    pub(crate) text_scope: Arc<TextScope>,
-    pub(crate) sources: Arc<SourceMap>,
-    pub(crate) secrets: Arc<[String]>,
-    pub(crate) options: PrepareOptions,
-}
-
-/// One build, ready to run.
-pub struct PreparedBuild {
-    /// What it is called in output and in the label `kiln.build`.
-    pub name: Arc<str>,
-    /// What `{{build_name}}` gives.
-    pub build_name: Arc<str>,
-    /// The builder's kind.
-    pub builder_kind: Arc<str>,
-    /// `file:line` of the source.
-    pub place: String,
-    /// Its steps in order.
-    pub steps: Vec<PreparedStep>,
-    /// Runs on the living machine when the build failed.
-    pub error_cleanup: Option<PreparedStep>,
-    /// Its chains of post-processors.
-    pub chains: Vec<Vec<PreparedPostProcessor>>,
-    /// What runs on this host when it has ended.
-    pub(crate) hooks: Vec<PreparedHook>,
-    /// Tests of what it seals, in order.
-    pub(crate) tests: Vec<PreparedTest>,
-    /// `-no-push`.
-    pushes_nothing: bool,
-    pub(crate) builder: Arc<dyn Builder>,
-    pub(crate) source_span: Span,
-    /// Something in the source's arguments is not known yet, and no machine will ever tell.
-    pub(crate) source_is_unknown: bool,
-    pub(crate) context: PrepareContext,
-    /// What the source says of caching.
-    pub(crate) cache: CacheRules,
-    /// As it stands in the template: builds with parents are prepared again when those are done.
-    pub(crate) spec: Arc<BuildSpec>,
-    /// The builds that come before it, by their index.
-    pub(crate) parents: Vec<usize>,
-    /// What they left, once they are done.
-    pub(crate) artifacts: Arc<Artifacts>,
-}
-
-impl PreparedBuild {
-    /// Names of the builds that it is built upon.
-    pub fn parents(&self) -> impl Iterator<Item = &str> {
-        self.spec.parents.iter().map(|parent| &*parent.build)
-    }
-
-    /// The names that its builder and its post-processors give to its image, in full, in order, each once; `pushed` leaves
-    /// out those that stay on this host.
-    pub fn image_names(&self, pushed: bool) -> Vec<String> {
-        let mut names = if pushed { self.builder.pushed_names() } else { self.builder.names() };
-        for chain in &self.chains {
-            let last = chain.iter().rposition(|step| step.component.ready.pushes());
-            let heeded = if pushed { last.unwrap_or(0) } else { chain.len() };
-            for name in chain[..heeded].iter().flat_map(|step| step.component.ready.names()) {
-                if !names.contains(&name) {
-                    names.push(name);
-                }
-            }
-        }
-        names
-    }
-
-    /// The names that its builder pushes by itself; none where nothing is pushed.
-    pub(crate) fn own_pushes(&self) -> Vec<String> {
-        if self.pushes_nothing || self.is_taken() { Vec::new() } else { self.builder.pushed_names() }
-    }
-
-    /// The platform of the programs that its steps run on this host's kernel; `None` where another machine runs them, or
-    /// there are none to run.
-    pub async fn runs_here(&self) -> Option<kiln_core::Platform> {
-        if self.steps.is_empty() || self.is_taken() { None } else { self.builder.runs_here().await }
-    }
-
-    /// It does not run: it is taken as it was sealed before.
-    pub(crate) fn take(&mut self) {
-        Arc::make_mut(&mut self.spec).is_taken = true;
-        self.chains.clear();
-        self.hooks.clear();
-        self.tests.clear();
-    }
-
-    /// What Go template texts of its components may use; `around` is the template's.
-    pub(crate) fn text_scope(&self, around: &Arc<TextScope>) -> Arc<TextScope> {
-        Arc::clone(self.spec.text_scope.as_ref().unwrap_or(around))
-    }
-
-    /// Whether it was not selected, and is there for what is built upon it.
-    pub(crate) fn is_brought(&self) -> bool {
-        self.spec.is_brought
-    }
-
-    /// Whether it does not run, and is taken as it was sealed before.
-    pub fn is_taken(&self) -> bool {
-        self.spec.is_taken
-    }
-}
-
-/// One step, ready to run.
-pub struct PreparedStep {
-    /// As it stands in the template.
-    pub spec: StepSpec,
-    /// `file:line` of the step.
-    pub place: String,
-    /// The `steps` blocks by which it came into the build, the outermost first: name, and `file:line` of the use.
-    pub groups: Vec<(String, String)>,
-    pub(crate) component: Bound<dyn Provisioner, dyn ProvisionerKind>,
-}
-
-/// One post-processor, ready to run.
-pub struct PreparedPostProcessor {
-    /// As it stands in the template.
-    pub spec: PostProcessorSpec,
-    /// `file:line` of the post-processor.
-    pub place: String,
-    /// It does not run, as it would push and nothing shall be.
-    pub is_left_out: bool,
-    pub(crate) component: Bound<dyn PostProcessor, dyn PostProcessorKind>,
-}
-
-/// One test, ready to run.
-pub(crate) struct PreparedTest {
-    /// As it stands in the template.
-    pub(crate) spec: TestSpec,
-    /// `file:line` of the test.
-    pub(crate) place: String,
-    /// `None` where its arguments depend on the machine.
-    pub(crate) ready: Option<Arc<Test>>,
-}
-
-/// One hook, ready to run.
-pub(crate) struct PreparedHook {
-    /// As it stands in the template.
-    pub(crate) spec: HookSpec,
-    /// `file:line` of the hook.
-    pub(crate) place: String,
-    pub(crate) component: Bound<dyn Hook, dyn HookKind>,
-}
-
-impl PreparedStep {
-    /// What it does, in a few words. Values that only the machine can tell are still missing in it.
-    pub fn title(&self) -> String {
-        self.component.ready.title()
-    }
-
-    /// How it came into the build, where it stands in a `steps` block: "by `steps "NAME"` at FILE:LINE".
-    pub(crate) fn origin(&self) -> Option<String> {
-        let uses: Vec<String> =
-            self.groups.iter().rev().map(|(name, at)| format!("`steps \"{name}\"` at {at}")).collect();
-        (!uses.is_empty()).then(|| format!("by {}", uses.join(", by ")))
-    }
-
-    /// Whether its arguments are evaluated again once the machine runs.
-    pub fn needs_facts(&self) -> bool {
-        self.component.needs_facts
-    }
-}
-
-impl PreparedPostProcessor {
-    /// The names that it gives to images, in full; without those that only the run can tell.
-    pub fn names(&self) -> Vec<String> {
-        self.component.ready.names()
-    }
-}
-
-/// A component with the kind that can prepare it again.
-pub(crate) struct Bound<T: ?Sized, K: ?Sized> {
-    pub(crate) ready: Arc<T>,
-    /// The arguments it was made of.
-    pub(crate) body: Arc<Body>,
-    kind: Arc<K>,
-    needs_facts: bool,
 }
 
 /// Checks and prepares everything; all mistakes of all builds come back at once, in the order of the text. The first is
@@ -670,109 +496,4 @@ fn collect_node(node: &Node, inherited: bool, secrets: &mut Vec<String>) {
         Value::Map(entries) => entries.values().for_each(|item| collect_node(item, sensitive, secrets)),
         _ => {}
     }
-}
-
-/// What binding a component to the machine's facts needs.
-pub(crate) struct Binding<'a> {
-    pub(crate) facts: &'a Facts,
-    pub(crate) context: &'a PrepareContext,
-    pub(crate) sources: &'a SourceMap,
-    pub(crate) redactor: &'a kiln_core::Redactor,
-}
-
-/// A provisioner with the arguments it was made of.
-pub(crate) type BoundStep = (Arc<dyn Provisioner>, Arc<Body>);
-
-impl Bound<dyn Provisioner, dyn ProvisionerKind> {
-    /// The arguments of its kind.
-    pub(crate) fn schema(&self) -> &'static Schema {
-        self.kind.schema()
-    }
-
-    /// The component with the machine's facts in its arguments.
-    pub(crate) fn bind(&self, spec: &ComponentSpec, binding: &Binding<'_>) -> Result<BoundStep, Failure> {
-        if !self.needs_facts {
-            return Ok((Arc::clone(&self.ready), Arc::clone(&self.body)));
-        }
-        binding.again(spec, self.kind.schema(), |decoded, diagnostics| {
-            self.kind.prepare(decoded, binding.context, diagnostics)
-        })
-    }
-}
-
-impl Bound<dyn PostProcessor, dyn PostProcessorKind> {
-    /// The component with the machine's facts in its arguments.
-    pub(crate) fn bind(&self, spec: &ComponentSpec, binding: &Binding<'_>) -> Result<Arc<dyn PostProcessor>, Failure> {
-        if !self.needs_facts {
-            return Ok(Arc::clone(&self.ready));
-        }
-        let prepare = |decoded: &_, diagnostics: &mut _| self.kind.prepare(decoded, binding.context, diagnostics);
-        binding.again(spec, self.kind.schema(), prepare).map(|(ready, _)| ready)
-    }
-}
-
-impl Bound<dyn Hook, dyn HookKind> {
-    /// The component with the machine's facts in its arguments.
-    pub(crate) fn bind(&self, spec: &ComponentSpec, binding: &Binding<'_>) -> Result<Arc<dyn Hook>, Failure> {
-        if !self.needs_facts {
-            return Ok(Arc::clone(&self.ready));
-        }
-        let prepare = |decoded: &_, diagnostics: &mut _| self.kind.prepare(decoded, binding.context, diagnostics);
-        binding.again(spec, self.kind.schema(), prepare).map(|(ready, _)| ready)
-    }
-}
-
-impl<T: ?Sized, K: ?Sized> Bound<T, K> {
-    /// Whether its arguments are evaluated again once the machine runs.
-    pub(crate) fn needs_facts(&self) -> bool {
-        self.needs_facts
-    }
-}
-
-impl PreparedTest {
-    /// The test with the machine's facts in its arguments.
-    pub(crate) fn bind(&self, tester: &dyn Tester, binding: &Binding<'_>) -> Result<Arc<Test>, Failure> {
-        if let Some(ready) = &self.ready {
-            return Ok(Arc::clone(ready));
-        }
-        let bound = binding.again(&self.spec.component, &TEST, |decoded, diagnostics| {
-            checked_test(&self.spec, decoded, Some(tester), diagnostics)
-        });
-        Ok(bound?.0)
-    }
-}
-
-impl Binding<'_> {
-    fn again<T: ?Sized>(
-        &self,
-        spec: &ComponentSpec,
-        schema: &Schema,
-        prepare: impl FnOnce(&Decoded, &mut Diagnostics) -> Option<Arc<T>>,
-    ) -> Result<(Arc<T>, Arc<Body>), Failure> {
-        let mut diagnostics = Diagnostics::new();
-        let body = spec.config.evaluate(schema, self.facts, &mut diagnostics);
-        let mut secrets = std::mem::take(&mut diagnostics.secrets);
-        collect_secrets(&body, &mut secrets);
-        secrets.iter().for_each(|secret| self.redactor.add(secret));
-        let decoded = schema.decode(&body, &mut diagnostics);
-        let ready = prepare(&decoded, &mut diagnostics);
-        if ready.is_none() && !diagnostics.has_errors() {
-            diagnostics.push(silent_refusal(spec));
-        }
-        match ready {
-            // Its warnings were told before the run.
-            Some(ready) if !diagnostics.has_errors() => Ok((ready, Arc::new(body))),
-            _ => Err(wrong_arguments(&diagnostics, self.sources).at(spec.span)),
-        }
-    }
-}
-
-/// What is wrong with arguments that are known only while the template runs.
-fn wrong_arguments(diagnostics: &Diagnostics, sources: &SourceMap) -> Failure {
-    let told = |item: &Diagnostic| match kiln_core::render::file_and_line(item, sources) {
-        Some(place) => format!("{place}: {}", item.title),
-        None => item.title.clone(),
-    };
-    let problems: Vec<String> = diagnostics.items.iter().filter(|item| item.is_error()).map(told).collect();
-    Failure::new(FailureClass::Template, EngineError::WrongArguments { problems: problems.join("; ") })
 }
