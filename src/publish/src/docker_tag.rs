@@ -95,6 +95,11 @@ impl PostProcessorKind for DockerTagKind {
         if !is_right {
             return None;
         }
+        if tags.is_empty() && config.is_set("tags") && !config.is_unknown("tags") {
+            let title = "`tags` has no entries, so the image is named `latest`";
+            let help = "leave the post-processor out with `enabled`, or give it a tag that is always there";
+            diagnostics.push(Diagnostic::warning("no-tags", config.span("tags"), title).help(help));
+        }
         let engine = Arc::clone(&self.engine);
         let repository = repository.unwrap_or(any);
         Some(Arc::new(DockerTag { engine, written: arguments.repository, repository, tags }))

@@ -286,8 +286,12 @@ impl Decoder<'_> {
         match &node.value {
             Value::List(items) => {
                 let mut list = Vec::with_capacity(items.len());
-                for (index, item) in items.iter().enumerate() {
-                    let item_path = format!("{path}[{index}]");
+                for item in items {
+                    // An entry that is there on a condition: `var.latest ? "latest" : null`. Packer refuses the template.
+                    if item.value == Value::Null && !self.weak {
+                        continue;
+                    }
+                    let item_path = format!("{path}[{}]", list.len());
                     match self.node(&item_kind, item, &item_path) {
                         Some(value) => list.push(value),
                         None => {

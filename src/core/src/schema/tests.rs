@@ -52,6 +52,17 @@ fn titles(diagnostics: &Diagnostics) -> Vec<&str> {
 }
 
 #[test]
+fn entries_that_are_null_are_left_out_and_the_others_keep_their_places() {
+    let mut diagnostics = Diagnostics::new();
+    let node = |value: Value, at: usize| Node::new(value, Span::new(SourceId(0), at..at + 1));
+    let list = Value::List(vec![node(text("a"), 1), node(Value::Null, 2), node(text("b"), 3)]);
+    let decoded = SCHEMA.decode(&body(false, vec![("image", text("x")), ("changes", list)]), &mut diagnostics);
+    assert_eq!(titles(&diagnostics), Vec::<&str>::new());
+    assert_eq!(decoded.values()["changes"], serde_json::json!(["a", "b"]));
+    assert_eq!(decoded.span("changes[1]"), Span::new(SourceId(0), 3..4));
+}
+
+#[test]
 fn json_is_weakly_typed() {
     let mut diagnostics = Diagnostics::new();
     let decoded = SCHEMA.decode(

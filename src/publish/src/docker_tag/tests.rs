@@ -46,6 +46,13 @@ async fn without_tags_the_bare_repository_is_named_latest() {
     assert_eq!(processed.artifact.image().unwrap().tags, ["pkpub/b:latest"]);
 }
 
+#[test]
+fn a_list_without_entries_is_told() {
+    let engine = Arc::new(FakeEngine::new());
+    let titles = titles_of(&kind(&engine), json!({ "repository": "kiln/x", "tags": [] }));
+    assert_eq!(titles, ["`tags` has no entries, so the image is named `latest`"]);
+}
+
 #[tokio::test]
 async fn the_undo_is_noted_before_the_name_moves_and_knows_who_bore_it() {
     let bench = Bench::new();
