@@ -210,6 +210,8 @@ fn the_right_image_of_an_index_is_pulled() {
             let step =
                 format!("  provisioner \"shell\" {{ inline = [\"grep -qx {architecture} /which || exit 1\"] }}\n");
             let step = step.replace("grep -qx", "test \\\"$(cat /which)\\\" =").replace(" /which ||", " ||");
+            // A step would need an emulator for it; the config tells whose image it is.
+            let step = if architecture == "amd64" { step } else { String::new() };
             world.write("b.pkr.hcl", &template(&from, &source, &step));
             world.succeed(&["build", "b.pkr.hcl"]);
             let (_, config) = image_of(&world, "out");
