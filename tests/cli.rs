@@ -70,7 +70,7 @@ fn init_downloads_nothing_and_checks_what_is_required() {
     let world = World::new();
     world.write(
         "a.pkr.hcl",
-        "packer {\n  required_version = \">= 1.7\"\n  required_plugins {\n    docker = {\n      version = \">= 1.0\"\n      \
+        "packer {\n  required_version = \">= 1.7\"\n  required_plugins {\n    amazon = {\n      source  = \"github.com/hashicorp/amazon\"\n      version = \">= 1.2\"\n    }\n    docker = {\n      version = \">= 1.0\"\n      \
          source  = \"github.com/hashicorp/docker\"\n    }\n    qemu = {\n      version = \"~> 1\"\n      source  = \
          \"github.com/hashicorp/qemu\"\n    }\n  }\n}\n",
     );

@@ -10,7 +10,7 @@ use crate::settings::Settings;
 use crate::ui;
 
 /// Plug-ins of Packer whose kinds are built into kiln, and those that it does not have.
-const BUILT_IN: &[&str] = &["docker"];
+const BUILT_IN: &[&str] = &["amazon", "ansible", "docker"];
 
 /// Loads the template (which checks `required_version`) and says which required plug-ins are built in.
 pub(crate) fn run(arguments: &InitArgs, settings: &Settings) -> Result<u8, CliError> {
