@@ -17,13 +17,14 @@ source "dockerfile" "user-frontend" {
 build {
   sources = ["dockerfile.api", "dockerfile.user-frontend"]
 
+  # It has to answer, as the release that it is, before it gets a name.
+  test "answers" {
+    command       = ["serve", "--once", "/_status"]
+    expect_output = "\"version\": \"${local.release}\""
+    network       = "none"
+  }
+
   post-processors {
-    # It has to answer, as the release that it is, before it gets a name.
-    post-processor "shell-local" {
-      name   = "smoke"
-      env    = { RELEASE = local.release }
-      script = "${path.root}/scripts/smoke.sh"
-    }
     post-processor "docker-tag" {
       repository = "${local.registry}/${source.name}"
       tags       = compact([local.release, local.latest])
