@@ -245,23 +245,28 @@ async fn until_healthy(
     let (name, limit) = (service.name.as_str(), service.wait_timeout);
     let waited = limit.min(health.patience());
     let (began, mut look) = (Instant::now(), FIRST_LOOK);
+    let mut last = None;
     loop {
         if let Status::Ended(status) = host.status(index).await? {
             return Err(Failure::build(ServiceError::Ended { name: name.to_owned(), status, wait: Wait::Healthy }));
         }
         let bound = health.timeout.min(waited.saturating_sub(began.elapsed()).max(FIRST_LOOK));
-        let last = match tokio::time::timeout(bound, host.run(index, &health.command)).await {
+        let said = match tokio::time::timeout(bound, host.run(index, &health.command)).await {
             Ok(Ok((0, _))) => return Ok(()),
             Ok(Ok((code, output))) => says(&health.command, &format!("exits with {code}"), &output),
             // It ended between the look at it and the check.
             Ok(Err(_)) if matches!(host.status(index).await?, Status::Ended(_)) => continue,
             Ok(Err(failure)) => says(&health.command, "cannot run", failure.chain().as_bytes()),
+            // Cut short because the time is up: what the one before said tells more.
+            Err(_) if bound < health.timeout && last.is_some() => last.take().unwrap_or_default(),
             Err(_) => {
                 let how = format!("did not end within {}", duration::display(bound));
                 says(&health.command, &how, &[])
             }
         };
+        let last = last.insert(said);
         if began.elapsed() + look >= waited {
+            let last = std::mem::take(last);
             let failure = Failure::build(ServiceError::NotHealthy { name: name.to_owned(), waited, last });
             let what =
                 if limit <= health.patience() { "`wait_timeout`" } else { "`start_period`, `interval` and `retries`" };

@@ -14,7 +14,8 @@ use crate::service::Pull;
 struct FakeHost {
     healthy_after: BTreeMap<usize, Duration>,
     ends: BTreeMap<usize, (Duration, i64)>,
-    slow_checks: bool,
+    /// Checks that begin at this age or later hang.
+    slow_from: Option<Duration>,
     began: Mutex<BTreeMap<usize, Instant>>,
     calls: Mutex<Vec<String>>,
 }
@@ -45,7 +46,7 @@ impl ServiceHost for FakeHost {
     }
 
     async fn run(&self, service: usize, _command: &[String]) -> Result<(i64, Vec<u8>), Failure> {
-        if self.slow_checks {
+        if self.slow_from.is_some_and(|from| self.age(service) >= from) {
             tokio::time::sleep(Duration::from_secs(3600)).await;
         }
         match self.healthy_after.get(&service) {
@@ -133,13 +134,21 @@ async fn one_that_is_never_healthy_is_named_with_its_check_and_its_log() {
 
 #[tokio::test(start_paused = true)]
 async fn waits_are_bounded_however_a_check_hangs() {
-    let host = FakeHost { slow_checks: true, ..FakeHost::default() };
+    let host = FakeHost { slow_from: Some(Duration::ZERO), ..FakeHost::default() };
     let services = [Service { wait_timeout: Duration::from_secs(7), ..service("db", Wait::Healthy) }];
     let began = Instant::now();
     let failure = start_all(&host, &services, &context().build()).await.unwrap_err();
     assert!(failure.to_string().contains("within 7.0s: its health check `check` did not end"), "{failure}");
     assert!(failure.hints[0].contains("`wait_timeout`"), "{failure:?}");
     assert!(began.elapsed() < Duration::from_secs(8), "{:?}", began.elapsed());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_check_that_is_cut_short_does_not_hide_what_the_one_before_said() {
+    let host = FakeHost { slow_from: Some(Duration::from_secs(5)), ..FakeHost::default() };
+    let services = [Service { wait_timeout: Duration::from_secs(7), ..service("db", Wait::Healthy) }];
+    let failure = start_all(&host, &services, &context().build()).await.unwrap_err();
+    assert!(failure.to_string().contains("`check` exits with 1: not ready"), "{failure}");
 }
 
 #[tokio::test(start_paused = true)]
