@@ -129,26 +129,6 @@ fn slug(written: &str) -> String {
     fitting.trim_end_matches(['-', '.']).to_owned()
 }
 
-#[cfg(test)]
-mod slug_tests {
-    use super::slug;
-
-    #[test]
-    fn slugs_are_tags() {
-        for (written, expected) in [
-            ("feature/X y", "feature-x-y"),
-            ("v1.2.3", "v1.2.3"),
-            ("--a//b__c..", "a-b__c"),
-            (".hidden", "hidden"),
-            ("größe", "gr-e"),
-            ("///", ""),
-        ] {
-            assert_eq!(slug(written), expected);
-        }
-        assert_eq!(slug(&"a/".repeat(200)).len(), 127, "128 characters, and no `-` at the end");
-    }
-}
-
 /// Bound on `indent`, so that a misplaced argument cannot fill the memory.
 const MAX_INDENT: usize = 10_000;
 
@@ -360,5 +340,25 @@ fn match_type(pattern: &Regex) -> Type {
         0 => Type::String,
         groups if names.is_empty() => Type::Tuple(vec![Type::String; groups]),
         _ => Type::object(names.into_iter().map(|name| (name, Type::String))),
+    }
+}
+
+#[cfg(test)]
+mod slug_tests {
+    use super::slug;
+
+    #[test]
+    fn slugs_are_tags() {
+        for (written, expected) in [
+            ("feature/X y", "feature-x-y"),
+            ("v1.2.3", "v1.2.3"),
+            ("--a//b__c..", "a-b__c"),
+            (".hidden", "hidden"),
+            ("größe", "gr-e"),
+            ("///", ""),
+        ] {
+            assert_eq!(slug(written), expected);
+        }
+        assert_eq!(slug(&"a/".repeat(200)).len(), 127, "128 characters, and no `-` at the end");
     }
 }
