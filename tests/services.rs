@@ -95,7 +95,7 @@ fn one_that_never_gets_healthy_shows_its_log_and_leaves_nothing() {
     command     = "echo starting with $PASSWORD; echo disk full; sleep 600"
     health_check {
       command  = "echo no connection >&2; exit 2"
-      interval = "200ms"
+      interval = "1s"
       retries  = 3
     }
   }
