@@ -87,7 +87,9 @@ async fn failures_name_their_lines() {
     let context = tempfile::tempdir().unwrap();
     let failing = "FROM debian:bookworm\n\nRUN echo one && \\\n  echo two >&2 && exit 7\n";
     let run_failed = run(&engine, context.path(), failing).await;
-    let Err(SolveError::Failed { message, range, step, mut output }) = run_failed.answer else { panic!("it failed not") };
+    let Err(SolveError::Failed { message, range, step, mut output }) = run_failed.answer else {
+        panic!("it failed not")
+    };
     assert!(message.contains("exit code: 7"), "{message}");
     // Engines of version 20.10 name the step alone.
     assert!(range.is_none_or(|range| range == SourceRange { first: 3, last: 4 }), "{message}");

@@ -413,7 +413,15 @@ async fn restore_tag(engine: &dyn Engine, data: &TagUndo) -> Result<bool, Engine
 #[async_trait]
 impl Undoer for DockerUndoer {
     fn kinds(&self) -> &'static [&'static str] {
-        &["docker.base", "docker.container", "docker.image", "docker.network", "docker.tag", "docker.file"]
+        &[
+            "docker.base",
+            "docker.container",
+            "docker.image",
+            "docker.network",
+            "docker.tag",
+            "docker.lent",
+            "docker.file",
+        ]
     }
 
     async fn undo(&self, undo: &Undo) -> Result<UndoOutcome, Failure> {
@@ -437,6 +445,39 @@ mod tests {
 
     fn address() -> String {
         "fake://engine".to_owned()
+    }
+
+    /// Else what a killed run made would stay for ever.
+    #[tokio::test]
+    async fn every_entry_can_be_undone_by_a_later_run() {
+        let undoer = undoer(&Arc::new(FakeEngine::new()));
+        let file = FileUndo { path: "/nowhere/kiln".into(), ..FileUndo::default() };
+        let entries = [
+            ContainerUndo::default().entry(),
+            NetworkUndo::default().entry(),
+            ImageUndo::default().entry(),
+            BaseUndo::default().entry(),
+            TagUndo::default().entry(),
+            LentNameUndo::default().entry(),
+            file.entry(),
+        ];
+        for entry in &entries {
+            assert!(undoer.kinds().contains(&entry.kind.as_str()), "{}", entry.kind);
+            assert_eq!(undoer.undo(entry).await.unwrap(), UndoOutcome::AlreadyGone, "{}", entry.kind);
+        }
+        assert_eq!(entries.len(), undoer.kinds().len());
+    }
+
+    #[tokio::test]
+    async fn a_lent_name_goes_and_its_image_stays() {
+        let engine = Arc::new(FakeEngine::new());
+        let id = engine.add_image("kiln.local/lent:1");
+        let entry =
+            LentNameUndo { engine: address(), reference: "kiln.local/lent:1".into(), image: Some(id.clone()) }.entry();
+        assert_eq!(undoer(&engine).undo(&entry).await.unwrap(), UndoOutcome::Removed);
+        assert!(engine.inspect_image("kiln.local/lent:1").await.unwrap().is_none());
+        assert!(engine.inspect_image(&id).await.unwrap().is_some());
+        assert_eq!(undoer(&engine).undo(&entry).await.unwrap(), UndoOutcome::AlreadyGone);
     }
 
     #[tokio::test]
