@@ -50,6 +50,9 @@ if [ "${1:-}" = tests ] || [ "${1:-}" = vm ]; then
     install_packages docker-compose pigz python3-venv skopeo socat stunnel4 umoci
     # Programs of another processor: the emulator, and what tells mmdebstrap that there is one.
     install_packages arch-test qemu-user-static
+    # Engines of another Debian, and their bridges.
+    install_packages iproute2
+    "$ROOT/scripts/engines.sh" prepare
 fi
 if [ "${1:-}" = vm ]; then
     install_packages busybox-static e2fsprogs python3-venv

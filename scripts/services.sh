@@ -4,7 +4,7 @@
 #
 #   services.sh start            prints the environment to use, as shell assignments
 #   services.sh start registry   starts the registry alone
-#   services.sh start tests      and starts the other registries that the tests want, and EC2 on loopback
+#   services.sh start tests      and starts the other registries and engines that the tests want, and EC2 on loopback
 #   services.sh stop             ends what start started, by pid
 . "$(dirname "$0")/lib.sh"
 
@@ -185,6 +185,16 @@ CONFIG
     serve "$1" "$venv/bin/zuul-registry" -c "$STATE/$1/config.yml" serve
 }
 
+# Engines of other versions, and podman. Where this machine refuses them, their tests tell what they miss.
+start_engines() {
+    sed -i '/^KILN_TEST_NEW_ENGINE\|^KILN_TEST_CONTAINERD_STORE\|^KILN_TEST_PODMAN/d' "$STATE/registry.env"
+    if "$ROOT/scripts/engines.sh" start >"$STATE/engines.env"; then
+        cat "$STATE/engines.env" >>"$STATE/registry.env"
+    else
+        say "SKIPPED: engines of other versions do not start here (logs: $STATE/engines)"
+    fi
+}
+
 case "${1:-}" in
 start)
     # What start prints is evaluated by the caller, so its progress goes to standard error.
@@ -198,6 +208,7 @@ start)
         set_up_emulator
         make_foreign_image
         start_peers
+        start_engines
         "$ROOT/scripts/aws-harness.sh" start >"$STATE/aws.env"
         # What an earlier one noted is another's port by now.
         sed -i '/^KILN_TEST_AWS/d' "$STATE/registry.env"
@@ -210,9 +221,10 @@ stop)
         stop_one "$service"
         rm -rf "${STATE:?}/$service"
     done
+    "$ROOT/scripts/engines.sh" stop
     stop_one dockerd
     "$ROOT/scripts/aws-harness.sh" stop
-    rm -f "$STATE/registry.env" "$STATE/peers.env" "$STATE/aws.env"
+    rm -f "$STATE/registry.env" "$STATE/peers.env" "$STATE/aws.env" "$STATE/engines.env"
     ;;
 *) fail "usage: services.sh start [registry|tests] | stop" ;;
 esac
