@@ -122,6 +122,71 @@ build {{ sources = ["oci.child"] }}
     assert!(world.leftovers().is_empty(), "{:?}", world.leftovers());
 }
 
+/// What is published is an index: neither it nor its images are built again, and whoever is built upon it gets it.
+#[test]
+fn an_index_is_published_once() {
+    let Some(registry) = registry() else { return };
+    let mut world = world();
+    world.env("CI_REGISTRY", &registry).env("CI_REGISTRY_USER", "deployer").env("CI_REGISTRY_PASSWORD", "deploy-token");
+    let repository = format!("{registry}/group/project/{}", unique("once"));
+    let template = format!(
+        r#"
+variable "label" {{
+  default = "one"
+}}
+source "oci" "app" {{
+  from      = "scratch"
+  platforms = ["linux/amd64", "linux/arm64"]
+  labels    = {{ content = var.label }}
+}}
+source "oci" "child" {{
+  from      = artifact.app.image
+  platforms = ["linux/arm64"]
+  labels    = {{ all = join(",", keys(artifact.app.images)) }}
+}}
+build {{
+  sources = ["oci.app"]
+  post-processors {{
+    post-processor "docker-tag" {{
+      repository = "{repository}"
+      tags       = ["1.0.0"]
+    }}
+    post-processor "docker-push" {{
+      skip_if_exists = true
+    }}
+  }}
+}}
+build {{ sources = ["oci.child"] }}
+"#
+    );
+    world.write("a.pkr.hcl", &template);
+    let build = |arguments: &[&str], code: i32| -> Vec<Json> {
+        let outcome = world.run(&[&["build", "-json"], arguments, &["a.pkr.hcl"]].concat());
+        assert_eq!(outcome.code, code, "{}{}", outcome.stdout, outcome.stderr);
+        outcome.stdout.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+    };
+    let outcome_of = |events: &[Json], build: &str| -> Json {
+        let mut ends = events.iter().filter(|event| event["event"] == "build-finished");
+        ends.find(|event| event["build"] == build).unwrap()["outcome"].clone()
+    };
+    assert_eq!(outcome_of(&build(&[], 0), "oci.app"), "succeeded");
+    let raw = skopeo(&["--raw", &format!("docker://{repository}:1.0.0")]);
+    let again = build(&["-var=label=two"], 0);
+    for name in ["oci.app", "oci.app@linux/amd64", "oci.app@linux/arm64"] {
+        assert_eq!(outcome_of(&again, name), "skipped", "{name}");
+    }
+    assert_eq!(outcome_of(&again, "oci.child@linux/arm64"), "succeeded");
+    assert_eq!(skopeo(&["--raw", &format!("docker://{repository}:1.0.0")]), raw);
+    // A tag that looks fixed is not moved to another index, but with force.
+    let unasked = template.replace("skip_if_exists = true", "");
+    world.write("a.pkr.hcl", &unasked);
+    let refused = build(&["-var=label=two"], 1);
+    assert_eq!(outcome_of(&refused, "oci.app"), "failed");
+    assert_eq!(skopeo(&["--raw", &format!("docker://{repository}:1.0.0")]), raw);
+    build(&["-force", "-var=label=two"], 0);
+    assert_ne!(skopeo(&["--raw", &format!("docker://{repository}:1.0.0")]), raw);
+}
+
 #[test]
 fn foreign_steps_run_and_both_builders_push_one_index() {
     let Some(registry) = registry().filter(|_| can_emulate()) else { return };

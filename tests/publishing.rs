@@ -52,7 +52,8 @@ build {{
       {push}
     }}
     post-processor "manifest" {{
-      output = "manifest.json"
+      output      = "manifest.json"
+      custom_data = {{ machine = "by ${{build.ID}}" }}
     }}
   }}
   {more}
@@ -119,6 +120,9 @@ fn what_is_published_is_not_built_again() {
     let builds = manifest["builds"].as_array().unwrap();
     assert!(builds[0].get("kiln").is_none());
     assert_eq!(builds[1]["kiln"]["skipped"], true);
+    // There is no machine that could tell.
+    assert_ne!(builds[0]["custom_data"]["machine"], "by ");
+    assert_eq!(builds[1]["custom_data"]["machine"], "by ");
     assert_eq!(builds[1]["kiln"]["digest"], published);
     assert_eq!(builds[1]["artifact_id"], format!("{repository}:latest"));
     let hooks = world.read("hooks.txt");
@@ -133,6 +137,42 @@ fn what_is_published_is_not_built_again() {
     // Who insists builds, and moves the names.
     let forced = events(&world, &["-force", change, "-only=oci.app", "a.pkr.hcl"], 0);
     assert_ne!(digest(&forced, "oci.app"), published);
+}
+
+#[test]
+fn what_only_a_published_build_needs_is_not_built() {
+    let Some((world, repository)) = world() else { return };
+    let base = r#"source "oci" "base" {
+  from = { busybox = true }
+}
+
+build {
+  sources = ["oci.base"]
+  provisioner "file" {
+    content     = var.content
+    destination = "/base.txt"
+  }
+}
+"#;
+    let template = template(&repository, r#"["1.2.3"]"#, "skip_if_exists = true", "");
+    let template = template.replacen("{ busybox = true }", "artifact.base.image", 1);
+    world.write("a.pkr.hcl", &(template.replace("by ${build.ID}", "${artifact.base.digest}") + base));
+    let only = ["-only=oci.app", "a.pkr.hcl"];
+    let first = events(&world, &only, 0);
+    assert_eq!(finished(&first, "oci.base")["outcome"], "succeeded");
+    let changed = [&["-var=content=two"], &only[..]].concat();
+    let second = events(&world, &changed, 0);
+    let why = "not needed: `oci.app` is not built";
+    let base = finished(&second, "oci.base");
+    assert_eq!((base["outcome"].as_str(), base["reason"].as_str()), (Some("skipped"), Some(why)));
+    assert!(!second.iter().any(|event| event["event"] == "build-started" && event["build"] == "oci.base"));
+    assert_eq!(finished(&second, "oci.app")["outcome"], "skipped");
+    let plan = world.succeed(&[&["plan"], &changed[..]].concat()).stdout;
+    assert!(plan.contains(&format!("  skipped  {why}\n")) && plan.contains("no step would run"), "{plan}");
+    // Whoever selects it has it built.
+    let all = events(&world, &["-var=content=two", "a.pkr.hcl"], 0);
+    assert_eq!(finished(&all, "oci.base")["outcome"], "succeeded");
+    assert_eq!(finished(&all, "oci.app")["outcome"], "skipped");
 }
 
 #[test]

@@ -53,7 +53,7 @@ pub enum Outcome {
     Failed,
     /// Stopped by the user.
     Cancelled,
-    /// Nothing had to be done: what a build would give is in its registry already.
+    /// Nothing had to be done: what a build would give is in its registry already, or nothing that is built needs it.
     Skipped,
     /// Of a build: it never began, as one that it is built upon did not end well.
     #[serde(rename = "not-run")]

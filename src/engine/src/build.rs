@@ -6,8 +6,8 @@ use std::time::Instant;
 
 use kiln_core::event::{ArtifactSummary, Outcome};
 use kiln_core::{
-    Artifact, BuildContext, EntryId, EventKind, Events, Facts, Failure, FailureClass, History, Journal, Launched,
-    Machine, Published,
+    ARTIFACT_VALUES, Artifact, ArtifactShape, ArtifactValue, ArtifactValues, BuildContext, EntryId, EventKind, Events,
+    Facts, Failure, FailureClass, History, Journal, Launched, Machine, Published,
 };
 use tokio_util::sync::CancellationToken;
 
@@ -18,7 +18,7 @@ use crate::guard::{bounded, supervise};
 use crate::journal::OpenEntry;
 use crate::policy::{Decision, OnError};
 use crate::post_process::{Processing, Product};
-use crate::prepare::{BoundStep, PreparedBuild};
+use crate::prepare::{BoundStep, PreparedBuild, RUN_FACT};
 use crate::run::{BuildReport, Shared, make_scratch};
 use crate::scope::Scope;
 use crate::tail::Tail;
@@ -48,6 +48,8 @@ pub(crate) struct BuildRun {
     pub(crate) history: Mutex<History>,
     /// Names that somebody agreed to push.
     pub(crate) confirmed: Mutex<Vec<String>>,
+    /// What was settled before those were there that it is built upon.
+    ahead: Option<Result<Option<Published>, Stopped>>,
     /// The machine's values, once they are known.
     last_facts: Mutex<Arc<Facts>>,
     /// What could not be undone: it is tried once, the rest is for `kiln cleanup`.
@@ -118,16 +120,18 @@ impl BuildRun {
             last_lines: Mutex::default(),
             history: Mutex::default(),
             confirmed: Mutex::default(),
+            ahead: None,
             last_facts: Mutex::default(),
             not_undone: Mutex::default(),
         }
     }
 
     /// Runs it to its end; everything it made is removed, handed over, or left as the user wished.
-    pub(crate) async fn run(self) -> BuildReport {
+    pub(crate) async fn run(mut self) -> BuildReport {
         let started = Instant::now();
         self.events.emit(EventKind::BuildStarted { builder: self.prepared.builder_kind.to_string() });
-        let ended = self.execute().await;
+        let ahead = self.ahead.take();
+        let ended = self.execute(ahead).await;
         self.settle(&ended).await;
         let outcome = match &ended {
             Ended { failures, .. } if !failures.is_empty() => Outcome::Failed,
@@ -167,12 +171,27 @@ impl BuildRun {
         report
     }
 
-    async fn execute(&self) -> Ended {
+    /// Settles what can be settled before those are there that it is built upon.
+    pub(crate) async fn ask_ahead(mut self) -> BuildRun {
+        self.ahead = Some(self.already_published().await);
+        self
+    }
+
+    /// Whether it has anything to do, as far as that is settled.
+    pub(crate) fn is_to_be_built(&self) -> bool {
+        matches!(self.ahead, None | Some(Ok(None)))
+    }
+
+    async fn execute(&self, ahead: Option<Result<Option<Published>, Stopped>>) -> Ended {
         if let Err(failure) = self.make_scratch().await {
             self.events.error(&failure);
             return Ended { failures: vec![failure], ..Ended::default() };
         }
-        match self.already_published().await {
+        let published = match ahead {
+            Some(settled) => settled,
+            None => self.already_published().await,
+        };
+        match published {
             Ok(Some(published)) => return self.skip(published).await,
             Ok(None) => {}
             Err(stopped) => return Ended::from_stopped(stopped),
@@ -219,7 +238,19 @@ impl BuildRun {
     /// The machine's values, as far as there was one.
     pub(crate) fn facts_at_end(&self) -> Arc<Facts> {
         let last = Arc::clone(&self.last_facts.lock().unwrap_or_else(PoisonError::into_inner));
-        if last.build.is_some() { last } else { Arc::new(self.facts(BTreeMap::new())) }
+        if last.build.is_some() { last } else { Arc::new(self.facts_without_machine()) }
+    }
+
+    /// What is told where there was no machine, and perhaps nothing of what it would have been built upon: all that nobody
+    /// knows is empty, so that texts that mention it are what they are without it.
+    pub(crate) fn facts_without_machine(&self) -> Facts {
+        let names = self.prepared.fact_names.iter().filter(|name| *name != RUN_FACT);
+        let facts = self.facts(names.map(|name| (name.clone(), String::new())).collect());
+        let mut artifacts = (*facts.artifacts).clone();
+        for parent in &self.prepared.spec.parents {
+            artifacts.entry(Arc::clone(&parent.build)).or_insert_with(no_values);
+        }
+        Facts { artifacts: Arc::new(artifacts), ..facts }
     }
 
     async fn finish(&self, made: Made, live: Option<Live>) -> Ended {
@@ -537,7 +568,7 @@ impl BuildRun {
 
     /// The machine's values with those that every build has. Secrets among them are hidden from now on.
     pub(crate) fn facts(&self, mut values: BTreeMap<String, String>) -> Facts {
-        values.entry("PackerRunUUID".to_owned()).or_insert_with(|| self.shared.settings.run_id.to_string());
+        values.entry(RUN_FACT.to_owned()).or_insert_with(|| self.shared.settings.run_id.to_string());
         SECRET_FACTS.iter().filter_map(|name| values.get(*name)).for_each(|secret| self.shared.redactor.add(secret));
         Facts { build: Some(values), artifacts: Arc::clone(&self.prepared.artifacts), ..Facts::default() }
     }
@@ -578,6 +609,16 @@ impl From<Processing> for Ended {
         let (artifacts, kept) = kept.into_iter().map(|product| (product.artifact, product.scope)).unzip();
         Ended { artifacts, failures, is_cancelled, is_left, kept, ..Ended::default() }
     }
+}
+
+/// What an artifact has that is not there.
+fn no_values() -> ArtifactValues {
+    let empty = |shape| match shape {
+        ArtifactShape::Text => ArtifactValue::Text(String::new()),
+        ArtifactShape::List => ArtifactValue::List(Vec::new()),
+        ArtifactShape::Map => ArtifactValue::Map(BTreeMap::new()),
+    };
+    ARTIFACT_VALUES.into_iter().map(|(name, shape, _)| (name, empty(shape))).collect()
 }
 
 /// Puts the stage's words before a component's failure; class, hints and place stay. Cancellation has no stage.

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use futures_util::{StreamExt, stream};
 use kiln_core::{
     Artifact, ArtifactValues, Artifacts, BuildContext, Caching, EntryId, Events, Failure, FailureClass, Input, Journal,
     Key, Published, RunOptions, Undo,
@@ -14,8 +15,9 @@ use crate::cache::chain::{Chain, Look, Passed, Setting};
 use crate::cache::explain::{self, Present};
 use crate::cache::memory::RunMemory;
 use crate::cleanup::scratch_name;
+use crate::needs::{ASKED_AT_ONCE, Needs, published_values};
 use crate::prepare::{Again, PreparedBuild, PreparedPostProcessor, PreparedRun};
-use crate::publication::published;
+use crate::publication::{is_known_ahead, published};
 use crate::run::{RunSettings, Surroundings, journal_keys};
 
 /// The form of the JSON. The first number changes where a reader must look anew, the second where something is added.
@@ -48,7 +50,8 @@ pub struct BuildPlan {
     /// Of a build that joins images for several platforms to an index: those platforms.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub platforms: Vec<String>,
-    /// Why it has nothing to do: what it would push is there already. Nothing of what follows happens then.
+    /// Why it has nothing to do: what it would push is there already, or nothing that is built needs it. Nothing of what
+    /// follows happens then.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub skipped: Option<String>,
     /// What its machine starts as; empty where the builder keeps no states, or where that is not known.
@@ -163,14 +166,76 @@ pub async fn plan(prepared: &PreparedRun, settings: &RunSettings, surroundings: 
     prepared.secrets.iter().for_each(|secret| surroundings.redactor.add(secret));
     let run_memory = Arc::default();
     let names = journal_keys(&prepared.builds);
+    let planning = |index: usize| Planning {
+        prepared,
+        build: &prepared.builds[index],
+        settings,
+        surroundings,
+        run_memory: &run_memory,
+    };
+    let ahead = Ahead::find_out(&prepared.builds, planning).await;
     let mut plans: Vec<Option<(BuildPlan, Option<ArtifactValues>)>> = vec![None; prepared.builds.len()];
     for index in parents_first(&prepared.builds) {
-        let planning =
-            Planning { prepared, build: &prepared.builds[index], settings, surroundings, run_memory: &run_memory };
         let left = |parent: usize| plans[parent].as_ref().and_then(|(_, values)| values.clone());
-        plans[index] = Some(planning.after_parents(&names[index], left).await);
+        let planned = match ahead.settled(index, planning(index)) {
+            Some(settled) => settled,
+            None => planning(index).after_parents(&names[index], ahead.is_asked(index), left).await,
+        };
+        plans[index] = Some(planned);
     }
     PlanReport { format_version: PLAN_FORMAT, builds: plans.into_iter().flatten().map(|(plan, _)| plan).collect() }
+}
+
+/// What is settled before those are there that builds are built upon, as in a run.
+struct Ahead {
+    needs: Needs,
+    answers: Vec<Option<Result<Option<Published>, Failure>>>,
+}
+
+impl Ahead {
+    async fn find_out<'a>(builds: &[PreparedBuild], planning: impl Fn(usize) -> Planning<'a>) -> Ahead {
+        let mut needs = Needs::of(builds);
+        let mut answers: Vec<_> = builds.iter().map(|_| None).collect();
+        let mut wanted = needs.first();
+        while !wanted.is_empty() {
+            let asking = wanted.into_iter().map(|index| {
+                let planning = planning(index);
+                async move { (index, planning.ask_ahead().await) }
+            });
+            let asked: Vec<_> = stream::iter(asking).buffered(ASKED_AT_ONCE).collect().await;
+            wanted = Vec::new();
+            for (index, answer) in asked {
+                if matches!(answer, None | Some(Ok(None))) {
+                    wanted.extend(needs.is_built(index));
+                }
+                answers[index] = answer;
+            }
+        }
+        Ahead { needs, answers }
+    }
+
+    fn is_asked(&self, index: usize) -> bool {
+        self.answers[index].is_some()
+    }
+
+    fn published(&self, index: usize) -> Option<&Published> {
+        self.answers[index].as_ref()?.as_ref().ok()?.as_ref()
+    }
+
+    /// What becomes of a build that is not built, and what it leaves.
+    fn settled(&self, index: usize, planning: Planning<'_>) -> Option<(BuildPlan, Option<ArtifactValues>)> {
+        if !self.needs.is_needed(index) {
+            let joining = self.needs.index_of(index).and_then(|joining| self.published(joining));
+            let values = joining.map(|published| published.artifact.values());
+            return Some((planning.skipped(&self.needs.why_not(index), false), values));
+        }
+        if let Some(Err(failure)) = &self.answers[index] {
+            return Some((planning.uncached(&Reason::NoBase, Some(planning.clean(&failure.chain()))), None));
+        }
+        let Published { artifact, reason } = self.published(index)?;
+        let values = published_values(&planning.build.spec, artifact.values());
+        Some((planning.skipped(reason, true), Some(values)))
+    }
 }
 
 /// The builds by their index, each after those that it is built upon; as in the template otherwise.
@@ -235,10 +300,11 @@ impl Planning<'_> {
     async fn after_parents(
         &self,
         name: &Arc<str>,
+        is_asked: bool,
         left: impl Fn(usize) -> Option<ArtifactValues>,
     ) -> (BuildPlan, Option<ArtifactValues>) {
         if self.build.parents.is_empty() {
-            return self.build(name).await;
+            return self.build(name, is_asked).await;
         }
         let mut artifacts = Artifacts::new();
         for parent in &self.build.parents {
@@ -252,7 +318,7 @@ impl Planning<'_> {
         let (kinds, redactor) = (&*self.surroundings.kinds, &*self.surroundings.redactor);
         let again = Again { kinds, options: &self.prepared.options, redactor };
         match again.prepare(self.build, Arc::new(artifacts)) {
-            Ok(build) => Planning { build: &build, ..*self }.build(name).await,
+            Ok(build) => Planning { build: &build, ..*self }.build(name, is_asked).await,
             Err(failure) => {
                 let told = self.surroundings.redactor.redact(&failure.chain()).into_owned();
                 (self.uncached(&Reason::NoBase, Some(told)), None)
@@ -260,11 +326,21 @@ impl Planning<'_> {
         }
     }
 
-    async fn build(&self, name: &Arc<str>) -> (BuildPlan, Option<ArtifactValues>) {
-        match published(self.build, &self.context()).await {
+    /// Whether it has anything to do; `None` where that cannot be asked yet.
+    async fn ask_ahead(&self) -> Option<Result<Option<Published>, Failure>> {
+        if !is_known_ahead(self.build) {
+            return None;
+        }
+        Some(published(self.build, &self.context()).await)
+    }
+
+    async fn build(&self, name: &Arc<str>, is_asked: bool) -> (BuildPlan, Option<ArtifactValues>) {
+        let asked = if is_asked { Ok(None) } else { published(self.build, &self.context()).await };
+        match asked {
             Ok(None) => {}
             Ok(Some(Published { artifact, reason })) => {
-                return (self.skipped(&reason), Some(artifact.values()));
+                let values = published_values(&self.build.spec, artifact.values());
+                return (self.skipped(&reason, true), Some(values));
             }
             Err(failure) => return (self.uncached(&Reason::NoBase, Some(self.clean(&failure.chain()))), None),
         }
@@ -335,12 +411,12 @@ impl Planning<'_> {
         BuildPlan { error, ..self.whole(steps.collect(), SealPlan::Runs) }
     }
 
-    /// Nothing of it happens, but for what takes note of that.
-    fn skipped(&self, reason: &str) -> BuildPlan {
+    /// Nothing of it happens, but for what takes note where it is published.
+    fn skipped(&self, reason: &str, is_published: bool) -> BuildPlan {
         let steps = (0..self.build.steps.len()).map(|index| self.step(index, StepAction::Skipped, None, None));
         let mut plan = self.whole(steps.collect(), SealPlan::Skipped);
         plan.post_processors = Vec::new();
-        for chain in &self.build.chains {
+        for chain in self.build.chains.iter().filter(|_| is_published) {
             let notes = chain.iter().filter(|step| step.component.ready.takes_note());
             let kinds: Vec<String> = notes.map(|step| step.spec.component.kind.clone()).collect();
             plan.post_processors.extend(Some(kinds).filter(|kinds| !kinds.is_empty()));

@@ -230,7 +230,7 @@ impl BuildRun {
 
     /// Lets those take note that keep lists of what was built, as nothing was.
     pub(crate) async fn take_note(&self, artifact: &Artifact) -> Vec<Failure> {
-        let facts = Arc::new(self.facts(std::collections::BTreeMap::new()));
+        let facts = Arc::new(self.facts_without_machine());
         let mut failures = Vec::new();
         for post_processor in self.prepared.chains.iter().flatten() {
             if !post_processor.component.ready.takes_note() {

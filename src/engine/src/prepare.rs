@@ -43,7 +43,7 @@ const POST_PROCESSOR_EXTENSIONS: [&str; 3] = ["for_each", "enabled", "on_error"]
 const HOOK_ARGUMENTS: [&str; 6] = ["name", "only", "except", "timeout", "for_each", "enabled"];
 
 /// What every build has, also one without a machine.
-const RUN_FACT: &str = "PackerRunUUID";
+pub(crate) const RUN_FACT: &str = "PackerRunUUID";
 /// Arguments of every test, which the template's loader reads.
 const TEST_ARGUMENTS: [&str; 4] = ["only", "except", "for_each", "enabled"];
 
@@ -186,6 +186,7 @@ impl Preparing<'_> {
         let builder = source.as_ref().map(|(builder, _)| Arc::clone(builder));
         let tests: Vec<_> = build.tests.iter().map(|test| self.test(test, build, builder.as_deref())).collect();
         let (builder, source_is_unknown) = source?;
+        let fact_names = std::mem::take(&mut self.facts.names);
         Some(PreparedBuild {
             name: Arc::clone(&build.name),
             build_name: Arc::clone(&build.build_name),
@@ -222,6 +223,7 @@ impl Preparing<'_> {
                 .collect(),
             spec: Arc::clone(build),
             artifacts: Arc::clone(&self.artifacts),
+            fact_names,
         })
     }
 

@@ -126,6 +126,17 @@ impl Claims {
     }
 }
 
+/// Whether something is to be settled before the build begins, and can be before those are there that it is built upon.
+pub(crate) fn is_known_ahead(build: &PreparedBuild) -> bool {
+    let pushes = pushes(build);
+    let has_question = |push: &Push<'_>| {
+        let ready = &push.step.component.ready;
+        ready.asks_before() || ready.question().is_some()
+    };
+    let is_known = |push: &Push<'_>| push.is_complete && !push.names.is_empty() && !push.step.component.needs_facts();
+    pushes.iter().any(has_question) && pushes.iter().all(is_known)
+}
+
 /// Whether all that a build would push is there already. Nothing is asked with `-force`, and where no push wants it asked.
 ///
 /// # Errors

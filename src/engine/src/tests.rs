@@ -11,6 +11,7 @@ mod graph;
 mod harness;
 mod keeper;
 mod keeping;
+mod needing;
 mod planning;
 mod preparing;
 mod publishing;

@@ -54,6 +54,8 @@ pub struct PreparedBuild {
     pub(crate) parents: Vec<usize>,
     /// What they left, once they are done.
     pub(crate) artifacts: Arc<Artifacts>,
+    /// Names of the values that its machine will have.
+    pub(crate) fact_names: Vec<String>,
 }
 
 impl PreparedBuild {

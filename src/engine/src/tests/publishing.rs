@@ -9,24 +9,24 @@ use super::fakes::{Act, kinds};
 use super::harness::{Harness, build, component, line, maker, sources, step, text};
 use crate::{PrepareOptions, RunReport, prepare};
 
-fn fake(kind: &str, at: usize, values: Vec<(&'static str, Value)>) -> PostProcessorSpec {
+pub(super) fn fake(kind: &str, at: usize, values: Vec<(&'static str, Value)>) -> PostProcessorSpec {
     PostProcessorSpec { component: component(kind, at, values), keep_input: None, continue_on_error: false }
 }
 
-fn tag(names: &[&str], at: usize) -> PostProcessorSpec {
+pub(super) fn tag(names: &[&str], at: usize) -> PostProcessorSpec {
     let names = names.iter().map(|name| Node::new(text(name), line(at))).collect();
     fake("fake-tag", at, vec![("names", Value::List(names))])
 }
 
-fn push(at: usize) -> PostProcessorSpec {
+pub(super) fn push(at: usize) -> PostProcessorSpec {
     fake("fake-push", at, vec![])
 }
 
-fn skipping(at: usize) -> PostProcessorSpec {
+pub(super) fn skipping(at: usize) -> PostProcessorSpec {
     fake("fake-push", at, vec![("skips", Value::Bool(true))])
 }
 
-fn asking(at: usize) -> PostProcessorSpec {
+pub(super) fn asking(at: usize) -> PostProcessorSpec {
     fake("fake-push", at, vec![("question", text("Really?"))])
 }
 
@@ -39,7 +39,7 @@ fn pushed(name: &str, post_processors: Vec<Vec<PostProcessorSpec>>) -> BuildSpec
     BuildSpec { post_processors, ..build(name) }
 }
 
-fn outcomes(report: &RunReport) -> Vec<Outcome> {
+pub(super) fn outcomes(report: &RunReport) -> Vec<Outcome> {
     report.builds.iter().map(|build| build.outcome).collect()
 }
 

@@ -27,7 +27,7 @@ const fn schema(kind: &'static str, fields: &'static [Field]) -> Schema {
 static TAG: Schema = schema("fake-tag", &[Field::strings("names", "In full."), Field::string("name", "One more.")]);
 static PUSH: Schema =
     schema("fake-push", &[Field::bool("skips", "Asks before."), Field::string("question", "Asks somebody.")]);
-static LIST: Schema = schema("fake-list", &[]);
+static LIST: Schema = schema("fake-list", &[Field::string("name", "One more.")]);
 static HOOK: Schema = schema("hook", &[Field::string("name", "What it is called.").required()]);
 
 #[derive(Default, Deserialize)]
