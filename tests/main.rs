@@ -19,6 +19,7 @@ mod bases;
 mod beyond_packer;
 mod build_docker;
 mod cache;
+mod cleanup_images;
 mod cli;
 mod console;
 mod daemonless;

@@ -234,6 +234,18 @@ pub(crate) struct InspectArgs {
 
 #[derive(Debug, Args)]
 pub(crate) struct CleanupArgs {
+    /// Remove images that earlier builds left in the Docker engine and that have lost their names, too
+    #[arg(long, value_parser = go_bool, num_args = 0..=1, require_equals = true, default_value_t = false, default_missing_value = "true", value_name = "BOOL", hide_default_value = true)]
+    pub(crate) images: bool,
+    /// With -images: names of these repositories too, but for the newest and `latest` (comma-separated)
+    #[arg(long, value_name = "NAMES", value_delimiter = ',', requires = "images")]
+    pub(crate) repositories: Vec<String>,
+    /// With -repositories: how many of the newest images keep their names in each
+    #[arg(long, value_name = "COUNT", default_value_t = 1, requires = "repositories")]
+    pub(crate) keep: usize,
+    /// With -images: only what was made so long ago (12h, 30d, 4w); a build that runs needs what it has just made
+    #[arg(long, value_name = "AGE", value_parser = crate::amount::age, default_value = "24h", requires = "images")]
+    pub(crate) older_than: std::time::Duration,
     /// Show what would be undone, and undo nothing
     #[arg(long, value_parser = go_bool, num_args = 0..=1, require_equals = true, default_value_t = false, default_missing_value = "true", value_name = "BOOL", hide_default_value = true)]
     pub(crate) dry_run: bool,

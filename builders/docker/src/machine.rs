@@ -123,9 +123,7 @@ impl DockerMachine {
         if config.kiln_labels {
             labels = run_labels(context);
             undo.labels = labels.clone().into_iter().collect();
-            if let Some(revision) = &context.options.revision {
-                labels.insert("org.opencontainers.image.revision".to_owned(), revision.clone());
-            }
+            labels.extend(context.options.origin.labels());
         } else {
             // Nothing in the image tells whose it is before its id is known, but it is none of those there are.
             undo.comment = Some(comment.clone().unwrap_or_default());

@@ -92,7 +92,7 @@ pub(crate) const DOCKER: Schema = Schema {
             .default("true"),
         Field::bool(
             "kiln_labels",
-            "Label container and image with `kiln.run`, `kiln.build` and the template's git revision. Without, no trace of kiln is in the image.",
+            "Label container and image with `kiln.run`, `kiln.build` and where the template comes from by git (`org.opencontainers.image.revision`, `.source`, and `.version` where the commit is tagged). Without, no trace of kiln is in the image.",
         )
         .default("true"),
         Field::bool("login", "Use `login_*` for the base image's registry. No file outside of this run is touched."),

@@ -1,5 +1,6 @@
 //! Kept states, and what sealing them gave.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -23,12 +24,12 @@ const VERSION: &str = "1";
 #[derive(Debug)]
 pub(crate) struct Marks {
     build: Arc<str>,
-    revision: Option<String>,
+    origin: BTreeMap<String, String>,
 }
 
 impl Marks {
     pub(crate) fn of(context: &BuildContext) -> Marks {
-        Marks { build: Arc::clone(&context.build), revision: context.options.revision.clone() }
+        Marks { build: Arc::clone(&context.build), origin: context.options.origin.labels() }
     }
 }
 
@@ -216,9 +217,9 @@ pub(crate) fn result_key(state: &Key, config: &Config, engine: &str, marks: &Mar
     let text = |text: &Option<String>| text.clone().unwrap_or_default();
     let (author, message) = (text(&config.author), text(&config.message));
     let mut parts = vec!["result", VERSION, state.as_str(), engine, &author, &message];
-    let revision = text(&marks.revision);
     if config.kiln_labels {
-        parts.extend(["labels", &marks.build, &revision]);
+        parts.extend(["labels", &marks.build]);
+        parts.extend(marks.origin.iter().flat_map(|(name, value)| [name.as_str(), value]));
     }
     parts.extend(config.changes.iter().map(String::as_str));
     Key::from_digest(hash(parts))

@@ -14,9 +14,7 @@ pub(crate) fn labels(
     let mut labels = BTreeMap::new();
     if kiln_labels {
         labels.insert("kiln.build".to_owned(), context.build.to_string());
-        if let Some(revision) = &context.options.revision {
-            labels.insert("org.opencontainers.image.revision".to_owned(), revision.clone());
-        }
+        labels.extend(context.options.origin.labels());
     }
     labels.extend(given.clone());
     labels

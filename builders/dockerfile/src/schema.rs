@@ -25,7 +25,7 @@ const OWN: &[Field] = &[
     Field::map("labels", "Labels of the image."),
     Field::bool(
         "kiln_labels",
-        "Label the image with `kiln.build` and the template's git revision (`org.opencontainers.image.revision`). What \
+        "Label the image with `kiln.build` and where the template comes from by git (`org.opencontainers.image.revision`, `.source`, and `.version` where the commit is tagged). What \
          changes with each run is no label: an image that is built again unchanged has the same id.",
     )
     .default("true"),

@@ -67,7 +67,7 @@ pub(crate) const OCI: Schema = Schema {
         .default("fail"),
         Field::bool(
             "kiln_labels",
-            "Label the image with `kiln.run`, `kiln.build` and the template's git revision. Each run makes another image \
+            "Label the image with `kiln.run`, `kiln.build` and where the template comes from by git (`org.opencontainers.image.revision`, `.source`, and `.version` where the commit is tagged). Each run makes another image \
              then.",
         )
         .default("false"),

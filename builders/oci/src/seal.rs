@@ -248,9 +248,7 @@ impl Sealing<'_> {
         if has_run_labels(&recipe.config) {
             labels.insert("kiln.run".to_owned(), self.context.run.to_string());
             labels.insert("kiln.build".to_owned(), self.context.build.to_string());
-            if let Some(revision) = &self.context.options.revision {
-                labels.insert("org.opencontainers.image.revision".to_owned(), revision.clone());
-            }
+            labels.extend(self.context.options.origin.labels());
         }
         if !labels.is_empty() {
             config.config.labels.get_or_insert_default().extend(labels);

@@ -9,6 +9,7 @@ use tokio_util::sync::CancellationToken;
 use crate::event::Events;
 use crate::failure::Failure;
 use crate::journal::Journal;
+use crate::origin::Origin;
 use crate::plan::{Facts, TextScope};
 use crate::redact::Redactor;
 
@@ -19,8 +20,8 @@ pub struct RunOptions {
     pub force: bool,
     /// `-debug`.
     pub debug: bool,
-    /// The git commit of the template's work tree, for labels.
-    pub revision: Option<String>,
+    /// Where the template comes from, for labels.
+    pub origin: Origin,
     /// Nothing may be made or fetched: what a run would do is asked for (`kiln plan`).
     pub looks_only: bool,
     /// `-no-push`: nothing is sent to a registry.

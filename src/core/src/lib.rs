@@ -27,6 +27,7 @@ pub mod history;
 pub mod hook;
 pub mod journal;
 pub mod kinds;
+pub mod origin;
 pub mod outline;
 pub mod plan;
 pub mod platform;
@@ -60,6 +61,7 @@ pub use kinds::{
     Builder, BuilderKind, Caching, Joined, Kinds, Launched, Machine, PostProcessor, PostProcessorKind, PrepareContext,
     Processed, Provisioner, ProvisionerKind,
 };
+pub use origin::Origin;
 pub use plan::{
     Artifacts, BuildSpec, CacheRules, ComponentConfig, ComponentSpec, Extension, Facts, GroupUse, Parent, Plan,
     PostProcessorSpec, ProcessEnvironment, StepSpec, TestSpec, TextScope, VariantSpec,

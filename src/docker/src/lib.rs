@@ -27,6 +27,7 @@ mod images;
 mod login;
 pub mod naming;
 mod networks;
+mod old_images;
 mod public;
 pub mod run_command;
 pub mod services;
@@ -43,6 +44,7 @@ pub use client::{BollardEngine, DEFAULT_HOST};
 pub use engine::{Engine, ImageInfo};
 pub use error::EngineError;
 pub use login::login_mistakes;
+pub use old_images::{OldImage, OldImages};
 pub use public::secret_in_image;
 pub use take_over::{TakeOverError, take_over};
 pub use undo::{

@@ -109,7 +109,7 @@ impl BuildRun {
             ("KILN_ERROR", error.unwrap_or_default()),
             ("KILN_REASON", report.reason.clone().unwrap_or_default()),
             ("KILN_SECONDS", format!("{:.1}", report.duration.as_secs_f64())),
-            ("KILN_REVISION", settings.revision.clone().unwrap_or_default()),
+            ("KILN_REVISION", settings.origin.revision.clone().unwrap_or_default()),
             ("KILN_TEMPLATE", settings.template.clone()),
         ];
         let tolerated: Vec<String> =

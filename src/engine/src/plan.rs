@@ -380,7 +380,6 @@ impl Planning<'_> {
     fn context(&self) -> BuildContext {
         let (build, settings, around) = (self.build, self.settings, self.surroundings);
         let events = Events::new(Arc::clone(&around.reporter), Arc::clone(&around.redactor));
-        let revision = settings.revision.clone();
         BuildContext {
             run: Arc::clone(&settings.run_id),
             build: Arc::clone(&build.name),
@@ -394,7 +393,7 @@ impl Planning<'_> {
             options: Arc::new(RunOptions {
                 force: settings.force,
                 debug: settings.debug,
-                revision,
+                origin: settings.origin.clone(),
                 looks_only: true,
                 no_push: true,
                 logs: None,

@@ -9,8 +9,8 @@ use std::time::{Duration, Instant};
 use async_trait::async_trait;
 use kiln_core::event::Outcome;
 use kiln_core::{
-    Artifact, EventKind, Events, Failure, FailureClass, Kinds, Prompt, Redactor, Reporter, RunOptions, SourceMap,
-    TextScope, Tolerated,
+    Artifact, EventKind, Events, Failure, FailureClass, Kinds, Origin, Prompt, Redactor, Reporter, RunOptions,
+    SourceMap, TextScope, Tolerated,
 };
 use tokio::sync::Mutex;
 use tokio_util::sync::CancellationToken;
@@ -48,7 +48,7 @@ pub struct RunSettings {
     /// The template as the user named it; stands in the journal.
     pub template: String,
     /// The git commit of the template's work tree.
-    pub revision: Option<String>,
+    pub origin: Origin,
     /// What is restored instead of run.
     pub cache: CachePolicy,
 }
@@ -263,7 +263,7 @@ pub(crate) async fn open(
     let options = RunOptions {
         force: settings.force,
         debug: settings.debug,
-        revision: settings.revision.clone(),
+        origin: settings.origin.clone(),
         looks_only: false,
         no_push: prepared.options.no_push,
         logs: Some(settings.state_dir.join("logs")),

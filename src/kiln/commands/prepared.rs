@@ -1,11 +1,10 @@
 //! From a template to builds that are ready to run, and the stage that they run on; alike for all commands that need a
 //! machine or ask about one.
 
-use std::path::Path;
+use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
 
-use kiln_core::{Events, Kinds, Plan, Prompt, Redactor, SourceMap};
+use kiln_core::{Events, Kinds, Origin, Plan, ProcessEnvironment, Prompt, Redactor, SourceMap};
 use kiln_engine::{
     CachePolicy, OnError, ParallelBuilds, PrepareOptions, PreparedRun, RunSettings, StepChoice, Surroundings, prepare,
 };
@@ -141,7 +140,7 @@ pub(crate) async fn run_settings(template: &TemplateArgs, cache: CachePolicy, se
         state_dir: settings.state_dir.clone(),
         scratch_root: settings.scratch_root.clone(),
         template: template.template.display().to_string(),
-        revision: revision(&settings.working_dir.join(&template.template)).await,
+        origin: origin(settings.working_dir.join(&template.template), settings).await,
         cache,
     }
 }
@@ -171,15 +170,12 @@ pub(crate) fn cache_policy(
     }
 }
 
-/// The commit of the work tree that holds the template; `None` outside of one, or where git does not answer in time.
-async fn revision(template: &Path) -> Option<String> {
-    let directory = if template.is_dir() { template } else { template.parent()? };
-    if !directory.ancestors().any(|parent| parent.join(".git").exists()) {
-        return None;
-    }
-    let mut git = tokio::process::Command::new("git");
-    git.arg("-C").arg(directory).args(["rev-parse", "--verify", "--quiet", "HEAD"]).kill_on_drop(true);
-    let output = tokio::time::timeout(Duration::from_secs(5), git.output()).await.ok()?.ok()?;
-    let revision = String::from_utf8(output.stdout).ok()?.trim().to_owned();
-    (output.status.success() && !revision.is_empty()).then_some(revision)
+/// Where the template comes from by git; nothing outside of a work tree.
+async fn origin(template: PathBuf, settings: &Settings) -> Origin {
+    let environment = ProcessEnvironment::from(settings.environment.clone());
+    let find = move || {
+        let directory = if template.is_dir() { Some(template.as_path()) } else { template.parent() };
+        directory.map(|directory| kiln_template::hcl::origin(directory, &environment)).unwrap_or_default()
+    };
+    tokio::task::spawn_blocking(find).await.unwrap_or_default()
 }

@@ -153,7 +153,7 @@ fn details(artifact: &Artifact, history: &History, context: &BuildContext) -> Va
         "skipped": history.is_skipped,
         "tags": image.map(|image| image.tags.clone()).unwrap_or_default(),
         "digest": image.and_then(|image| image.digest.clone()),
-        "revision": context.options.revision,
+        "revision": context.options.origin.revision,
     });
     let tolerated = history.tolerated.iter();
     let tolerated = tolerated.map(|it| json!({ "kind": it.kind, "place": it.place, "error": it.error }));

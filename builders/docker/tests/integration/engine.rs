@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use kiln_core::communicator::{CaptureSink, CommunicatorError};
-use kiln_core::{Command, Content, ExitStatus, Machine, Payload, RunOptions, UndoOutcome, Undoer};
+use kiln_core::{Command, Content, ExitStatus, Machine, Origin, Payload, RunOptions, UndoOutcome, Undoer};
 use kiln_docker::engine::{Engine, ImageInfo};
 use kiln_docker::{ContainerUndo, DockerUndoer, ImageUndo};
 use serde_json::json;
@@ -74,7 +74,10 @@ async fn the_image_starts_as_its_base_does_unless_changes_say_otherwise() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn nothing_of_the_build_container_is_in_the_image() {
-    let options = RunOptions { revision: Some("0123abcd".into()), ..RunOptions::default() };
+    let options = RunOptions {
+        origin: Origin { revision: Some("0123abcd".into()), ..Origin::default() },
+        ..RunOptions::default()
+    };
     let Some(world) = World::with(options).await else { return };
     let image = world
         .committed(json!({

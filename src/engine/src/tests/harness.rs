@@ -8,7 +8,7 @@ use indexmap::IndexMap;
 use kiln_core::config::Attribute;
 use kiln_core::{
     ArtifactValue, Block, Body, BuildSpec, CacheRules, ComponentConfig, ComponentSpec, Diagnostics, Event, EventKind,
-    Events, Facts, Node, Plan, PostProcessorSpec, Redactor, Schema, SourceId, SourceMap, Span, StepSpec, Value,
+    Events, Facts, Node, Origin, Plan, PostProcessorSpec, Redactor, Schema, SourceId, SourceMap, Span, StepSpec, Value,
 };
 use kiln_testkit::{FixedPrompt, RecordingReporter};
 
@@ -146,7 +146,7 @@ impl Harness {
             state_dir: directory.path().join("state"),
             scratch_root: directory.path().join("tmp"),
             template: "a.pkr.hcl".into(),
-            revision: None,
+            origin: Origin::default(),
             cache: CachePolicy::default(),
         };
         Harness {

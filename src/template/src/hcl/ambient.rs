@@ -6,13 +6,13 @@
 
 use std::ffi::OsStr;
 use std::io::Read;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::OnceLock;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::time::{Duration, Instant};
 
-use kiln_core::{Diagnostic, ProcessEnvironment, Span};
+use kiln_core::{Diagnostic, Origin, ProcessEnvironment, Span};
 use kiln_language::syntax::Name;
 use kiln_language::value::{Type, Value};
 
@@ -104,6 +104,14 @@ impl Git {
     /// Why there is no `git`.
     pub(crate) fn why_not(&self, span: Span) -> Option<Diagnostic> {
         self.all().err().map(|error| problem("git", span, error))
+    }
+
+    /// What of it goes into images; nothing outside of a repository.
+    fn origin(&self) -> Origin {
+        // Without a commit there is nothing else to tell.
+        let Ok(revision) = self.line(&["rev-parse", "--verify", "HEAD"]) else { return Origin::default() };
+        let (source, version) = (self.url().ok().flatten(), self.tag().ok().flatten());
+        Origin { revision: Some(revision), source, version }
     }
 
     fn all(&self) -> Result<&Value, &GitError> {
@@ -224,6 +232,15 @@ impl Git {
             .stderr(Stdio::piped());
         command
     }
+}
+
+/// Where a template comes from whose directory is this; nothing outside of a repository, or where git does not answer. Waits for
+/// `git`.
+pub fn origin(directory: &Path, environment: &ProcessEnvironment) -> Origin {
+    if !directory.ancestors().any(|parent| parent.join(".git").exists()) {
+        return Origin::default();
+    }
+    Git::new(directory.to_path_buf(), environment.clone()).origin()
 }
 
 /// The end of a process and what it printed; `None` where that takes too long.

@@ -56,7 +56,7 @@ use kiln_language::functions::FunctionContext;
 use kiln_language::syntax::{self, Body};
 
 use crate::load::{LoadOptions, Outcome, UnknownKinds, read_template};
-pub use ambient::FACTS as GIT_FACTS;
+pub use ambient::{FACTS as GIT_FACTS, origin};
 use component::Shared;
 use data::DataWorld;
 use graph::{Graph, Late};

@@ -182,3 +182,21 @@ fn however_much_git_says_it_is_heard() {
     files.iter().for_each(|file| std::fs::remove_file(file).unwrap());
     assert_eq!(locals(&fixture), ["true"]);
 }
+
+#[test]
+fn the_origin_of_a_template_is_what_its_repository_tells() {
+    if !has_git() {
+        return;
+    }
+    let fixture = repository(&[]);
+    let directory = fixture.options.working_dir.clone();
+    let environment = std::env::vars().filter(|(name, _)| name == "PATH").collect::<std::collections::BTreeMap<_, _>>();
+    let found = || crate::hcl::origin(&directory, &environment.clone().into());
+    let revision = Some(git(&directory, &["rev-parse", "HEAD"]));
+    assert_eq!(found(), kiln_core::Origin { revision: revision.clone(), ..Default::default() });
+    git(&directory, &["remote", "add", "origin", "https://robot:glpat-1@example.org/a.git"]);
+    git(&directory, &["tag", "v1.2.3"]);
+    let source = Some("https://example.org/a.git".to_owned());
+    assert_eq!(found(), kiln_core::Origin { revision, source, version: Some("v1.2.3".to_owned()) });
+    assert_eq!(crate::hcl::origin(Path::new("/"), &environment.into()), kiln_core::Origin::default());
+}
