@@ -104,6 +104,13 @@ build {{ sources = ["oci.child"] }}
     assert_eq!(raw["manifests"][2]["platform"]["variant"], "v7");
     let one = skopeo(&["--override-arch", "arm64", &format!("docker://{repository}:1")]);
     assert_eq!(one["Architecture"], "arm64");
+    assert!(
+        outcome.stdout.contains(
+            r#""event":"build-started","builder":"oci","joins":["linux/amd64","linux/arm64","linux/arm/v7"]"#
+        ),
+        "{}",
+        outcome.stdout
+    );
     // The same in a layout, all of it.
     let listed: Json = serde_json::from_str(&world.read("out/index.json")).unwrap();
     let digest = listed["manifests"][0]["digest"].as_str().unwrap().trim_start_matches("sha256:").to_owned();
@@ -284,4 +291,46 @@ build {
     );
     assert!(outcome.stderr.contains("qemu-user-static"));
     assert!(!outcome.stderr.contains("==>"), "nothing began: {}", outcome.stderr);
+}
+
+#[test]
+fn what_is_published_needs_no_emulator() {
+    let Some(registry) = registry() else { return };
+    if std::path::Path::new("/proc/sys/fs/binfmt_misc/qemu-s390x").exists() {
+        return;
+    }
+    let mut world = world();
+    world.env("CI_REGISTRY", &registry).env("CI_REGISTRY_USER", "deployer").env("CI_REGISTRY_PASSWORD", "deploy-token");
+    let template = |step: &str| {
+        format!(
+            r#"
+source "oci" "app" {{
+  from      = "scratch"
+  platforms = ["linux/s390x"]
+}}
+build {{
+  sources = ["oci.app"]
+  {step}
+  post-processors {{
+    post-processor "docker-tag" {{
+      repository = "{registry}/group/project/{}"
+      tags       = ["1.0.0"]
+    }}
+    post-processor "docker-push" {{
+      skip_if_exists = true
+    }}
+  }}
+}}
+"#,
+            unique("foreign")
+        )
+    };
+    world.write("a.pkr.hcl", &template(""));
+    let said = world.succeed(&["build", "a.pkr.hcl"]).stderr;
+    assert!(said.contains("==> oci.app: making an index of the image for linux/s390x\n"), "{said}");
+    world.write("a.pkr.hcl", &template(r#"provisioner "shell" { inline = ["true"] }"#));
+    let said = world.succeed(&["build", "a.pkr.hcl"]).stderr;
+    assert!(said.contains("==> oci.app: skipped: "), "{said}");
+    let outcome = world.run(&["build", "-force", "a.pkr.hcl"]);
+    assert!(outcome.code == 4 && outcome.stderr.contains("no emulator"), "{}", outcome.stderr);
 }

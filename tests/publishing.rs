@@ -140,6 +140,29 @@ fn what_is_published_is_not_built_again() {
 }
 
 #[test]
+fn what_was_published_without_latest_gets_it_from_a_skipped_run() {
+    let Some((world, repository)) = world() else { return };
+    world.write("a.pkr.hcl", &template(&repository, r#"["1.2.3"]"#, "skip_if_exists = true", ""));
+    let published = digest(&events(&world, &["a.pkr.hcl"], 0), "oci.app");
+    world.write("a.pkr.hcl", &template(&repository, r#"["1.2.3", "latest"]"#, "skip_if_exists = true", ""));
+    let change = "-var=content=two";
+    let plan = world.succeed(&["plan", change, "a.pkr.hcl"]).stdout;
+    assert!(plan.contains(&format!("already; named {repository}:latest, too")), "{plan}");
+    let second = events(&world, &[change, "a.pkr.hcl"], 0);
+    assert_eq!(finished(&second, "oci.app")["outcome"], "skipped");
+    assert!(!second.iter().any(|event| event["event"] == "step-started"));
+    let logins = second.iter().filter(|event| event["text"].as_str().is_some_and(|text| text.contains("logging in")));
+    assert_eq!(logins.count(), 1, "asking and pushing tell of one login");
+    let third = events(&world, &[change, "a.pkr.hcl"], 0);
+    let reason = finished(&third, "oci.app")["reason"].as_str().unwrap().to_owned();
+    assert_eq!(reason, format!("{repository}:1.2.3 is in its registry already"));
+    assert!(!third.iter().any(|event| event["event"] == "warning"), "{third:#?}");
+    let tags = finished(&third, "oci.app")["artifacts"][0]["tags"].clone();
+    assert_eq!(tags, serde_json::json!([format!("{repository}:1.2.3"), format!("{repository}:latest")]));
+    assert_eq!(digest(&third, "oci.app"), published);
+}
+
+#[test]
 fn what_only_a_published_build_needs_is_not_built() {
     let Some((world, repository)) = world() else { return };
     let base = r#"source "oci" "base" {

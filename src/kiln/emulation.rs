@@ -2,31 +2,46 @@
 
 use std::collections::BTreeMap;
 use std::io::Write;
+use std::ops::AsyncFnOnce;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
 use kiln_core::{Failure, Platform};
-use kiln_engine::PreparedRun;
+use kiln_engine::{PlanReport, PreparedRun};
 
-/// Refuses a run some of whose builds would start programs that nothing here runs.
-pub(crate) async fn check(run: &PreparedRun, scratch: &Path) -> Result<(), Failure> {
-    let mut wanted: BTreeMap<String, (Platform, String)> = BTreeMap::new();
+/// Refuses a run some of whose builds would start programs that nothing here runs. Only where there is no emulator, `plan`
+/// tells which builds start any: what is restored or published needs none.
+pub(crate) async fn check(
+    run: &PreparedRun,
+    scratch: &Path,
+    plan: impl AsyncFnOnce() -> PlanReport,
+) -> Result<(), Failure> {
+    let mut wanted: BTreeMap<String, (Platform, Vec<String>)> = BTreeMap::new();
     for build in &run.builds {
         if let Some(platform) = build.runs_here().await.filter(|platform| !platform.is(&Platform::host())) {
-            wanted.entry(platform.to_string()).or_insert_with(|| (platform, build.name.to_string()));
+            let (_, builds) = wanted.entry(platform.to_string()).or_insert_with(|| (platform, Vec::new()));
+            builds.push(build.name.to_string());
         }
     }
-    for (platform, build) in wanted.into_values() {
+    let mut missing: Vec<NoEmulator> = Vec::new();
+    for (platform, builds) in wanted.into_values() {
         let scratch = scratch.to_path_buf();
         let asked = platform.clone();
-        let runs = tokio::task::spawn_blocking(move || runs(&asked, &scratch)).await.unwrap_or(true);
-        if !runs {
-            return Err(Failure::environment(NoEmulator { platform, build })
-                .hint("on Debian and Ubuntu, `apt install qemu-user-static` sets emulators up for all of them")
-                .hint("without emulation: build that platform on a machine that runs it (`-only`), or with an engine there (`DOCKER_HOST`)"));
+        if !tokio::task::spawn_blocking(move || runs(&asked, &scratch)).await.unwrap_or(true) {
+            missing.extend(builds.into_iter().map(|build| NoEmulator { platform: platform.clone(), build }));
         }
     }
-    Ok(())
+    if missing.is_empty() {
+        return Ok(());
+    }
+    let plan = plan().await;
+    let idle: Vec<&str> = plan.builds.iter().filter(|build| !build.runs_steps()).map(|build| &*build.build).collect();
+    match missing.into_iter().find(|missing| !idle.contains(&missing.build.as_str())) {
+        None => Ok(()),
+        Some(missing) => Err(Failure::environment(missing)
+            .hint("on Debian and Ubuntu, `apt install qemu-user-static` sets emulators up for all of them")
+            .hint("without emulation: build that platform on a machine that runs it (`-only`), or with an engine there (`DOCKER_HOST`)")),
+    }
 }
 
 #[derive(Debug, thiserror::Error)]

@@ -1,8 +1,8 @@
 //! What happens while kiln runs. The engine and the components emit events; reporters consume them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use serde::Serialize;
@@ -100,6 +100,9 @@ pub enum EventKind {
     BuildStarted {
         /// The builder's kind.
         builder: String,
+        /// Of a build that only joins images to an index: their platforms.
+        #[serde(skip_serializing_if = "Vec::is_empty")]
+        joins: Vec<String>,
     },
     /// A step starts.
     StepStarted {
@@ -289,6 +292,8 @@ pub struct Events {
     reporter: Arc<dyn Reporter>,
     redactor: Arc<Redactor>,
     build: Option<Arc<str>>,
+    /// What is said only once, and was.
+    said: Arc<Mutex<BTreeSet<String>>>,
 }
 
 impl fmt::Debug for Events {
@@ -300,7 +305,7 @@ impl fmt::Debug for Events {
 impl Events {
     /// For the run as a whole.
     pub fn new(reporter: Arc<dyn Reporter>, redactor: Arc<Redactor>) -> Events {
-        Events { reporter, redactor, build: None }
+        Events { reporter, redactor, build: None, said: Arc::default() }
     }
 
     /// For one build of it.
@@ -310,7 +315,7 @@ impl Events {
             std::borrow::Cow::Owned(clean) => clean.into(),
             std::borrow::Cow::Borrowed(_) => build,
         };
-        Events { build: Some(build), ..self.clone() }
+        Events { build: Some(build), said: Arc::default(), ..self.clone() }
     }
 
     /// Hides secrets.
@@ -329,6 +334,14 @@ impl Events {
     /// Says what is done.
     pub fn message(&self, text: impl Into<String>) {
         self.emit(EventKind::Message { text: text.into() });
+    }
+
+    /// Says it, unless it was said of this build before: what several components find out.
+    pub fn message_once(&self, text: impl Into<String>) {
+        let text = text.into();
+        if self.said.lock().unwrap_or_else(PoisonError::into_inner).insert(text.clone()) {
+            self.message(text);
+        }
     }
 
     /// Warns.

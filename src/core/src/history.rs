@@ -1,5 +1,7 @@
 //! What happened in a build that its artifact does not show.
 
+use std::collections::BTreeMap;
+
 use crate::artifact::{Artifact, Content};
 
 /// The history of a build, as far as it has come.
@@ -29,6 +31,9 @@ pub struct Published {
     pub artifact: Artifact,
     /// Why nothing is built, in a few words: `registry.example.org/app:1.2.3 is there already`.
     pub reason: String,
+    /// Names that it does not have there yet and can be given without building anything, in full, each with the digest that
+    /// it is to mean.
+    pub missing: BTreeMap<String, String>,
 }
 
 impl Published {
@@ -39,6 +44,7 @@ impl Published {
             let new = more.tags.iter().filter(|tag| !image.tags.contains(tag)).cloned().collect::<Vec<_>>();
             image.tags.extend(new);
         }
+        self.missing.extend(other.missing.clone());
         if self.reason != other.reason {
             self.reason = format!("{}; {}", self.reason, other.reason);
         }

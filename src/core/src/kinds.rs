@@ -333,6 +333,13 @@ pub trait PostProcessor: Send + Sync {
         Ok(None)
     }
 
+    /// Gives an image that is in its registry these of [`Published::missing`], beside the names that it has. Nothing else is
+    /// sent for that.
+    async fn name_published(&self, names: &BTreeMap<String, String>, context: &BuildContext) -> Result<(), Failure> {
+        let _ = (names, context);
+        Ok(())
+    }
+
     /// What the person at the terminal is asked before it sends anything.
     fn question(&self) -> Option<&str> {
         None

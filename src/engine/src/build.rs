@@ -129,7 +129,7 @@ impl BuildRun {
     /// Runs it to its end; everything it made is removed, handed over, or left as the user wished.
     pub(crate) async fn run(mut self) -> BuildReport {
         let started = Instant::now();
-        self.events.emit(EventKind::BuildStarted { builder: self.prepared.builder_kind.to_string() });
+        self.events.emit(self.prepared.started());
         let ahead = self.ahead.take();
         let ended = self.execute(ahead).await;
         self.settle(&ended).await;
@@ -222,8 +222,11 @@ impl BuildRun {
 
     /// What it would give is there: that is all that is left to tell.
     async fn skip(&self, published: Published) -> Ended {
-        let Published { artifact, reason } = published;
-        self.events.message(format!("{reason}; nothing is built (`-force` builds all the same)"));
+        self.events.message(format!("{}; nothing is built (`-force` builds all the same)", published.reason));
+        if let Err(stopped) = self.name_published(&published).await {
+            return Ended::from_stopped(stopped);
+        }
+        let Published { artifact, reason, .. } = published;
         self.history.lock().unwrap_or_else(PoisonError::into_inner).is_skipped = true;
         let failures = self.take_note(&artifact).await;
         self.events.emit(EventKind::Artifact { artifact: artifact.summary() });

@@ -75,6 +75,13 @@ pub struct BuildPlan {
     pub error: Option<String>,
 }
 
+impl BuildPlan {
+    /// Whether a step runs.
+    pub fn runs_steps(&self) -> bool {
+        self.steps.iter().any(|step| step.action == StepAction::Runs)
+    }
+}
+
 /// What happens with a step.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
@@ -232,7 +239,7 @@ impl Ahead {
         if let Some(Err(failure)) = &self.answers[index] {
             return Some((planning.uncached(&Reason::NoBase, Some(planning.clean(&failure.chain()))), None));
         }
-        let Published { artifact, reason } = self.published(index)?;
+        let Published { artifact, reason, .. } = self.published(index)?;
         let values = published_values(&planning.build.spec, artifact.values());
         Some((planning.skipped(reason, true), Some(values)))
     }
@@ -338,7 +345,7 @@ impl Planning<'_> {
         let asked = if is_asked { Ok(None) } else { published(self.build, &self.context()).await };
         match asked {
             Ok(None) => {}
-            Ok(Some(Published { artifact, reason })) => {
+            Ok(Some(Published { artifact, reason, .. })) => {
                 let values = published_values(&self.build.spec, artifact.values());
                 return (self.skipped(&reason, true), Some(values));
             }
@@ -433,7 +440,7 @@ impl Planning<'_> {
             place: self.build.place.clone(),
             parents: self.build.parents().map(|parent| self.clean(parent)).collect(),
             is_taken: self.build.is_taken(),
-            platforms: self.build.spec.variants.iter().map(|variant| variant.platform.to_string()).collect(),
+            platforms: self.build.platforms(),
             skipped: None,
             base: Vec::new(),
             base_key: None,

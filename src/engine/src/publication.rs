@@ -30,6 +30,12 @@ impl Push<'_> {
         wrap(failure, stage).at(component.span)
     }
 
+    /// Those of its names that a published image lacks, with what they are to mean.
+    fn missing(&self, published: &Published) -> BTreeMap<String, String> {
+        let is_own = |name: &String| self.names.iter().any(|(own, _)| own == name);
+        published.missing.clone().into_iter().filter(|(name, _)| is_own(name)).collect()
+    }
+
     fn names(&self) -> Vec<String> {
         self.names.iter().map(|(name, _)| name.clone()).collect()
     }
@@ -221,14 +227,41 @@ impl BuildRun {
     }
 
     async fn look_and_ask(&self, context: &BuildContext) -> Result<Option<Published>, Failure> {
-        if let Some(published) = published(&self.prepared, context).await? {
-            return Ok(Some(published));
-        }
+        let published = published(&self.prepared, context).await?;
         for push in pushes(&self.prepared) {
             let ready = &push.step.component.ready;
-            self.confirm(ready.as_ref(), &push.names()).await.map_err(|failure| push.is_at_place(failure))?;
+            let names = match &published {
+                Some(published) => push.missing(published).into_keys().collect(),
+                None => push.names(),
+            };
+            if published.is_none() || !names.is_empty() {
+                self.confirm(ready.as_ref(), &names).await.map_err(|failure| push.is_at_place(failure))?;
+            }
         }
-        Ok(None)
+        Ok(published)
+    }
+
+    /// Gives a published image the names that it lacks.
+    pub(crate) async fn name_published(&self, published: &Published) -> Result<(), Stopped> {
+        for push in pushes(&self.prepared) {
+            let names = push.missing(published);
+            while !names.is_empty() {
+                let context = self.stage_context(self.scope(), Arc::default());
+                let naming = async {
+                    let all: Vec<String> = names.keys().cloned().collect();
+                    self.shared.claims.claim(&all, &self.prepared.name)?;
+                    push.step.component.ready.name_published(&names, &context).await
+                };
+                let named = supervise(&self.shared.stop, &context.cancel, None, naming).await;
+                let Err(failure) = named.map_err(|failure| push.is_at_place(failure)) else { break };
+                match self.decide(&failure).await {
+                    Decision::Retry => {}
+                    // Nothing was made that could be left.
+                    _ => return Err(Stopped::new(failure, Decision::CleanUp)),
+                }
+            }
+        }
+        Ok(())
     }
 
     /// What is to be settled before a post-processor sends an artifact.

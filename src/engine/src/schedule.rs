@@ -277,7 +277,7 @@ fn again(build: &PreparedBuild, artifacts: Artifacts, shared: &Shared) -> Result
     let again = Again { kinds: &shared.kinds, options: &shared.prepare, redactor: &shared.redactor };
     again.prepare(build, Arc::new(artifacts)).map_err(|failure| {
         let events = build_events(&build.name, shared);
-        events.emit(EventKind::BuildStarted { builder: build.builder_kind.to_string() });
+        events.emit(build.started());
         events.error(&failure);
         let (outcome, error) = (Outcome::Failed, Some(failure.chain()));
         events.emit(EventKind::BuildFinished { outcome, seconds: 0.0, error, reason: None, artifacts: Vec::new() });

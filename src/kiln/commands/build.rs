@@ -1,7 +1,9 @@
 //! `kiln build`.
 
-use kiln_core::{Failure, FailureClass, Kinds, suggest};
-use kiln_engine::{BuildReport, ParallelBuilds, RunReport, RunSettings};
+use std::sync::Arc;
+
+use kiln_core::{Event, Failure, FailureClass, Kinds, Reporter, suggest};
+use kiln_engine::{BuildReport, ParallelBuilds, RunReport, RunSettings, Surroundings};
 
 use super::load::Wanted;
 use super::prepared::{self, Stage};
@@ -49,7 +51,6 @@ async fn build(arguments: &BuildArgs, format: Format, settings: &Settings) -> Re
         Wanted { warn_undeclared: arguments.warn_on_undeclared_var, no_push: arguments.no_push, ..Wanted::default() };
     let ready = prepared::ready(&arguments.template, wanted, arguments.force, settings, format).await?;
     check_limits(&arguments.parallel_builds, &ready.kinds)?;
-    emulation::check(&ready.run, &settings.scratch_root).await?;
     let stage = Stage::set(format, matches!(format, Format::Human { .. }), &ready.redactor, settings);
     let cache = prepared::cache_policy(&arguments.template, &arguments.steps, settings, format);
     let run_settings = RunSettings {
@@ -61,6 +62,12 @@ async fn build(arguments: &BuildArgs, format: Format, settings: &Settings) -> Re
         ..prepared::run_settings(&arguments.template, cache, settings).await
     };
     let surroundings = stage.surroundings(&ready.kinds, &ready.redactor);
+    let quiet = Surroundings { reporter: Arc::new(Quiet), ..surroundings.clone() };
+    let plan = async || kiln_engine::plan(&ready.run, &run_settings, &quiet).await;
+    if let Err(failure) = emulation::check(&ready.run, &settings.scratch_root, plan).await {
+        stage.close();
+        return Err(failure.into());
+    }
     let report = kiln_engine::run(ready.run, run_settings, surroundings).await;
     stage.close();
     if matches!(format, Format::Human { .. }) {
@@ -68,6 +75,13 @@ async fn build(arguments: &BuildArgs, format: Format, settings: &Settings) -> Re
     }
     stores::start_tidying(settings);
     Ok(report.exit_code())
+}
+
+/// Shows nothing: of what is found out on the side.
+struct Quiet;
+
+impl Reporter for Quiet {
+    fn report(&self, _event: Event) {}
 }
 
 fn on_error(choice: OnError) -> kiln_engine::OnError {

@@ -69,7 +69,11 @@ impl LineFormat {
         let Some(build) = event.build.as_deref() else { return self.format_run(event) };
         let said = |text: &str| text.lines().map(|line| format!("==> {build}: {line}")).collect::<Vec<_>>();
         let lines = match &event.kind {
-            EventKind::BuildStarted { builder } => said(&format!("building with `{builder}`")),
+            EventKind::BuildStarted { builder, joins } => said(&match joins.split_last() {
+                None => format!("building with `{builder}`"),
+                Some((last, [])) => format!("making an index of the image for {last}"),
+                Some((last, rest)) => format!("joining the images for {} and {last} to an index", rest.join(", ")),
+            }),
             EventKind::StepStarted { index, total, kind, name, title, place } => {
                 said(&format!("[{index}/{total}] {}: {title} ({place})", called(kind, name.as_deref())))
             }

@@ -76,7 +76,7 @@ static SCHEMA: Schema = Schema {
         ECR[5],
         Field::bool(
             "skip_if_exists",
-            "Ask the registries before the build begins: where all names that look as if they never moved (or all names, where none does) are there, nothing is built, and the build counts as `skipped`. `-force` builds all the same. Beyond Packer.",
+            "Ask the registries before the build begins: where all names that look as if they never moved (or all names, where none does) are there, nothing is built, and the build counts as `skipped`. Other names that are missing, such as `latest`, are put beside them then. `-force` builds all the same. Beyond Packer.",
         )
         .default("false"),
         Field::new(
@@ -260,6 +260,11 @@ impl PostProcessor for DockerPush {
     async fn published(&self, names: &[String], context: &BuildContext) -> Result<Option<Published>, Failure> {
         self.hide_login(context);
         asking::published(self, names, context).await
+    }
+
+    async fn name_published(&self, names: &BTreeMap<String, String>, context: &BuildContext) -> Result<(), Failure> {
+        self.hide_login(context);
+        asking::name_published(self, names, context).await
     }
 
     fn question(&self) -> Option<&str> {
@@ -449,7 +454,7 @@ impl DockerPush {
         let registry = &reference.registry;
         if let Some(credentials) = &self.own {
             if own_server == registry {
-                context.events.message(format!("logging in to {registry} as {}", credentials.username));
+                context.events.message_once(format!("logging in to {registry} as {}", credentials.username));
                 return Ok(Login { credentials: Some(credentials.clone()), ..Login::default() });
             }
             context.events.warn(format!(
@@ -460,14 +465,14 @@ impl DockerPush {
         let found = self.sources.find(&reference.name()).await;
         let found = found.map_err(|source| PublishError::Credentials { registry: registry.clone(), source })?;
         let Some(Found { credentials, origin }) = found else {
-            context.events.message(format!("no login found for {registry}; pushing without"));
+            context.events.message_once(format!("no login found for {registry}; pushing without"));
             return Ok(Login { own_server, ..Login::default() });
         };
         context.redactor.add(credentials.password.expose());
         if let Some(token) = &credentials.identity_token {
             context.redactor.add(token.expose());
         }
-        context.events.message(format!("logging in to {registry} with {origin}"));
+        context.events.message_once(format!("logging in to {registry} with {origin}"));
         Ok(Login { credentials: Some(credentials), origin: Some(origin), own_server })
     }
 

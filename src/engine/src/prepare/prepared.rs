@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::{Bound, PrepareOptions};
 use kiln_core::{
-    Artifacts, BuildSpec, Builder, CacheRules, Hook, HookKind, HookSpec, PostProcessor, PostProcessorKind,
+    Artifacts, BuildSpec, Builder, CacheRules, EventKind, Hook, HookKind, HookSpec, PostProcessor, PostProcessorKind,
     PostProcessorSpec, PrepareContext, Provisioner, ProvisionerKind, SourceMap, Span, StepSpec, Test, TestSpec,
     TextScope,
 };
@@ -102,6 +102,16 @@ impl PreparedBuild {
     /// What Go template texts of its components may use; `around` is the template's.
     pub(crate) fn text_scope(&self, around: &Arc<TextScope>) -> Arc<TextScope> {
         Arc::clone(self.spec.text_scope.as_ref().unwrap_or(around))
+    }
+
+    /// Of a build that joins images to an index: their platforms.
+    pub(crate) fn platforms(&self) -> Vec<String> {
+        self.spec.variants.iter().map(|variant| variant.platform.to_string()).collect()
+    }
+
+    /// That it starts.
+    pub(crate) fn started(&self) -> EventKind {
+        EventKind::BuildStarted { builder: self.builder_kind.to_string(), joins: self.platforms() }
     }
 
     /// Whether it was not selected, and is there for what is built upon it.

@@ -25,7 +25,7 @@ fn samples() -> Vec<EventKind> {
             builds: vec!["docker.worker".into(), "docker.web".into()],
         },
         EventKind::RunFinished { succeeded: 1, skipped: 0, failed: 1, seconds: 12.5 },
-        EventKind::BuildStarted { builder: "docker".into() },
+        EventKind::BuildStarted { builder: "docker".into(), joins: vec![] },
         EventKind::BuildFinished {
             outcome: Outcome::Failed,
             seconds: 4.25,

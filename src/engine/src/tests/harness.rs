@@ -238,7 +238,7 @@ impl Harness {
 fn in_few_words(event: &Event) -> String {
     match &event.kind {
         EventKind::RunStarted { builds, .. } => format!("run started: {}", builds.join(", ")),
-        EventKind::BuildStarted { builder } => format!("build started: {builder}"),
+        EventKind::BuildStarted { builder, .. } => format!("build started: {builder}"),
         EventKind::StepStarted { index, total, kind, title, place, .. } => {
             format!("step {index}/{total} started: {kind} {title} {place}")
         }

@@ -3,13 +3,13 @@
 use std::time::Duration;
 
 use kiln_core::event::Outcome;
-use kiln_core::{BuildSpec, Parent, Platform, PostProcessorSpec, VariantSpec};
+use kiln_core::{BuildSpec, Parent, Platform, PostProcessorSpec, Value, VariantSpec};
 use tokio::time::Instant;
 
 use super::fakes::Act;
 use super::harness::{Harness, build, line, step_with, text};
 use super::publishing::{asking, fake, outcomes, skipping, tag};
-use crate::{PlanReport, RunReport, SealPlan};
+use crate::{OnError, PlanReport, RunReport, SealPlan};
 
 fn upon(name: &str, parents: &[&str], post_processors: Vec<Vec<PostProcessorSpec>>) -> BuildSpec {
     let parents = parents.iter().map(|parent| Parent { build: (*parent).into(), span: line(1) }).collect();
@@ -185,6 +185,43 @@ async fn what_takes_note_of_a_skipped_build_may_mention_what_is_not_there() {
     let report = harness.run().await;
     assert_eq!(outcomes(&report), [Outcome::Skipped; 2], "{:?}", harness.errors());
     assert_eq!(harness.world.log(), ["ask r/app:1.0.0", "fake-list r/app:1.0.0", "fake-list r/app:1.0.0"]);
+}
+
+#[tokio::test]
+async fn a_published_image_is_given_the_name_that_it_lacks() {
+    let chains = |question: &str| {
+        let push = fake("fake-push", 11, vec![("skips", Value::Bool(true)), ("question", text(question))]);
+        vec![vec![tag(&["r/app:1.0.0", "r/app:latest"], 10), push]]
+    };
+    let harness = Harness::new(vec![upon("app", &[], chains("Really?"))]).answering(&["y"]);
+    harness.world.make("published r/app:1.0.0");
+    assert_eq!(outcomes(&harness.run().await), [Outcome::Skipped]);
+    assert_eq!(harness.world.log(), ["ask r/app:1.0.0 r/app:latest", "name r/app:latest"]);
+    assert_eq!(harness.prompt.questions(), ["Really? (r/app:latest) [y/N] "]);
+    // Where nothing is missing, nobody is asked.
+    harness.world.make("published r/app:latest");
+    assert_eq!(outcomes(&harness.run().await), [Outcome::Skipped]);
+    assert_eq!(harness.prompt.questions().len(), 1);
+    // A plan changes nothing.
+    let harness = Harness::new(vec![upon("app", &[], chains("Really?"))]);
+    harness.world.make("published r/app:1.0.0");
+    planned(&harness).await;
+    assert_eq!(harness.world.log(), ["ask r/app:1.0.0 r/app:latest"]);
+}
+
+#[tokio::test]
+async fn a_name_that_cannot_be_given_fails_the_build_or_is_tried_again() {
+    let chains = || vec![vec![tag(&["r/app:1.0.0", "r/app:latest"], 10), skipping(11)]];
+    let harness = Harness::new(vec![upon("app", &[], chains())]);
+    harness.world.make("published r/app:1.0.0");
+    harness.world.on("name r/app:latest", Act::Fail("denied"));
+    let report = harness.run().await;
+    assert_eq!((outcomes(&report), report.exit_code()), (vec![Outcome::Failed], 1));
+    assert_eq!(harness.errors(), ["post-processor `fake-push` (a.pkr.hcl:11) failed: denied"]);
+    let harness = Harness::new(vec![upon("app", &[], chains())]).on_error(OnError::Ask).answering(&["r"]);
+    harness.world.make("published r/app:1.0.0");
+    harness.world.on("name r/app:latest", Act::Fail("denied"));
+    assert_eq!(outcomes(&harness.run().await), [Outcome::Skipped]);
 }
 
 #[tokio::test]

@@ -87,11 +87,20 @@ impl PostProcessor for Fake {
 
     async fn published(&self, names: &[String], context: &BuildContext) -> Result<Option<Published>, Failure> {
         self.world.call(&format!("ask {}", names.join(" ")), Some(context)).await?;
-        let is_there = names.iter().all(|name| self.world.things().contains(&format!("published {name}")));
-        Ok(is_there.then(|| Published {
+        let things = self.world.things();
+        let is_there = |name: &&String| things.contains(&format!("published {name}"));
+        let (moving, fixed): (Vec<String>, Vec<String>) = names.iter().cloned().partition(|it| it.ends_with("latest"));
+        let missing = moving.into_iter().filter(|name| !is_there(&name)).map(|name| (name, "digest".to_owned()));
+        Ok(fixed.iter().all(|name| is_there(&name)).then(|| Published {
             artifact: image(names, "published"),
-            reason: format!("{} is there", names.join(", ")),
+            reason: format!("{} is there", fixed.join(", ")),
+            missing: missing.collect(),
         }))
+    }
+
+    async fn name_published(&self, names: &BTreeMap<String, String>, context: &BuildContext) -> Result<(), Failure> {
+        let names: Vec<&str> = names.keys().map(String::as_str).collect();
+        self.world.call(&format!("name {}", names.join(" ")), Some(context)).await
     }
 
     fn question(&self) -> Option<&str> {

@@ -139,9 +139,7 @@ pub(super) async fn published(
     names: &[String],
     context: &BuildContext,
 ) -> Result<Option<Published>, Failure> {
-    let parse =
-        |name: &String| Reference::parse(name).map_err(|source| PublishError::Name { name: name.clone(), source });
-    let references = names.iter().map(parse).collect::<Result<Vec<_>, _>>()?;
+    let references = names.iter().map(|name| parse(name)).collect::<Result<Vec<_>, _>>()?;
     let all: Vec<&Reference> = references.iter().collect();
     let asker = Asker::new(push, &all, &push.own_server(&all), context).await?;
     let deciding = deciding(&references);
@@ -163,6 +161,7 @@ pub(super) async fn published(
     }
     let Some((first, digest)) = found.first().cloned() else { return Ok(None) };
     let mut same: Vec<String> = Vec::new();
+    let mut missing: BTreeMap<String, String> = BTreeMap::new();
     for reference in &references {
         let meant = match found.iter().find(|(known, _)| *known == reference) {
             Some((_, digest)) => Some(digest.clone()),
@@ -171,17 +170,62 @@ pub(super) async fn published(
                 Some(digest.clone())
             }),
         };
+        let is_beside = || found.iter().any(|(known, its)| known.name() == reference.name() && *its == digest);
         match meant {
             Some(meant) if meant == digest => same.push(reference.to_string()),
             Some(meant) => context.events.warn(format!("{reference} means {meant}, and {first} means {digest}")),
+            None if is_beside() => {
+                same.push(reference.to_string());
+                missing.insert(reference.in_full(), digest.clone());
+            }
             None => context.events.warn(format!("{reference} is not there, and {first} is")),
         }
     }
-    let reason = match deciding.len() {
+    let mut reason = match deciding.len() {
         1 => format!("{first} is in its registry already"),
         count => format!("{first} and {} more are in their registries already", count - 1),
     };
-    Ok(Some(Published { artifact: artifact(first, &digest, same), reason }))
+    if !missing.is_empty() {
+        let names = missing.keys().map(String::as_str).collect::<Vec<_>>().join(", ");
+        reason.push_str(&format!("; named {names}, too"));
+    }
+    Ok(Some(Published { artifact: artifact(first, &digest, same), reason, missing }))
+}
+
+fn parse(name: &str) -> Result<Reference, PublishError> {
+    Reference::parse(name).map_err(|source| PublishError::Name { name: name.to_owned(), source })
+}
+
+/// Gives images names beside those that they have in the same repository, `latest` last. Where kiln itself does not reach a
+/// registry, as an engine may, that is told, and the names are as they were.
+pub(super) async fn name_published(
+    push: &DockerPush,
+    names: &BTreeMap<String, String>,
+    context: &BuildContext,
+) -> Result<(), Failure> {
+    let mut wanted =
+        names.iter().map(|(name, digest)| Ok((parse(name)?, digest))).collect::<Result<Vec<_>, Failure>>()?;
+    wanted.sort_by_key(|(reference, _)| reference.tag_or_latest() == "latest");
+    let all: Vec<&Reference> = wanted.iter().map(|(reference, _)| reference).collect();
+    let asker = Asker::new(push, &all, &push.own_server(&all), context).await?;
+    for (reference, digest) in &wanted {
+        let known = parse(&format!("{}@{digest}", reference.name()))?;
+        context.events.message(format!("pushing {reference}: it is to mean {digest}"));
+        let tags = [reference.tag_or_latest().to_owned()];
+        match context.unless_cancelled(asker.client.retag(&known, &tags)).await? {
+            Ok(_) => {}
+            Err(source) if source.is_environment() => {
+                let told = Failure::build(source).chain();
+                context.events.warn(format!("{reference} is not there, and cannot be put there: {told}"));
+            }
+            Err(source) => {
+                let error = PublishError::Registry { references: reference.to_string(), source };
+                let lines = super::hints::hints(&error, reference, &asker.logins[&reference.name()], "");
+                return Err(lines.into_iter().fold(Failure::from(error), Failure::hint));
+            }
+        }
+    }
+    Ok(())
 }
 
 /// An image that is in a registry, and perhaps nowhere else. Its id is what pulls it.

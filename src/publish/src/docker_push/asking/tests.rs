@@ -1,4 +1,4 @@
-use std::io::{BufRead, BufReader, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::sync::Mutex;
 use std::thread;
@@ -79,8 +79,10 @@ fn serve(mut stream: &TcpStream, tags: &[(&str, Says)], log: &Mutex<Vec<String>>
         if reader.read_line(&mut request).unwrap_or(0) == 0 {
             return;
         }
-        let mut header = String::new();
+        let (mut header, mut length) = (String::new(), 0);
         while reader.read_line(&mut header).is_ok_and(|read| read > 2) {
+            let told = header.to_lowercase();
+            length = told.strip_prefix("content-length:").map_or(length, |told| told.trim().parse().unwrap());
             header.clear();
         }
         let mut words = request.split(' ');
@@ -90,7 +92,19 @@ fn serve(mut stream: &TcpStream, tags: &[(&str, Says)], log: &Mutex<Vec<String>>
             continue;
         };
         log.lock().unwrap().push(format!("{method} {tag}"));
-        let says = tags.iter().find(|(known, _)| *known == tag).map_or(Says::Status(404), |(_, says)| says.clone());
+        if method == "PUT" {
+            let mut body = vec![0; length];
+            reader.read_exact(&mut body).unwrap();
+            let digest = Digest::of(&body);
+            let told = format!("HTTP/1.1 201 Created\r\nDocker-Content-Digest: {digest}\r\nContent-Length: 0\r\n\r\n");
+            stream.write_all(told.as_bytes()).unwrap();
+            continue;
+        }
+        let tags: Vec<_> = tags
+            .iter()
+            .flat_map(|(tag, says)| [((*tag).to_owned(), says.clone()), (digest(says), says.clone())])
+            .collect();
+        let says = tags.iter().find(|(known, _)| known == tag).map_or(Says::Status(404), |(_, says)| says.clone());
         let answer = match &says {
             Says::Status(status) => format!("HTTP/1.1 {status} No\r\nContent-Length: 0\r\n\r\n"),
             found => {
@@ -140,6 +154,36 @@ async fn names_that_never_move_decide_and_the_others_are_told() {
         format!("{} means {}, and {} means {}", names[1], digest(&Says::Image("two")), names[0], digest(&app));
     assert_eq!(bench.warnings(), [warning]);
     assert_eq!(registry.asked(), ["HEAD 1.2.3", "HEAD latest", "HEAD main"]);
+}
+
+#[tokio::test]
+async fn a_name_that_moves_and_is_missing_is_put_beside_the_others() {
+    let registry = FakeRegistry::start(&[("1.2.3", Says::Image("one")), ("stable", Says::Image("two"))]);
+    let names = ["latest", "stable", "1.2.3", "main"].map(|tag| registry.name(tag));
+    let bench = Bench::new();
+    let push = skipping();
+    let published = push.published(&names, &bench.context).await.unwrap().unwrap();
+    let meant = digest(&Says::Image("one"));
+    let missing = [(names[0].clone(), meant.clone()), (names[3].clone(), meant.clone())];
+    assert_eq!(published.missing, missing.into());
+    let reason = format!("{} is in its registry already; named {}, {}, too", names[2], names[0], names[3]);
+    assert_eq!(published.reason, reason);
+    assert_eq!(bench.warnings().len(), 1, "`stable` means something else, and is left alone: {:?}", bench.warnings());
+    push.name_published(&published.missing, &bench.context).await.unwrap();
+    let get = format!("GET {meant}");
+    assert_eq!(registry.asked()[4..], [&get, "PUT main", &get, "PUT latest"], "`latest` last");
+    let logins = bench.context.reporter.messages().into_iter().filter(|text| text.contains("login")).count();
+    assert_eq!(logins, 1, "told once");
+}
+
+#[tokio::test]
+async fn another_repository_is_not_given_what_it_has_not_got() {
+    let registry = FakeRegistry::start(&[("1.2.3", Says::Image("one"))]);
+    let names = [registry.name("1.2.3"), format!("{}/g/other:latest", registry.address)];
+    let bench = Bench::new();
+    let closed = skipping().published(&names, &bench.context).await;
+    assert!(closed.unwrap().unwrap().missing.is_empty());
+    assert!(bench.warnings()[0].contains("other:latest"), "{:?}", bench.warnings());
 }
 
 #[tokio::test]
