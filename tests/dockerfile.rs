@@ -261,7 +261,7 @@ fn a_checkout_is_clean() {
     if !docker::is_there() {
         return;
     }
-    let (world, name) = (World::new(), unique("git"));
+    let (mut world, name) = (World::new(), unique("git"));
     world.write("repo/docker/Dockerfile", "FROM debian:bookworm\nCOPY file /file\n");
     world.write("repo/docker/file", "committed");
     let git = |arguments: &[&str]| {
@@ -281,6 +281,20 @@ fn a_checkout_is_clean() {
     let _removed = Removed(vec![tag.clone()]);
     events(&world, &["t.kiln.hcl"]);
     assert_eq!(docker::run_in(&tag, "cat /file"), "committed");
+    let config = std::fs::read(world.path().join("repo/.git/config")).unwrap();
+    // As in a hook of that repository, which is not for kiln to change.
+    world.env("GIT_DIR", world.path().join("repo/.git").to_str().unwrap());
+    let body = format!(
+        "  context = \"git::{}\"\n  dockerfile_inline = \"FROM debian:bookworm\\nCOPY . /all\"\n",
+        world.path().join("repo").display()
+    );
+    world.write("t.kiln.hcl", &template(&name, &[("app", &body)]));
+    events(&world, &["t.kiln.hcl"]);
+    assert_eq!(docker::run_in(&tag, "ls -A /all").trim_end(), "docker");
+    assert_eq!(std::fs::read(world.path().join("repo/.git/config")).unwrap(), config);
+    let again = events(&world, &["t.kiln.hcl"]);
+    let is_cached = |event: &Json| event.to_string().contains("CACHED [2/2] COPY . /all");
+    assert!(again.iter().any(is_cached), "{again:#?}");
 }
 
 #[test]

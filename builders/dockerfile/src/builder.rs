@@ -70,8 +70,9 @@ impl DockerfileBuilder {
         self.warn_of_unused(&opened.file, context);
         let mut lent = Lent::default();
         let answer = self.solve_in_engine(&opened, &mut lent, context).await;
-        self.take_back(lent, context).await?;
+        let taken_back = self.take_back(lent, context).await;
         let answer = answer?;
+        taken_back?;
         let id = ["containerimage.digest", "containerimage.config.digest"].iter().find_map(|name| answer.get(*name));
         let unnamed = || {
             let action = format!("build {}", opened.file.name);

@@ -4,7 +4,7 @@
 use kiln_core::{Diagnostic, SourceId, Span, suggest};
 use kiln_docker::ignore::IgnoreRules;
 
-use crate::dockerfile::{Dockerfile, INSTRUCTIONS, Instruction, Word, expand};
+use crate::dockerfile::{Dockerfile, INSTRUCTIONS, Instruction, Word};
 use crate::fault::mistake;
 
 /// Rules with the file they come from.
@@ -58,21 +58,22 @@ pub(crate) fn missing_target(file: &Dockerfile, target: &str) -> Option<(String,
     Some((format!("{} has no stage `{target}`", file.name), help))
 }
 
-/// Sources of `COPY` and `ADD` that the rules keep out of the context.
+/// Sources of `COPY` and `ADD` that the rules keep out of the context, in the stages that go into the target.
 pub(crate) fn ignored_sources(
     file: &Dockerfile,
     ignored: &Ignored,
-    arguments: &std::collections::BTreeMap<String, String>,
+    target: Option<&str>,
+    given: &std::collections::BTreeMap<String, String>,
 ) -> Vec<Diagnostic> {
-    let copies = file.instructions.iter().filter(|found| matches!(found.keyword.as_str(), "COPY" | "ADD"));
-    let from_context = copies.filter(|found| found.flag("from").is_none());
+    let needed = file.needed(target, given).into_iter();
+    let from_context =
+        needed.filter(|found| matches!(found.keyword.as_str(), "COPY" | "ADD") && found.flag("from").is_none());
     from_context
         .flat_map(|instruction| sources(instruction).map(move |word| (instruction, word)))
         .filter_map(|(_, word)| {
-            let path = expand(word.text.trim_matches(['"', '\'', ',']), arguments);
-            let path = path.trim_start_matches("./").trim_matches('/');
+            let path = word.text.trim_matches(['"', '\'', ',']).trim_start_matches("./").trim_matches('/');
             let is_elsewhere = path.is_empty() || path == "." || path.contains("://") || path.starts_with("git@");
-            // With wildcards, others may match; with variables, nobody knows.
+            // With wildcards, others may match; what a variable is, its stage decides.
             if is_elsewhere || path.contains(['*', '?', '[', '$']) || path.starts_with("<<") {
                 return None;
             }
@@ -126,14 +127,24 @@ mod tests {
         );
         let text = "# words\ndocs\n";
         let ignored = Ignored { name: ".dockerignore".into(), text: text.into(), rules: IgnoreRules::parse(text) };
-        let found = ignored_sources(&file, &ignored, &Default::default());
+        let found = ignored_sources(&file, &ignored, None, &Default::default());
         assert_eq!(found.len(), 1);
         insta::assert_snapshot!(render::render(&found[0], &SourceMap::new(), false));
         let text = "*\n!src/**\n";
         let ignored = Ignored { name: ".dockerignore".into(), text: text.into(), rules: IgnoreRules::parse(text) };
         let titles: Vec<_> =
-            ignored_sources(&file, &ignored, &Default::default()).iter().map(|one| one.title.clone()).collect();
+            ignored_sources(&file, &ignored, None, &Default::default()).iter().map(|one| one.title.clone()).collect();
         assert_eq!(titles, ["`docs/a.md` is not in the context: .dockerignore:1 leaves it out"]);
+    }
+
+    #[test]
+    fn what_only_other_stages_or_variables_name_is_left_to_buildkit() {
+        let text = "ARG DIR=tests\nFROM x AS test\nCOPY tests /\nFROM x AS prod\nARG DIR=src\nCOPY $DIR /\n";
+        let file = Dockerfile::parse("Dockerfile", text);
+        let ignored =
+            Ignored { name: ".dockerignore".into(), text: "tests\n".into(), rules: IgnoreRules::parse("tests\n") };
+        let found = |target| ignored_sources(&file, &ignored, target, &Default::default()).len();
+        assert_eq!((found(None), found(Some("prod")), found(Some("test"))), (0, 0, 1));
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! Where the files come from that a Dockerfile copies.
 
-use std::path::{Path, PathBuf};
+use std::collections::BTreeMap;
+use std::path::{Component, Path, PathBuf};
 
 use kiln_core::{BuildContext, Failure};
 
@@ -39,11 +40,15 @@ impl Origin {
                 directory: given(directory.trim_matches('/')),
             });
         }
-        Origin::Path(base.join(text))
+        Origin::Path(tidy(&base.join(text)))
     }
 
     /// The directory that holds it, made in the scratch space where it is none.
-    pub(crate) async fn open(&self, context: &BuildContext) -> Result<PathBuf, Failure> {
+    pub(crate) async fn open(
+        &self,
+        environment: &BTreeMap<String, String>,
+        context: &BuildContext,
+    ) -> Result<PathBuf, Failure> {
         match self {
             Origin::Path(path) => {
                 let missing = |error| {
@@ -57,9 +62,12 @@ impl Origin {
                 unpack(path.clone(), context.scratch.join("context")).await
             }
             Origin::Git(checkout) => {
+                if let Some(password) = checkout.password() {
+                    context.redactor.add(&password);
+                }
                 context.events.message(format!("checking out {}", checkout.title()));
                 let root = context.scratch.join("checkout");
-                let work = checkout.make(&root);
+                let work = checkout.make(&root, environment);
                 context.unless_cancelled(work).await??;
                 let Some(directory) = &checkout.directory else { return Ok(root) };
                 let directory = crate::git::inside(&root, directory)
@@ -79,6 +87,12 @@ impl Origin {
             Origin::Git(checkout) => format!("{} {}", checkout.url, checkout.directory.as_deref().unwrap_or_default()),
         }
     }
+}
+
+/// A path as people write it: without `.` in it.
+pub(crate) fn tidy(path: &Path) -> PathBuf {
+    let tidy: PathBuf = path.components().filter(|part| *part != Component::CurDir).collect();
+    if tidy.as_os_str().is_empty() { ".".into() } else { tidy }
 }
 
 /// `URL?ref=REF` with `//DIRECTORY` in it.
@@ -123,7 +137,8 @@ mod tests {
             })
         };
         for (text, expected) in [
-            (".", Origin::Path("/t/.".into())),
+            (".", Origin::Path("/t".into())),
+            ("./a/./b", Origin::Path("/t/a/b".into())),
             ("/abs", Origin::Path("/abs".into())),
             ("a#b", Origin::Path("/t/a#b".into())),
             ("git::https://h/r.git?ref=v1", git("https://h/r.git", Some("v1"), None)),
@@ -134,5 +149,6 @@ mod tests {
         ] {
             assert_eq!(Origin::parse(text, Path::new("/t")), expected, "{text}");
         }
+        assert_eq!(Origin::parse(".", Path::new("")), Origin::Path(".".into()));
     }
 }

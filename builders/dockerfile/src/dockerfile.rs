@@ -73,6 +73,17 @@ impl Instruction {
         &self.words[self.flags().count()..]
     }
 
+    /// Words that stand for images or stages.
+    pub(crate) fn references(&self) -> Vec<Word> {
+        match self.keyword.as_str() {
+            "FROM" => self.arguments().first().cloned().into_iter().collect(),
+            "COPY" | "ADD" => self.flag("from").into_iter().collect(),
+            "RUN" => self.flags().filter_map(mount_source).collect(),
+            // `ONBUILD COPY --from=` is for the children of this image.
+            _ => Vec::new(),
+        }
+    }
+
     /// The value of a flag, with its bytes.
     pub(crate) fn flag(&self, name: &str) -> Option<Word> {
         let prefix = format!("--{name}=");
@@ -81,6 +92,19 @@ impl Instruction {
             Some(Word { text, range: word.range.start + prefix.len()..word.range.end })
         })
     }
+}
+
+/// `NAME` of `--mount=type=bind,from=NAME,...`.
+fn mount_source(flag: &Word) -> Option<Word> {
+    let mut at = "--mount=".len();
+    for pair in flag.text.strip_prefix("--mount=")?.split(',') {
+        if let Some(name) = pair.strip_prefix("from=") {
+            let start = flag.range.start + at + "from=".len();
+            return Some(Word { text: name.to_owned(), range: start..start + name.len() });
+        }
+        at += pair.len() + 1;
+    }
+    None
 }
 
 impl Dockerfile {
@@ -102,6 +126,39 @@ impl Dockerfile {
             let is_named = words.get(1).is_some_and(|word| word.text.eq_ignore_ascii_case("as"));
             (from, words.get(2).filter(|_| is_named).map(|word| word.text.as_str()))
         })
+    }
+
+    /// The instructions of the stages that go into the target, or into the last one: BuildKit passes over all others.
+    pub(crate) fn needed(&self, target: Option<&str>, given: &BTreeMap<String, String>) -> Vec<&Instruction> {
+        let arguments = self.global_arguments(given);
+        let bodies: Vec<&[Instruction]> = self
+            .instructions
+            .chunk_by(|_, next| next.keyword != "FROM")
+            .skip_while(|body| body[0].keyword != "FROM")
+            .collect();
+        let names: Vec<Option<&str>> = self.stages().map(|(_, name)| name).collect();
+        let find = |text: &str, before: usize| {
+            let is_it = |name: &Option<&str>| name.is_some_and(|name| name.eq_ignore_ascii_case(text));
+            names[..before].iter().rposition(is_it)
+        };
+        let numbered = |text: &str, before: usize| text.parse().ok().filter(|index: &usize| *index < before);
+        let count = bodies.len();
+        let wanted = target.and_then(|target| find(target, count).or_else(|| numbered(target, count)));
+        let mut waiting: Vec<usize> = wanted.or(count.checked_sub(1)).into_iter().collect();
+        let mut is_needed = vec![false; count];
+        while let Some(index) = waiting.pop() {
+            if std::mem::replace(&mut is_needed[index], true) {
+                continue;
+            }
+            for instruction in bodies[index] {
+                for word in instruction.references() {
+                    let name = expand(&word.text, &arguments);
+                    let number = numbered(&name, index).filter(|_| instruction.keyword != "FROM");
+                    waiting.extend(find(&name, index).or(number));
+                }
+            }
+        }
+        bodies.iter().zip(is_needed).filter(|(_, is_needed)| *is_needed).flat_map(|(body, _)| *body).collect()
     }
 
     /// `ARG`s before the first `FROM`, with what the template gives.
@@ -310,6 +367,27 @@ mod tests {
         let known = file.global_arguments(&given);
         assert_eq!(expand("$B", &known), "given-two");
         assert_eq!(expand("${C:-c}/${D}$", &known), "c/${D}$");
+    }
+
+    #[test]
+    fn stages_that_the_target_does_not_need_are_left_out() {
+        let text = "ARG UP=Base\nFROM x AS base\nCOPY 0 /\nFROM y AS test\nCOPY 1 /\nFROM z\nCOPY 2 /\nFROM ${UP} AS tools\nCOPY 3 /\nFROM base AS prod\nRUN --mount=from=tools,target=/t true\nCOPY --from=2 4 /\n";
+        let file = Dockerfile::parse("x", text);
+        let copied = |file: &Dockerfile, target: Option<&str>| -> String {
+            let needed = file.needed(target, &BTreeMap::new());
+            needed
+                .iter()
+                .filter(|found| found.keyword == "COPY")
+                .map(|found| found.arguments()[0].text.clone())
+                .collect()
+        };
+        assert_eq!(copied(&file, None), "0234");
+        assert_eq!(copied(&file, Some("TOOLS")), "03");
+        assert_eq!(copied(&file, Some("1")), "1");
+        assert_eq!(copied(&file, Some("missing")), "0234", "which is told elsewhere");
+        assert_eq!(copied(&Dockerfile::parse("x", "ARG A\n"), None), "");
+        let own = Dockerfile::parse("x", "FROM a AS a\nCOPY 0 /\nFROM a AS a\nCOPY 1 /\n");
+        assert_eq!(copied(&own, Some("a")), "01", "a name means the stage before");
     }
 
     #[test]

@@ -11,7 +11,7 @@ use kiln_docker::ignore::IgnoreRules;
 use crate::builder::DockerfileBuilder;
 use crate::check::{self, Ignored};
 use crate::config::{Config, Pull};
-use crate::context::Origin;
+use crate::context::{Origin, tidy};
 use crate::dockerfile::Dockerfile;
 use crate::fault;
 use crate::labels::labels;
@@ -34,7 +34,8 @@ pub(crate) struct Opened {
 impl DockerfileBuilder {
     /// Opens the context and reads the Dockerfile.
     pub(crate) async fn open(&self, context: &BuildContext) -> Result<Opened, Failure> {
-        let directory = Origin::parse(&self.config.context, &self.directory).open(context).await?;
+        let environment = &self.settings.credentials.environment;
+        let directory = Origin::parse(&self.config.context, &self.directory).open(environment, context).await?;
         let (config, base) = (Arc::clone(&self.config), self.directory.clone());
         let opened = tokio::task::spawn_blocking(move || read(&config, &base, directory)).await;
         opened.map_err(Failure::build)?
@@ -52,9 +53,10 @@ impl DockerfileBuilder {
             return Err(Failure::build(title).hint(help));
         }
         let ignored = ignored(opened).await?;
-        let arguments = file.global_arguments(&self.config.build_args);
-        match ignored.and_then(|ignored| check::ignored_sources(file, &ignored, &arguments).into_iter().next()) {
-            Some(diagnostic) => Err(fault::failure(&diagnostic)),
+        let Some(ignored) = ignored else { return Ok(()) };
+        let Config { target, build_args, .. } = &*self.config;
+        match check::ignored_sources(file, &ignored, target.as_deref(), build_args).first() {
+            Some(diagnostic) => Err(fault::failure(diagnostic)),
             None => Ok(()),
         }
     }
@@ -120,6 +122,10 @@ impl DockerfileBuilder {
         }
         for (id, path) in &config.secret_files {
             let path = self.directory.join(path);
+            // One that cannot be read is told where a step asks for it.
+            if let Ok(text) = std::fs::read_to_string(&path) {
+                context.redactor.add(&text);
+            }
             secrets.insert(id.clone(), SecretSource::File(path));
         }
         Ok(secrets)
@@ -211,10 +217,10 @@ fn read(config: &Config, base: &Path, context: PathBuf) -> Result<Opened, Failur
 /// Beside the template where it is there, else in the context.
 pub(crate) fn dockerfile_path(config: &Config, base: &Path, context: &Path) -> PathBuf {
     match &config.dockerfile {
-        None => context.join("Dockerfile"),
+        None => tidy(&context.join("Dockerfile")),
         Some(given) => {
             let beside = base.join(given);
-            if beside.is_file() { beside } else { context.join(given) }
+            tidy(&if beside.is_file() { beside } else { context.join(given) })
         }
     }
 }
@@ -224,7 +230,7 @@ async fn ignored(opened: &Opened) -> Result<Option<Ignored>, Failure> {
     let (name, text) = match &opened.own_rules {
         Some(text) => (format!("{}.dockerignore", opened.file.name), text.clone()),
         None => {
-            let path = opened.context.join(".dockerignore");
+            let path = tidy(&opened.context.join(".dockerignore"));
             match tokio::fs::read_to_string(&path).await {
                 Ok(text) => (path.display().to_string(), text),
                 Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),

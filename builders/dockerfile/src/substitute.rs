@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 use std::ops::Range;
 
-use crate::dockerfile::{Dockerfile, Instruction, Word, expand};
+use crate::dockerfile::{Dockerfile, expand};
 
 /// The text with each `NAME` that stands for an image replaced: in `FROM`, in `--from=` of `COPY` and `ADD`, in `from=` of
 /// `RUN --mount`. Returns the names that were not found, too.
@@ -19,7 +19,7 @@ pub(crate) fn substitute(
     let mut edits: Vec<(Range<usize>, &str)> = Vec::new();
     let mut unused: Vec<String> = names.keys().cloned().collect();
     for instruction in &file.instructions {
-        for word in references(instruction) {
+        for word in instruction.references() {
             let text = expand(&word.text, &arguments);
             if let Some((name, replacement)) = meant(names, &text) {
                 unused.retain(|unused| unused != name);
@@ -44,30 +44,6 @@ pub(crate) fn mentions(file: &Dockerfile, name: &str, given: &BTreeMap<String, S
 fn meant<'a>(names: &'a BTreeMap<String, String>, text: &str) -> Option<(&'a String, &'a str)> {
     let is_it = |name: &str| text.eq_ignore_ascii_case(name) || text.strip_suffix(":latest") == Some(name);
     names.iter().find(|(name, _)| is_it(name)).map(|(name, replacement)| (name, replacement.as_str()))
-}
-
-/// Words of an instruction that stand for images or stages.
-fn references(instruction: &Instruction) -> Vec<Word> {
-    match instruction.keyword.as_str() {
-        "FROM" => instruction.arguments().first().cloned().into_iter().collect(),
-        "COPY" | "ADD" => instruction.flag("from").into_iter().collect(),
-        "RUN" => instruction.flags().filter_map(mount_source).collect(),
-        // `ONBUILD COPY --from=` is for the children of this image.
-        _ => Vec::new(),
-    }
-}
-
-/// `NAME` of `--mount=type=bind,from=NAME,...`.
-fn mount_source(flag: &Word) -> Option<Word> {
-    let mut at = "--mount=".len();
-    for pair in flag.text.strip_prefix("--mount=")?.split(',') {
-        if let Some(name) = pair.strip_prefix("from=") {
-            let start = flag.range.start + at + "from=".len();
-            return Some(Word { text: name.to_owned(), range: start..start + name.len() });
-        }
-        at += pair.len() + 1;
-    }
-    None
 }
 
 #[cfg(test)]

@@ -67,12 +67,16 @@ impl Followed<'_> {
         }
         let Some(name) = Pattern::parse(name) else { return };
         if !directory.is_empty() {
+            let was_wanted = self.paths.contains(directory);
             self.resolve(directory);
-            self.paths.remove(directory);
+            if !was_wanted {
+                self.paths.remove(directory);
+            }
         }
         for entry in std::fs::read_dir(self.root.join(directory)).into_iter().flatten().flatten() {
             let found = entry.file_name().to_string_lossy().into_owned();
             if name.matches(&found) && entry.file_type().is_ok_and(|kind| kind.is_symlink()) {
+                self.left = MOST_LINKS;
                 self.resolve(&if directory.is_empty() { found } else { format!("{directory}/{found}") });
             }
         }
@@ -104,6 +108,17 @@ mod tests {
     }
 
     #[test]
+    fn many_links_that_match_are_all_followed() {
+        let root = tempfile::tempdir().unwrap();
+        std::fs::create_dir(root.path().join("bin")).unwrap();
+        for number in 0..=MOST_LINKS {
+            symlink(format!("../tool{number}"), root.path().join(format!("bin/{number}"))).unwrap();
+        }
+        let lost = (0..=MOST_LINKS).filter(|number| !wanted(root.path(), &["bin/*"], &format!("tool{number}"))).count();
+        assert_eq!(lost, 0);
+    }
+
+    #[test]
     fn links_bring_what_they_lead_to() {
         let root = tempfile::tempdir().unwrap();
         std::fs::create_dir_all(root.path().join("real/deep")).unwrap();
@@ -121,6 +136,8 @@ mod tests {
             (vec!["loop"], "loop", true),
             (vec!["."], "anything", true),
             (vec!["missing"], "other", false),
+            (vec!["real", "real/abs*"], "real/deep/file", true),
+            (vec!["real/f*"], "real/deep/file", false),
         ] {
             assert_eq!(wanted(root.path(), &paths, path), is_wanted, "{paths:?} {path}");
         }
