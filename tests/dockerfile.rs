@@ -252,7 +252,8 @@ fn secrets_are_for_their_steps_alone() {
     );
     assert!(!docker::history(&tag).to_string().contains("sesame"));
     world.write("t.kiln.hcl", &template(&name, &[("app", &body("secret_files = { word = \"word.txt\" }"))]));
-    world.succeed(&["build", "t.kiln.hcl"]);
+    let outcome = world.succeed(&["build", "t.kiln.hcl"]);
+    assert!(outcome.stderr.contains("sha256sum") && !outcome.stderr.contains("from a file"), "{}", outcome.stderr);
     assert!(docker::run_in(&tag, "test -s /sum && echo there").contains("there"));
 }
 
