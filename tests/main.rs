@@ -45,6 +45,7 @@ mod robustness;
 mod roundtrip;
 mod secrets;
 mod services;
+mod services_oci;
 mod sharing;
 mod ssh;
 mod ssh_faults;

@@ -110,8 +110,8 @@ fn a_failing_test_fails_the_build_and_nothing_is_tagged() {
         ("command = \"echo going down; exit 5\"", "it ended with status 5, and 0 is expected"),
         ("command = [\"echo\", \"hello\"]\n    expect_output = \"^bye\"", "what it printed does not match `^bye`"),
         (
-            "health {\n      command = \"echo no port >&2; false\"\n      interval = \"200ms\"\n    }",
-            "did not become healthy within 600ms: its health check `echo no port >&2; false` exits with 1: no port",
+            "health {\n      command = \"echo no port >&2; false\"\n      interval = \"1s\"\n    }",
+            "did not become healthy within 3.0s: its health check `echo no port >&2; false` exits with 1: no port",
         ),
         ("command = [\"sleep\", \"60\"]\n    timeout = \"700ms\"", "it took longer than its `timeout` of 700ms"),
         ("command = [\"/missing\"]", "no such file or directory"),

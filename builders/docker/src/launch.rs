@@ -13,11 +13,12 @@ use kiln_docker::engine::{ContainerSpec, Created};
 use kiln_docker::models::{ContainerCreateBody, HostConfig};
 use kiln_docker::naming::{container_name, run_labels};
 use kiln_docker::run_command::{self, HostScope, RunCommand, values};
-use kiln_docker::services::trial::{Bench, check_test};
+use kiln_docker::services::trial::Bench;
 use kiln_docker::services::{Group, Network, Setting, Wiring};
 use kiln_docker::{ContainerUndo, Engine, EngineError, ImageInfo, undo};
 use kiln_gotemplate::{Data, Rendered, Scope, render};
 use kiln_services::Service;
+use kiln_services::trial::check_test;
 
 use crate::DockerSettings;
 use crate::base::Resolved;

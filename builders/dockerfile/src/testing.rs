@@ -2,7 +2,8 @@
 
 use async_trait::async_trait;
 use kiln_core::{Artifact, BuildContext, Decoded, Diagnostics, Failure, OutputSink, Test, TestEnd, Tester};
-use kiln_docker::services::trial::{Bench, check_test};
+use kiln_docker::services::trial::Bench;
+use kiln_services::trial::check_test;
 
 use crate::builder::DockerfileBuilder;
 

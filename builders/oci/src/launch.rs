@@ -6,11 +6,12 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use kiln_cache::StateEntry;
-use kiln_core::{BuildContext, Builder, Failure, FailureClass, Input, Launched, Platform, Snapshots};
+use kiln_core::{BuildContext, Builder, Failure, FailureClass, Input, Launched, Platform, Snapshots, Tester};
 use kiln_docker::run_command::{self, HostScope, RunCommand};
 use kiln_gotemplate::{Data, Rendered, Scope, render};
 use kiln_registry::{Client, ClientOptions, Credentials, Mirror, Note, Reference, normalize_registry};
 use kiln_sandbox::{RootFs, SandboxSpec};
+use kiln_services::Service;
 use tokio::sync::{Mutex, OnceCell};
 
 use crate::OciSettings;
@@ -24,6 +25,7 @@ use crate::machine::{Making, OciMachine};
 use crate::place::{Place, Places};
 use crate::prepare::Recipe;
 use crate::runtime::Runtime;
+use crate::services::{self, Group};
 use crate::undo::WorkspaceUndo;
 
 /// Where secrets of a step are, on a file system of their own.
@@ -37,12 +39,18 @@ pub(crate) struct OciBuilder {
     client: OnceCell<Client>,
     /// What `from` means, found out once a run.
     resolved: Mutex<Option<Resolved>>,
+    /// Names that its machines find in their list of hosts: address and name.
+    hosts: Vec<(String, String)>,
+    /// What runs beside its machines.
+    pub(crate) services: Vec<Service>,
+    /// Builders of the services' machines, in the same order.
+    pub(crate) beside: Vec<Arc<OciBuilder>>,
 }
 
 #[async_trait]
 impl Builder for OciBuilder {
     async fn launch(&self, context: &BuildContext) -> Result<Launched, Failure> {
-        let machine = self.start(Vec::new(), context).await?;
+        let machine = self.start_with_services(Vec::new(), context).await?;
         Ok(Launched::Machine(Box::new(machine)))
     }
 
@@ -59,6 +67,10 @@ impl Builder for OciBuilder {
         Some(self)
     }
 
+    fn tester(&self) -> Option<&dyn Tester> {
+        self.recipe.makes_image().then_some(self)
+    }
+
     async fn runs_here(&self) -> Option<Platform> {
         Some(self.recipe.platform.clone())
     }
@@ -66,15 +78,70 @@ impl Builder for OciBuilder {
 
 impl OciBuilder {
     pub(crate) fn new(settings: OciSettings, places: Arc<Places>, recipe: Recipe) -> OciBuilder {
-        OciBuilder { settings, places, recipe: Arc::new(recipe), client: OnceCell::new(), resolved: Mutex::default() }
+        OciBuilder {
+            settings,
+            places,
+            recipe: Arc::new(recipe),
+            client: OnceCell::new(),
+            resolved: Mutex::default(),
+            hosts: Vec::new(),
+            services: Vec::new(),
+            beside: Vec::new(),
+        }
+    }
+
+    /// The same with names in the list of hosts.
+    pub(crate) fn reaching(self, hosts: Vec<(String, String)>) -> OciBuilder {
+        OciBuilder { hosts, ..self }
+    }
+
+    /// The same with services beside its machines.
+    pub(crate) fn with_services(self, services: Vec<Service>) -> OciBuilder {
+        let hosts = services::hosts(&services);
+        let builder = |service| services::builder_of(service, &self, Platform::host(), None, hosts.clone());
+        let beside = services.iter().map(|service| Arc::new(builder(service))).collect();
+        OciBuilder { services, beside, hosts, ..self }
     }
 
     pub(crate) async fn place(&self) -> Result<Arc<Place>, Failure> {
         self.places.get(self.recipe.config.isolation).await
     }
 
-    /// A machine on the base and these kept states, the newest first.
-    pub(crate) async fn start(&self, states: Vec<StateEntry>, context: &BuildContext) -> Result<OciMachine, Failure> {
+    /// A machine with its services, none of which is started.
+    pub(crate) async fn start_with_services(
+        &self,
+        states: Vec<StateEntry>,
+        context: &BuildContext,
+    ) -> Result<OciMachine, Failure> {
+        let machine = self.start(states, "", context).await?;
+        if self.services.is_empty() {
+            return Ok(machine);
+        }
+        Ok(machine.beside(Group::new(self.services.clone(), self.beside.clone(), ""), Arc::clone(&self.places)))
+    }
+
+    /// What steps see of services: what those do may depend on it.
+    pub(crate) async fn service_inputs(&self, context: &BuildContext) -> Result<Vec<Input>, Failure> {
+        let place = self.place().await?;
+        let mut inputs = Vec::new();
+        for (service, builder) in self.services.iter().zip(&self.beside) {
+            let resolved = builder.resolve(&place, context).await.map_err(|failure| failure.within(service.span))?;
+            let image: Vec<String> = resolved.inputs.into_iter().map(|input| input.digest).collect();
+            // Values may be secrets, so nobody can try them out on the digest.
+            let digest = place.store.keyed_digest(service.identity(&image.join(" ")).as_bytes());
+            let (name, shown) = (format!("service {}", service.name), Some(service.image.clone()));
+            inputs.push(Input { name, digest, shown });
+        }
+        Ok(inputs)
+    }
+
+    /// A machine on the base and these kept states, the newest first. `label` tells it from others of the build.
+    pub(crate) async fn start(
+        &self,
+        states: Vec<StateEntry>,
+        label: &str,
+        context: &BuildContext,
+    ) -> Result<OciMachine, Failure> {
         if let Some(password) = &self.recipe.config.login_password {
             context.redactor.add(password.expose());
         }
@@ -95,7 +162,7 @@ impl OciBuilder {
             let text = "a kept state belongs to another base than the one that `from` means now";
             return Err(Failure::build(OciError::Base(text.to_owned())).hint("run again with --no-cache"));
         }
-        let directory = place.store.work_directory(&workspace_name(context));
+        let directory = place.store.work_directory(&workspace_name(label, context));
         let undo = WorkspaceUndo::new(&place, &directory);
         let entry = context.journal.record(&context.build, undo.entry())?;
         let made = self.machine(place, base, resolved, runtime, states, directory, context).await;
@@ -216,7 +283,10 @@ impl OciBuilder {
     pub(crate) fn runtime(&self, context: &BuildContext) -> Result<Runtime, Failure> {
         let run = self.run_command(context)?;
         let template = |message: String| Failure::new(FailureClass::Template, OciError::Base(message));
-        Runtime::new(&self.recipe.config, run, self.settings.home.as_deref()).map_err(|error| template(error.message))
+        let runtime = Runtime::new(&self.recipe.config, run, self.settings.home.as_deref());
+        let mut runtime = runtime.map_err(|error| template(error.message))?;
+        runtime.extra_hosts.extend(self.hosts.iter().cloned());
+        Ok(runtime)
     }
 
     fn run_command(&self, context: &BuildContext) -> Result<Option<RunCommand>, Failure> {
@@ -350,11 +420,12 @@ fn machine_id(context: &BuildContext, resolved: &Resolved) -> String {
 }
 
 /// Unique for a run's build, and known before the directory exists.
-fn workspace_name(context: &BuildContext) -> String {
+fn workspace_name(label: &str, context: &BuildContext) -> String {
     let run: String = context.run.chars().filter(char::is_ascii_alphanumeric).take(12).collect();
     let build = Parts::new("workspace")
         .with(context.build.as_bytes())
         .with(context.scratch.as_os_str().as_encoded_bytes())
+        .with(label)
         .hex();
     format!("{run}-{}", &build[..12])
 }

@@ -27,7 +27,9 @@ mod prepare;
 mod runtime;
 mod schema;
 mod seal;
+mod services;
 mod snapshots;
+mod trial;
 mod undo;
 
 use std::path::PathBuf;

@@ -7,9 +7,11 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use async_trait::async_trait;
 use kiln_cache::{StateEntry, StateMeta};
 use kiln_core::{Artifact, BuildContext, Communicator, Content, EntryId, Failure, Kept, Key, Machine, StateInfo};
+use kiln_image::config::RunConfig;
 use kiln_image::pack::{PackSettings, Packed};
 use kiln_registry::Client;
 use kiln_sandbox::Isolation;
+use tokio::sync::OwnedMutexGuard;
 
 use crate::OciSettings;
 use crate::base::{Base, Resolved};
@@ -19,10 +21,11 @@ use crate::error::{self, OciError};
 use crate::guest::{Ground, Guest, state_uppers};
 use crate::launch::SECRETS;
 use crate::outputs;
-use crate::place::Place;
+use crate::place::{Place, Places};
 use crate::prepare::Recipe;
 use crate::runtime::Runtime;
 use crate::seal;
+use crate::services::Group;
 use crate::undo::WorkspaceUndo;
 
 /// Builder id of an image: post-processors for images know it as the one of an imported image.
@@ -57,7 +60,7 @@ impl Making {
     pub(crate) fn recorded(self, entry: EntryId, client: Client) -> OciMachine {
         let progress =
             Progress { states: self.states.clone(), base: None, has_left: false, image: None, is_gone: false };
-        OciMachine { making: self, entry, client, progress: Mutex::new(progress) }
+        OciMachine { making: self, entry, client, progress: Mutex::new(progress), beside: None }
     }
 }
 
@@ -67,6 +70,35 @@ pub(crate) struct OciMachine {
     entry: EntryId,
     client: Client,
     progress: Mutex<Progress>,
+    beside: Option<Beside>,
+}
+
+/// What runs beside it.
+struct Beside {
+    services: Group,
+    places: Arc<Places>,
+    /// Held while they run.
+    turn: Mutex<Option<OwnedMutexGuard<()>>>,
+}
+
+impl Beside {
+    async fn start(&self, context: &BuildContext) -> Result<(), Failure> {
+        if self.turn().is_none() {
+            let turn = self.places.turn(context).await?;
+            *self.turn() = Some(turn);
+        }
+        self.services.start(context).await
+    }
+
+    async fn remove(&self, context: &BuildContext) -> Result<(), Failure> {
+        self.services.remove(context).await?;
+        self.turn().take();
+        Ok(())
+    }
+
+    fn turn(&self) -> MutexGuard<'_, Option<OwnedMutexGuard<()>>> {
+        self.turn.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 /// What changes while it lives.
@@ -82,6 +114,16 @@ struct Progress {
 }
 
 impl OciMachine {
+    /// The same with services, none of which is started.
+    pub(crate) fn beside(self, services: Group, places: Arc<Places>) -> OciMachine {
+        OciMachine { beside: Some(Beside { services, places, turn: Mutex::default() }), ..self }
+    }
+
+    /// What its base's image says of its first process.
+    pub(crate) fn image_config(&self) -> Option<&RunConfig> {
+        self.making.base.image.as_ref().map(|image| &image.config.config)
+    }
+
     fn progress(&self) -> MutexGuard<'_, Progress> {
         self.progress.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -250,7 +292,24 @@ impl Machine for OciMachine {
         &self.making.communicator
     }
 
+    async fn before_steps(&self, context: &BuildContext) -> Result<(), Failure> {
+        match &self.beside {
+            Some(beside) => beside.start(context).await,
+            None => Ok(()),
+        }
+    }
+
+    async fn keep_logs(&self, context: &BuildContext) {
+        if let Some(beside) = &self.beside {
+            beside.services.keep_logs(context).await;
+        }
+    }
+
     async fn seal(&self, context: &BuildContext) -> Result<Artifact, Failure> {
+        if let Some(beside) = &self.beside {
+            // No step comes any more, and tests start them anew, at the same ports.
+            beside.remove(context).await?;
+        }
         let recipe = &self.making.recipe;
         match &recipe.config.export_path {
             _ if recipe.makes_image() => self.seal_image(context).await,
@@ -260,6 +319,9 @@ impl Machine for OciMachine {
     }
 
     async fn destroy(&self, context: &BuildContext) -> Result<(), Failure> {
+        if let Some(beside) = &self.beside {
+            beside.remove(context).await?;
+        }
         if self.progress().is_gone {
             return Ok(());
         }

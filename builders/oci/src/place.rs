@@ -19,6 +19,8 @@ pub(crate) struct Places {
     cache: PathBuf,
     helper: HelperProgram,
     open: Mutex<HashMap<Option<Isolation>, Arc<Place>>>,
+    /// Who holds it has services in this host's network.
+    turn: Arc<Mutex<()>>,
 }
 
 /// An isolation with its store.
@@ -34,7 +36,7 @@ pub(crate) struct Place {
 
 impl Places {
     pub(crate) fn new(cache: PathBuf, helper: HelperProgram) -> Places {
-        Places { cache, helper, open: Mutex::default() }
+        Places { cache, helper, open: Mutex::default(), turn: Arc::default() }
     }
 
     /// The place for this isolation, or for the best that works here.
@@ -54,6 +56,15 @@ impl Places {
         let place = same.unwrap_or_else(|| Arc::new(place));
         open.insert(wanted, Arc::clone(&place));
         Ok(place)
+    }
+
+    /// To be held while services run: those of two builds would listen at the same ports, and be taken for each other.
+    pub(crate) async fn turn(&self, context: &BuildContext) -> Result<OwnedMutexGuard<()>, Failure> {
+        if let Ok(turn) = Arc::clone(&self.turn).try_lock_owned() {
+            return Ok(turn);
+        }
+        context.events.message("waiting for the services of another build: all share this host's network");
+        context.unless_cancelled(Arc::clone(&self.turn).lock_owned()).await
     }
 
     /// What was found out about isolation may hold no more: the next run tries anew.

@@ -16,6 +16,7 @@ use kiln_image::changes::Changes;
 use kiln_image::compress::Compression;
 use kiln_registry::{Platform, Reference};
 use kiln_sandbox::capabilities::Capabilities;
+use kiln_services::Service;
 
 use crate::OciSettings;
 use crate::config::{Config, Format};
@@ -28,6 +29,7 @@ use crate::missing;
 use crate::place::Places;
 use crate::runtime;
 use crate::schema::OCI;
+use crate::services;
 
 /// The kind `oci`.
 pub struct OciBuilderKind {
@@ -192,6 +194,7 @@ pub(crate) fn prepare(
     }
     check.sandbox(settings, context);
     check.secrets();
+    let services = check.services(settings);
     let is_wrong = check.found.has_errors();
     diagnostics.extend(check.found);
     if is_wrong {
@@ -202,7 +205,7 @@ pub(crate) fn prepare(
     settings.credentials.amazon = settings.credentials.amazon.choose(&config.ecr, server);
     let push_spans = (0..push.len()).map(|index| decoded.span(&format!("push[{index}]"))).collect();
     let recipe = Recipe { config, from, platform, changes, compression, push, push_spans, is_docker };
-    Some(Arc::new(OciBuilder::new(settings, Arc::clone(places), recipe)))
+    Some(Arc::new(OciBuilder::new(settings, Arc::clone(places), recipe).with_services(services)))
 }
 
 struct Check<'a> {
@@ -448,6 +451,14 @@ impl Check<'_> {
             }
         }
         Ok(Some(words))
+    }
+
+    fn services(&mut self, settings: &OciSettings) -> Vec<Service> {
+        // The docker source has told of those mistakes that are not of sandboxes alone.
+        let mut told = Diagnostics::new();
+        let services = kiln_services::read(self.decoded, if self.is_docker { &mut told } else { &mut self.found });
+        services::check(&services, self.config, self.decoded, settings.home.as_deref(), &mut self.found);
+        services
     }
 
     /// What everybody who has the image can read.

@@ -84,6 +84,7 @@ pub(crate) const OCI: Schema = Schema {
             "`host`: steps reach what this host reaches, its own local services too; `none`: nothing.",
         )
         .default("host"),
+        kiln_services::SERVICES,
         Field::map("volumes", "Host paths (`~/` is the home) to paths in the machine, with `:ro` behind for reading only."),
         Field::strings("tmpfs", "Paths in the machine that are held in memory, with mount options behind a colon."),
         Field::strings("device", "Devices of the host, as `/dev/x[:/dev/y]`."),

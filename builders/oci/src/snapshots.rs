@@ -21,6 +21,7 @@ impl Snapshots for OciBuilder {
         let resolved = self.resolve(&place, context).await?;
         let mut inputs = resolved.inputs;
         inputs.extend(self.inputs(&place, &runtime));
+        inputs.extend(self.service_inputs(context).await?);
         Ok(inputs)
     }
 
@@ -36,7 +37,7 @@ impl Snapshots for OciBuilder {
             let text = format!("the kept state {} is gone", key.short());
             return Err(Failure::build(OciError::Base(text)).hint("run again: it is made anew"));
         }
-        let machine = self.start(states, context).await?;
+        let machine = self.start_with_services(states, context).await?;
         Ok(Launched::Machine(Box::new(machine)))
     }
 

@@ -27,7 +27,7 @@ use crate::naming::{container_name, run_labels};
 use crate::undo::{self, NetworkUndo};
 
 pub use check::check;
-pub use group::{Group, Setting};
+pub use group::{Group, Setting, image_health};
 
 /// Where everything of a shared network is reached.
 const LOOPBACK: &str = "127.0.0.1";

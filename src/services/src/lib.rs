@@ -15,6 +15,7 @@ mod log;
 mod run;
 mod schema;
 mod service;
+pub mod trial;
 
 pub use kiln_core::health::{Health, HealthCheck};
 pub use log::keep_log;

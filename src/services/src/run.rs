@@ -250,7 +250,9 @@ async fn until_healthy(
         if let Status::Ended(status) = host.status(index).await? {
             return Err(Failure::build(ServiceError::Ended { name: name.to_owned(), status, wait: Wait::Healthy }));
         }
-        let bound = health.timeout.min(waited.saturating_sub(began.elapsed()).max(FIRST_LOOK));
+        // On a busy host the first one may need longer than all are waited for, and nobody would know what it says.
+        let until = if last.is_none() { limit } else { waited };
+        let bound = health.timeout.min(until.saturating_sub(began.elapsed()).max(FIRST_LOOK));
         let said = match tokio::time::timeout(bound, host.run(index, &health.command)).await {
             Ok(Ok((0, _))) => return Ok(()),
             Ok(Ok((code, output))) => says(&health.command, &format!("exits with {code}"), &output),

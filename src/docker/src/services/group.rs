@@ -220,7 +220,7 @@ fn not_started(error: EngineError, service: &Service) -> Failure {
 }
 
 /// An image's `HEALTHCHECK`; what it does not say is as Docker has it.
-pub(super) fn image_health(config: &HealthConfig) -> Option<HealthCheck> {
+pub fn image_health(config: &HealthConfig) -> Option<HealthCheck> {
     let default = Health::default();
     let nanoseconds = |value: Option<i64>, default: Duration| match value.and_then(|value| u64::try_from(value).ok()) {
         None | Some(0) => default,

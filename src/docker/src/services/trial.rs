@@ -3,11 +3,9 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use kiln_core::health::HealthCheck;
-use kiln_core::{
-    BuildContext, Command, Decoded, Diagnostic, Diagnostics, EntryId, Failure, OutputSink, Test, TestEnd, TestRun,
-};
-use kiln_services::{Pull, Service, Wait};
+use kiln_core::{BuildContext, Command, EntryId, Failure, OutputSink, Test, TestEnd, TestRun};
+use kiln_services::Service;
+use kiln_services::trial::{chosen, needed, subject};
 
 use super::{Group, Network, Setting, Wiring, check};
 use crate::engine::{ContainerSpec, Engine, ImageInfo};
@@ -32,41 +30,6 @@ pub struct Bench<'a> {
     pub home: Option<PathBuf>,
 }
 
-/// Tells what is wrong with a test: services that the source does not have, names that nobody would know.
-pub fn check_test(test: &Test, services: &[Service], decoded: &Decoded, diagnostics: &mut Diagnostics) {
-    for (index, name) in test.services.iter().enumerate() {
-        let path = format!("services[{index}]");
-        if services.iter().all(|service| service.name != *name) && !decoded.is_unknown(&path) {
-            let span = decoded.span(&path);
-            let names: Vec<&str> = services.iter().map(|service| service.name.as_str()).collect();
-            let diagnostic = Diagnostic::error("test", span, format!("the source has no service `{name}`"));
-            diagnostics.push(match names.is_empty() {
-                true => diagnostic.help("`service` blocks stand in the source"),
-                false => diagnostic.did_you_mean(span, name, names),
-            });
-        }
-    }
-}
-
-/// Those that a test needs, with all that come before them.
-fn needed(test: &Test, services: &[Service]) -> Vec<usize> {
-    let mut needed = Vec::new();
-    let mut open: Vec<usize> = services
-        .iter()
-        .enumerate()
-        .filter(|(_, service)| test.services.contains(&service.name))
-        .map(|(index, _)| index)
-        .collect();
-    while let Some(index) = open.pop() {
-        if !needed.contains(&index) {
-            needed.push(index);
-            open.extend(&services[index].after);
-        }
-    }
-    needed.sort_unstable();
-    needed
-}
-
 impl Bench<'_> {
     /// Runs a test. What it started is gone when this returns; where that failed, the journal keeps it.
     pub async fn run(
@@ -75,16 +38,9 @@ impl Bench<'_> {
         sink: &mut dyn OutputSink,
         context: &BuildContext,
     ) -> Result<TestEnd, Failure> {
-        let chosen = needed(test, self.services);
-        let position = |index: &usize| chosen.iter().position(|other| other == index);
-        let services: Vec<Service> = chosen
-            .iter()
-            .map(|index| {
-                let service = self.services[*index].clone();
-                Service { after: service.after.iter().filter_map(position).collect(), ..service }
-            })
-            .collect();
-        let images: Vec<ImageInfo> = chosen.iter().map(|index| self.images[*index].clone()).collect();
+        let positions = needed(test, self.services);
+        let services = chosen(self.services, &positions);
+        let images: Vec<ImageInfo> = positions.iter().map(|index| self.images[*index].clone()).collect();
         let wiring = match services.is_empty() {
             true => Wiring::Alone(test.network.clone()),
             false => Wiring::of(test.network.as_deref(), false),
@@ -129,8 +85,7 @@ impl Bench<'_> {
         sink: &mut dyn OutputSink,
         context: &BuildContext,
     ) -> Result<TestEnd, Failure> {
-        let subject = self.subject(test);
-        let config = check::container(&subject, &self.image().await?, None);
+        let config = check::container(&subject(test, self.image), &self.image().await?, None);
         let mut config = config.map_err(|text| Failure::new(kiln_core::FailureClass::Template, text))?;
         config.labels.get_or_insert_default().extend(run_labels(context));
         network.join_machine(&mut config, services);
@@ -195,7 +150,8 @@ impl Bench<'_> {
         sink: &mut dyn OutputSink,
         context: &BuildContext,
     ) -> Result<TestEnd, Failure> {
-        let group = Group::new(setting.clone(), vec![self.subject(test)], vec![self.image().await?]).beside(services);
+        let group =
+            Group::new(setting.clone(), vec![subject(test, self.image)], vec![self.image().await?]).beside(services);
         let ran = async {
             group.start(context).await?;
             let TestRun::Health { command: Some(command), .. } = &test.run else { return Ok(TestEnd { status: 0 }) };
@@ -215,37 +171,5 @@ impl Bench<'_> {
         }
         group.remove_containers(context).await?;
         ran
-    }
-
-    /// The container of a test, in the words of a service.
-    fn subject(&self, test: &Test) -> Service {
-        let (entrypoint, command, health) = match &test.run {
-            TestRun::Command(words) => (Some(words.clone()), None, Some(HealthCheck::Off)),
-            TestRun::Arguments(words) if words.is_empty() => (None, None, Some(HealthCheck::Off)),
-            TestRun::Arguments(words) => (None, Some(words.clone()), Some(HealthCheck::Off)),
-            TestRun::Health { check, .. } => (None, None, check.clone().map(HealthCheck::By)),
-        };
-        Service {
-            name: test.name.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '-' }).collect(),
-            image: self.image.to_owned(),
-            pull: Pull::Never,
-            command,
-            entrypoint,
-            environment: test.environment.clone(),
-            user: test.user.clone(),
-            workdir: test.workdir.clone(),
-            tmpfs: test.tmpfs.clone(),
-            volumes: Default::default(),
-            aliases: Vec::new(),
-            ports: Vec::new(),
-            health,
-            wait: Some(Wait::Healthy),
-            wait_timeout: test.timeout,
-            after: Vec::new(),
-            shm_size: None,
-            cap_add: Vec::new(),
-            privileged: false,
-            span: test.span,
-        }
     }
 }

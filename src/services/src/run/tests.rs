@@ -16,6 +16,8 @@ struct FakeHost {
     ends: BTreeMap<usize, (Duration, i64)>,
     /// Checks that begin at this age or later hang.
     slow_from: Option<Duration>,
+    /// How long each check takes.
+    takes: Duration,
     began: Mutex<BTreeMap<usize, Instant>>,
     calls: Mutex<Vec<String>>,
 }
@@ -49,6 +51,7 @@ impl ServiceHost for FakeHost {
         if self.slow_from.is_some_and(|from| self.age(service) >= from) {
             tokio::time::sleep(Duration::from_secs(3600)).await;
         }
+        tokio::time::sleep(self.takes).await;
         match self.healthy_after.get(&service) {
             Some(after) if self.age(service) >= *after => {
                 self.calls.lock().unwrap().push(format!("healthy {service}"));
@@ -149,6 +152,19 @@ async fn a_check_that_is_cut_short_does_not_hide_what_the_one_before_said() {
     let services = [Service { wait_timeout: Duration::from_secs(7), ..service("db", Wait::Healthy) }];
     let failure = start_all(&host, &services, &context().build()).await.unwrap_err();
     assert!(failure.to_string().contains("`check` exits with 1: not ready"), "{failure}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_first_check_is_heard_however_soon_patience_ends() {
+    let host = FakeHost { takes: Duration::from_secs(2), ..FakeHost::default() };
+    let rest = Health { interval: Duration::from_millis(200), ..Health::default() };
+    let health = HealthCheck::of_words(&["check".to_owned()], rest);
+    let services = [Service { health, ..service("db", Wait::Healthy) }];
+    let failure = start_all(&host, &services, &context().build()).await.unwrap_err();
+    assert!(
+        failure.to_string().contains("within 600ms: its health check `check` exits with 1: not ready"),
+        "{failure}"
+    );
 }
 
 #[tokio::test(start_paused = true)]
