@@ -75,7 +75,7 @@ pub(crate) async fn supervise<T>(
         // Done just in time: what it was to do is done.
         (Some(_), Some(Ok(value))) => Ok(value),
         (Some(limit), _) => Err(Failure::build(EngineError::TimedOut { limit })
-            .hint("raise the step's `timeout`, or find out what it waits for with `-debug`")),
+            .hint("raise its `timeout`, or find out what it waits for with `-debug`")),
         (None, Some(result)) => as_cancelled(stop, result),
         (None, None) => Err(Failure::cancelled()),
     }

@@ -291,7 +291,11 @@ impl BuildRun {
         }
         if !self.shared.settings.yes {
             let asked = format!("{question} ({}) [y/N] ", new.join(", "));
-            let answer = self.shared.prompt.ask(&self.prepared.name, &asked).await;
+            let answer = tokio::select! {
+                biased;
+                () = self.shared.stop.cancel.cancelled() => return Err(Failure::cancelled()),
+                answer = self.shared.prompt.ask(&self.prepared.name, &asked) => answer,
+            };
             match answer.as_deref().map(|answer| answer.trim().to_lowercase()).as_deref() {
                 Some("y" | "yes") => {}
                 Some(_) => return Err(Failure::build(EngineError::Declined { names: listed(&new) })),

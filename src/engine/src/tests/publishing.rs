@@ -1,9 +1,11 @@
 //! What is pushed: names that clash, what is there already, consent, failures that are borne, hooks.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use kiln_core::event::Outcome;
 use kiln_core::{BuildSpec, FailureClass, HookEvent, HookSpec, Node, Parent, PostProcessorSpec, Value};
+use kiln_testkit::FixedPrompt;
 
 use super::fakes::{Act, kinds};
 use super::harness::{Harness, build, component, line, maker, sources, step, text};
@@ -145,6 +147,22 @@ async fn somebody_is_asked_before_anything_is_made() {
     harness.settings.yes = true;
     assert_eq!(harness.run().await.exit_code(), 0);
     assert!(harness.prompt.questions().is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn ctrl_c_answers_a_question_at_once() {
+    let chain = vec![tag(&["r/app:1"], 10), asking(11)];
+    let mut harness = Harness::new(vec![pushed("a", vec![chain])]);
+    harness.prompt = Arc::new(FixedPrompt::waiting());
+    let cancel = harness.world.cancel.clone();
+    tokio::spawn(async move {
+        tokio::time::sleep(Duration::from_secs(10)).await;
+        cancel.cancel();
+    });
+    let started = tokio::time::Instant::now();
+    assert_eq!(harness.run().await.exit_code(), 130);
+    assert!(started.elapsed() < Duration::from_secs(11), "{:?}", started.elapsed());
+    harness.assert_clean();
 }
 
 #[tokio::test]
