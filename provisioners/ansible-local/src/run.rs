@@ -4,8 +4,8 @@ use std::path::{Component, Path, PathBuf};
 
 use async_trait::async_trait;
 use kiln_core::communicator::{CommunicatorError, NullSink};
+use kiln_core::lines::LineSink;
 use kiln_core::{BuildContext, Command, Communicator, ExitStatus, Failure, Machine, Payload, Provisioner};
-use kiln_transport::lines::LineSink;
 use kiln_transport::script::{clean_tail, hidden, quote};
 
 use crate::prepare::Config;

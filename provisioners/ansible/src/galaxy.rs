@@ -3,8 +3,8 @@
 use std::ffi::OsString;
 use std::path::Path;
 
+use kiln_core::lines::LineSink;
 use kiln_core::{BuildContext, Failure};
-use kiln_transport::lines::LineSink;
 use kiln_transport::script::clean_tail;
 
 use crate::error::AnsibleError;

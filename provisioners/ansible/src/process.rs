@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
 
+use kiln_core::lines::LineSink;
 use kiln_core::{BuildContext, ExitStatus, Failure, OutputSink, Stream};
-use kiln_transport::lines::LineSink;
 use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio::process::Child;

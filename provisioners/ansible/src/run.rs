@@ -4,8 +4,8 @@ use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
 use async_trait::async_trait;
+use kiln_core::lines::LineSink;
 use kiln_core::{BuildContext, ExitStatus, Failure, Machine, Provisioner, SshAccess};
-use kiln_transport::lines::LineSink;
 use kiln_transport::script::clean_tail;
 
 use crate::configuration::{Configuration, expand};

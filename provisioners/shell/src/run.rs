@@ -8,12 +8,12 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::Bytes;
 use kiln_core::communicator::{CommunicatorError, NullSink};
+use kiln_core::lines::LineSink;
 use kiln_core::{
     BuildContext, Command, Communicator, ExitStatus, Failure, Machine, OutputSink, Payload, Provisioner, ScriptRun,
     duration,
 };
 use kiln_gotemplate::Data;
-use kiln_transport::lines::LineSink;
 use kiln_transport::script::{Environment, ScriptSource, check_exit, clean_tail, hidden, inline_script, quote, render};
 
 use crate::content::Script;

@@ -1,8 +1,8 @@
 //! The wrapper of the one-command way: stores the script that comes on standard input, runs it, removes it. On a terminal
 //! it takes two commands, for a terminal cannot carry the script.
 
+use kiln_core::lines::LineSink;
 use kiln_core::{OutputSink, Stream};
-use kiln_transport::lines::LineSink;
 
 /// The wrapper's own exit status when the script could not be stored; a script's own 125 comes after [`STARTED`].
 pub const NOT_STORED: i64 = 125;

@@ -27,6 +27,7 @@ pub mod history;
 pub mod hook;
 pub mod journal;
 pub mod kinds;
+pub mod lines;
 pub mod origin;
 pub mod outline;
 pub mod plan;

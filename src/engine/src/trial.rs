@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Instant;
 
+use kiln_core::lines::LineSink;
 use kiln_core::{EventKind, Events, Facts, Failure, OutputSink, Stream, Test, TestEnd, Tester};
 
 use crate::build::{BuildRun, Stopped, wrap};
@@ -33,30 +34,13 @@ fn in_words(statuses: &[i64]) -> String {
 
 /// Shows a test's output line by line, and keeps the end of it.
 struct Printed {
-    events: Events,
-    /// Of each stream, what has no line end yet.
-    open: [Vec<u8>; 2],
+    lines: LineSink,
     all: Vec<u8>,
 }
 
 impl Printed {
     fn new(events: &Events) -> Printed {
-        Printed { events: events.clone(), open: [Vec::new(), Vec::new()], all: Vec::new() }
-    }
-
-    fn show(&self, stream: Stream, line: &[u8]) {
-        let line = String::from_utf8_lossy(line);
-        self.events.output(stream, line.trim_end_matches('\r'));
-    }
-
-    /// What is left without a line end.
-    fn finish(&mut self) {
-        for (index, stream) in [Stream::Stdout, Stream::Stderr].into_iter().enumerate() {
-            let rest = std::mem::take(&mut self.open[index]);
-            if !rest.is_empty() {
-                self.show(stream, &rest);
-            }
-        }
+        Printed { lines: LineSink::new(events.clone()), all: Vec::new() }
     }
 }
 
@@ -66,16 +50,7 @@ impl OutputSink for Printed {
         if self.all.len() > 2 * MATCHED {
             self.all.drain(..self.all.len() - MATCHED);
         }
-        let index = usize::from(stream == Stream::Stderr);
-        let mut open = std::mem::take(&mut self.open[index]);
-        open.extend_from_slice(chunk);
-        let mut start = 0;
-        while let Some(length) = open[start..].iter().position(|byte| *byte == b'\n') {
-            self.show(stream, &open[start..start + length]);
-            start += length + 1;
-        }
-        open.drain(..start);
-        self.open[index] = open;
+        self.lines.write(stream, chunk);
     }
 }
 
@@ -131,7 +106,7 @@ impl BuildRun {
         let mut printed = Printed::new(&self.events);
         let work = tester.run(&product.artifact, &test, &mut printed, &context);
         let ended = supervise(&self.shared.stop, &context.cancel, Some(test.timeout), work).await;
-        printed.finish();
+        printed.lines.finish();
         // What a test that was stopped had no time to remove.
         self.undo_scope(&scope).await;
         ended.and_then(|ended| judge(&test, ended, &printed.all))

@@ -1,4 +1,4 @@
-//! What communicators share: output as lines, trees as tar streams, the communicator of this
+//! What communicators share: trees as tar streams, the communicator of this
 //! host, and files that a build leaves there.
 //!
 //! Owns: the pieces every transport needs, and the [`conformance`] suite that each communicator must pass. Must not know:
@@ -7,7 +7,6 @@
 pub mod absent;
 #[doc(hidden)]
 pub mod conformance;
-pub mod lines;
 pub mod local;
 pub mod local_script;
 pub mod outputs;

@@ -13,10 +13,10 @@ use kiln_core::{BuildContext, Command, Communicator, Decoded, Diagnostic, Diagno
 use kiln_gotemplate::Data;
 use serde::Deserialize;
 
-use crate::lines::LineSink;
 use crate::script::{
     DEFAULT_VARIABLE_FORMAT, Environment, ScriptSource, VariableFormat, check_exit, hidden, inline_script, render,
 };
+use kiln_core::lines::LineSink;
 
 /// Go's names of operating systems, for `only_on`.
 const SYSTEMS: [&str; 8] = ["darwin", "dragonfly", "freebsd", "linux", "netbsd", "openbsd", "solaris", "windows"];

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use kiln_core::{BuildContext, Decoded, Diagnostic, Diagnostics, ExitStatus, Failure, Redactor, suggest};
 use kiln_gotemplate::{Data, RenderError, Rendered, Scope};
 
-use crate::lines::LineSink;
+use kiln_core::lines::LineSink;
 
 /// The interpreter of inline commands where the template names none.
 pub const DEFAULT_SHEBANG: &str = "/bin/sh -e";

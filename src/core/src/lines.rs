@@ -2,7 +2,8 @@
 
 use std::collections::VecDeque;
 
-use kiln_core::{Events, OutputSink, Stream};
+use crate::communicator::{OutputSink, Stream};
+use crate::event::Events;
 
 /// A line longer than this, in bytes, is passed on in pieces.
 const LONGEST_LINE: usize = 256 * 1024;
@@ -98,7 +99,7 @@ impl OutputSink for LineSink {
 mod tests {
     use std::sync::{Arc, Mutex};
 
-    use kiln_core::{Event, EventKind, Redactor, Reporter};
+    use crate::{Event, EventKind, Redactor, Reporter};
 
     use super::*;
 
