@@ -262,6 +262,116 @@ fn machine_of(layout: &std::path::Path) -> String {
     String::from_utf8(output.stdout).unwrap()
 }
 
+/// Each engine builds for its own platform: the second one stands for a machine of another kind.
+#[test]
+fn each_platform_is_built_at_its_own_engine() {
+    let Some(registry) = registry().filter(|_| can_emulate()) else { return };
+    let Some(other) = docker::another("KILN_TEST_NEW_ENGINE") else { return };
+    let world = world();
+    let name = unique("kiln-test-hosts");
+    let (docker_name, file_name) =
+        (format!("{registry}/group/project/{name}-d"), format!("{registry}/group/project/{name}-f"));
+    world.write(
+        "Dockerfile",
+        &format!("ARG BASE={}\nFROM ${{BASE}}\nLABEL kiln.test={name}\nCMD [\"serve\"]\n", docker::BASE),
+    );
+    let base = format!("source.platform == \"linux/arm64\" ? \"{FOREIGN}\" : \"{}\"", docker::BASE);
+    let hosts = format!(
+        "platforms = [\"linux/amd64\", \"linux/arm64\"]\n  platform_hosts = {{ \"linux/arm64\" = \"{other}\" }}"
+    );
+    world.write(
+        "a.pkr.hcl",
+        &format!(
+            r#"
+source "docker" "app" {{
+  image     = {base}
+  pull      = false
+  commit    = true
+  changes   = ["LABEL kiln.test={name}"]
+  {hosts}
+}}
+source "dockerfile" "app" {{
+  build_args = {{ BASE = {base} }}
+  {hosts}
+}}
+build {{
+  sources = ["docker.app"]
+  provisioner "shell" {{ inline = ["uname -m > /machine"] }}
+  post-processors {{
+    post-processor "docker-tag" {{
+      repository = "{docker_name}"
+      tags       = ["1"]
+    }}
+    {push}
+  }}
+}}
+build {{
+  sources = ["dockerfile.app"]
+  post-processors {{
+    post-processor "docker-tag" {{
+      repository = "{file_name}"
+      tags       = ["1"]
+    }}
+    {push}
+  }}
+}}
+"#,
+            push = push()
+        ),
+    );
+    let outcome = world.succeed(&["build", "-json", "a.pkr.hcl"]);
+    let _removed =
+        Removed([docker::built_images(&outcome.stdout), docker::images_with(&format!("kiln.test={name}"))].concat());
+    for name in [&docker_name, &file_name] {
+        let reference = format!("docker://{name}:1");
+        assert_eq!(platforms(&skopeo(&["--raw", &reference])), ["linux/amd64", "linux/arm64"], "{name}");
+        let config = skopeo(&["--override-arch", "arm64", "--config", &reference]);
+        assert_eq!(config["architecture"], "arm64", "{name}");
+    }
+    // Here and there are one image for each name: none was made at the wrong engine.
+    let label = format!("kiln.test={name}");
+    let architectures = |ids: &[String], at: &str| -> Vec<Json> {
+        ids.iter().map(|id| docker::image_at(at, id).unwrap()["Architecture"].clone()).collect()
+    };
+    let there = docker::images_at(&other, &label);
+    assert_eq!(architectures(&there, &other), ["arm64", "arm64"]);
+    let here = format!("unix://{}", docker::socket());
+    assert_eq!(architectures(&docker::images_with(&label), &here), ["amd64", "amd64"]);
+    there.iter().for_each(|id| docker::remove_at(&other, id));
+    assert!(world.leftovers().is_empty(), "{:?}", world.leftovers());
+}
+
+#[test]
+fn engines_of_platforms_that_are_none_are_told_at_their_places() {
+    let world = World::new();
+    world.write(
+        "a.pkr.hcl",
+        r#"
+source "docker" "app" {
+  image          = "debian"
+  commit         = true
+  platforms      = ["linux/arm64"]
+  platform_hosts = {
+    "linux/arm64" = "carrier-pigeon://arm"
+    "linux/amd64" = "tcp://amd:2375"
+    "arm46"       = "tcp://arm:2375"
+  }
+}
+build { sources = ["docker.app"] }
+"#,
+    );
+    let told = world.run(&["validate", "a.pkr.hcl"]).stderr;
+    for expected in [
+        "`platform_hosts` has an engine for linux/amd64",
+        "a.pkr.hcl:8:5",
+        "`carrier-pigeon://` is not supported",
+        "a.pkr.hcl:7:",
+        "`arm46` is no platform that kiln knows",
+    ] {
+        assert!(told.contains(expected), "{expected}\n{told}");
+    }
+}
+
 #[test]
 fn without_an_emulator_nothing_is_built() {
     let world = World::new();

@@ -25,7 +25,11 @@ fn kinds() -> Kinds {
     kinds.add_provisioner(Arc::new(kiln_provisioner_shell_local::ShellLocalKind));
     kiln_publish::register(
         &mut kinds,
-        PublishSettings { engine: Arc::new(GivenEngine(engine)), credentials, store: None },
+        PublishSettings {
+            engine: Arc::new(GivenEngine { engine, environment: Default::default() }),
+            credentials,
+            store: None,
+        },
     );
     kinds
 }

@@ -59,6 +59,7 @@ fn with_engine(engine: BollardEngine, settings: &Settings) -> Result<Kinds, Fail
     let mut kinds = Kinds::new();
     let docker_settings = DockerSettings {
         engine: Arc::clone(&engine),
+        usual: None,
         credentials: credentials.clone(),
         home: settings.home.clone(),
         store: Some(settings.cache_dir.join(settings.host.uid.to_string())),
@@ -103,7 +104,7 @@ fn with_engine(engine: BollardEngine, settings: &Settings) -> Result<Kinds, Fail
     kinds.add_provisioner(Arc::new(kiln_provisioner_shell::ShellKind));
     kinds.add_provisioner(Arc::new(kiln_provisioner_shell_local::ShellLocalKind));
     kinds.add_provisioner(Arc::new(kiln_provisioner_sleep::SleepKind));
-    let engine = Arc::new(GivenEngine(engine));
+    let engine = Arc::new(GivenEngine { engine, environment: settings.environment.clone() });
     kiln_publish::register(&mut kinds, PublishSettings { engine, credentials, store });
     kinds.add_undoer(Arc::new(DockerUndoer::new(settings.environment.clone())));
     Ok(kinds)

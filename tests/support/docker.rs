@@ -13,8 +13,18 @@ pub(crate) fn socket() -> String {
     host.trim_start_matches("unix://").to_owned()
 }
 
+/// The address of an engine beside the usual one, which a variable has: `make test` starts them.
+pub(crate) fn another(variable: &str) -> Option<String> {
+    let address = std::env::var(variable).ok().filter(|address| address.starts_with("unix://"));
+    super::available(&format!("another engine ({variable})"), address.is_some()).then_some(address).flatten()
+}
+
 fn call(method: &str, path: &str) -> Option<String> {
-    let arguments = ["--silent", "--fail", "--max-time", "60", "--unix-socket", &socket(), "-X", method];
+    call_at(&socket(), method, path)
+}
+
+fn call_at(socket: &str, method: &str, path: &str) -> Option<String> {
+    let arguments = ["--silent", "--fail", "--max-time", "60", "--unix-socket", socket, "-X", method];
     let output = Command::new("curl").args(arguments).arg(format!("http://engine{path}")).output().ok()?;
     output.status.success().then(|| String::from_utf8_lossy(&output.stdout).into_owned())
 }
@@ -37,6 +47,24 @@ pub(crate) fn is_there() -> bool {
 /// An image's inspection.
 pub(crate) fn image(reference: &str) -> Option<Json> {
     serde_json::from_str(&call("GET", &format!("/images/{}/json", encoded(reference)))?).ok()
+}
+
+/// The same at the engine of an address.
+pub(crate) fn image_at(address: &str, reference: &str) -> Option<Json> {
+    let path = format!("/images/{}/json", encoded(reference));
+    serde_json::from_str(&call_at(address.trim_start_matches("unix://"), "GET", &path)?).ok()
+}
+
+/// Images with a label at the engine of an address: their ids.
+pub(crate) fn images_at(address: &str, label: &str) -> Vec<String> {
+    let filters = encoded(&format!("{{\"label\":[\"{label}\"]}}"));
+    let path = format!("/images/json?filters={filters}");
+    ids(&call_at(address.trim_start_matches("unix://"), "GET", &path).unwrap())
+}
+
+/// Removes an image, with all its names, at the engine of an address.
+pub(crate) fn remove_at(address: &str, reference: &str) {
+    call_at(address.trim_start_matches("unix://"), "DELETE", &format!("/images/{}?force=1", encoded(reference)));
 }
 
 /// A container's inspection.

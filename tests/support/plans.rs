@@ -30,7 +30,11 @@ pub(crate) fn kinds() -> Kinds {
     kinds.add_provisioner(Arc::new(kiln_provisioner_sleep::SleepKind));
     kiln_publish::register(
         &mut kinds,
-        PublishSettings { engine: Arc::new(GivenEngine(engine)), credentials, store: None },
+        PublishSettings {
+            engine: Arc::new(GivenEngine { engine, environment: Default::default() }),
+            credentials,
+            store: None,
+        },
     );
     kinds
 }

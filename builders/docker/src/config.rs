@@ -68,6 +68,8 @@ pub(crate) struct Config {
     pub(crate) privileged: bool,
     pub(crate) runtime: Option<String>,
     pub(crate) platform: Option<String>,
+    #[serde(default)]
+    pub(crate) platform_hosts: BTreeMap<String, String>,
     pub(crate) network: Option<String>,
     #[serde(default)]
     pub(crate) share_network: bool,

@@ -32,14 +32,14 @@ impl DockerBuilder {
 }
 
 impl DockerSettings {
-    /// Brings an image of this id into the engine, where a store has it. It stays there, as one that was pulled does.
+    /// Brings an image of this id into the engine, where a store or the engine of other builds has it. It stays there, as one that was pulled does.
     ///
     /// # Errors
     /// What the store or the engine says.
     pub async fn take_over(&self, context: &BuildContext, id: &str) -> Result<bool, Failure> {
         let (Some(root), Ok(digest)) = (self.store.clone(), Digest::parse(id)) else { return Ok(false) };
         let found = blocking(move || Ok(find(&root, &digest))).await?;
-        let Some(Handed { store, manifest }) = found else { return Ok(false) };
+        let Some(Handed { store, manifest }) = found else { return self.fetch(context, id).await };
         context
             .events
             .message(format!("loading image {:.12} into the Docker engine", id.trim_start_matches("sha256:")));
@@ -61,6 +61,28 @@ impl DockerSettings {
         loaded?;
         drop(store);
         Ok(true)
+    }
+}
+
+impl DockerSettings {
+    /// Brings an image over from the engine that other builds use.
+    async fn fetch(&self, context: &BuildContext, id: &str) -> Result<bool, Failure> {
+        let Some(usual) = &self.usual else { return Ok(false) };
+        let found = usual.inspect_image(id).await?;
+        if found.is_none() {
+            return Ok(false);
+        }
+        let engine = self.engine.address();
+        context.events.message(format!("taking image {:.12} over to {engine}", id.trim_start_matches("sha256:")));
+        let path = context.scratch.join("base.tar");
+        let moved = async {
+            usual.save(&[id.to_owned()], &path).await?;
+            self.engine.load(&path).await
+        };
+        let moved = context.unless_cancelled(moved).await;
+        let _ = tokio::fs::remove_file(&path).await;
+        moved??;
+        Ok(self.engine.inspect_image(id).await?.is_some())
     }
 }
 

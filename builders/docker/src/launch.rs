@@ -64,9 +64,7 @@ impl Builder for DockerBuilder {
     }
 
     async fn runs_here(&self) -> Option<Platform> {
-        // Another machine's engine has emulators of its own.
-        let is_local = self.settings.engine.address().starts_with("unix://");
-        self.config.platform.as_deref().filter(|_| is_local).and_then(Platform::parse)
+        self.settings.emulated(self.config.platform.as_deref())
     }
 
     fn snapshots(&self) -> Option<&dyn Snapshots> {

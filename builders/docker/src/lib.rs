@@ -23,6 +23,7 @@ mod commit;
 mod communicator;
 mod config;
 mod handed;
+mod hosts;
 mod image_machines;
 mod keep;
 mod launch;
@@ -43,6 +44,7 @@ use kiln_docker::Engine;
 use kiln_registry::CredentialSources;
 
 pub use communicator::DockerCommunicator;
+pub use hosts::PLATFORM_HOSTS;
 pub use image_machines::{ImageMachine, ImageMachines, image_artifact};
 pub use prepare::DockerBuilderKind;
 
@@ -51,6 +53,8 @@ pub use prepare::DockerBuilderKind;
 pub struct DockerSettings {
     /// The engine.
     pub engine: Arc<dyn Engine>,
+    /// The engine that other builds use, where a source named this one for its platform.
+    pub usual: Option<Arc<dyn Engine>>,
     /// Where logins for private base images are looked for. Its environment also serves `-e NAME` in `run_command`.
     pub credentials: CredentialSources,
     /// What `~/` in `volumes` means.
@@ -66,6 +70,7 @@ impl DockerSettings {
     pub fn new(engine: Arc<dyn Engine>) -> DockerSettings {
         DockerSettings {
             engine,
+            usual: None,
             credentials: CredentialSources::default(),
             home: None,
             store: None,

@@ -360,7 +360,7 @@ pub(crate) fn committed(engine: &Arc<dyn Engine>, id: String) -> Artifact {
         builder_id: COMMITTED.to_owned(),
         id: id.clone(),
         description: format!("Imported Docker image: {id}"),
-        content: Content::Image(Image { id, ..Image::default() }),
+        content: Content::Image(Image { id, engine: Some(engine.address().to_owned()), ..Image::default() }),
         owner: Some(Arc::new(Owner { engine: Arc::clone(engine) })),
     }
 }

@@ -72,12 +72,18 @@ impl BuilderKind for DockerBuilderKind {
         let services = check.services(&self.settings, network.or_else(|| config.network.clone()));
         check.secrets(&kept_words);
         check.without_effect();
+        let settings =
+            self.settings.on_host_of(config.platform.as_deref(), &config.platform_hosts, decoded, &mut check.found);
         let is_wrong = check.found.has_errors();
         diagnostics.extend(check.found);
         if is_wrong {
             return None;
         }
-        let (mut settings, states) = (self.settings.clone(), Arc::clone(&self.states));
+        let states = match settings.usual {
+            Some(_) => Arc::new(States::new(Arc::clone(&settings.engine), settings.store.clone())),
+            None => Arc::clone(&self.states),
+        };
+        let mut settings = settings;
         settings.credentials.amazon = settings.credentials.amazon.choose(&config.ecr, server);
         Some(Arc::new(DockerBuilder {
             settings,

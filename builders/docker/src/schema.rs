@@ -3,6 +3,8 @@
 use kiln_core::{Field, FieldType, Schema};
 use kiln_registry::EcrOptions;
 
+use crate::hosts::PLATFORM_HOSTS;
+
 /// `ecr_login` and its company.
 const ECR: &[Field] = EcrOptions::FIELDS;
 
@@ -69,6 +71,7 @@ pub(crate) const DOCKER: Schema = Schema {
         Field::bool("privileged", "All capabilities and devices."),
         Field::string("runtime", "The engine's runtime, such as `runsc`."),
         Field::string("platform", "Platform of the base image, such as `linux/arm64`."),
+        PLATFORM_HOSTS,
         Field::string(
             "network",
             "Network of the container: `bridge`, `host`, `none`, a name, `container:NAME`. How services are reached in each, \

@@ -146,8 +146,7 @@ impl Builder for DockerfileBuilder {
     }
 
     async fn runs_here(&self) -> Option<Platform> {
-        let is_local = self.daemon.is_none() && self.settings.engine.address().starts_with("unix://");
-        self.config.platform.as_deref().filter(|_| is_local).and_then(Platform::parse)
+        self.settings.emulated(self.config.platform.as_deref().filter(|_| self.daemon.is_none()))
     }
 
     fn tester(&self) -> Option<&dyn Tester> {

@@ -57,6 +57,8 @@ pub(crate) struct Config {
     #[serde(default)]
     pub(crate) cache_to: Vec<String>,
     pub(crate) platform: Option<String>,
+    #[serde(default)]
+    pub(crate) platform_hosts: BTreeMap<String, String>,
     pub(crate) network: Option<String>,
     #[serde(default)]
     pub(crate) no_cache: bool,

@@ -63,13 +63,17 @@ impl BuilderKind for DockerfileKind {
         }
         let server = config.login_server.as_deref();
         config.ecr.check(decoded, server, &self.settings.credentials.amazon, &mut check.found);
-        let machine = self.machines.prepare(decoded, machine_arguments(), &mut check.found);
+        let settings =
+            self.settings.on_host_of(config.platform.as_deref(), &config.platform_hosts, decoded, &mut check.found);
+        let machines = settings.usual.as_ref().map(|_| ImageMachines::new(settings.clone()));
+        let machine =
+            machines.as_ref().unwrap_or(&self.machines).prepare(decoded, machine_arguments(), &mut check.found);
         let is_wrong = check.found.has_errors();
         diagnostics.extend(check.found);
         if is_wrong {
             return None;
         }
-        let mut settings = self.settings.clone();
+        let mut settings = settings;
         settings.credentials.amazon = settings.credentials.amazon.choose(&config.ecr, server);
         let directory = context.directory.clone();
         Some(Arc::new(DockerfileBuilder::new(settings, config, directory, daemon, context.has_steps, machine?)))
@@ -165,6 +169,10 @@ impl Check<'_> {
             }
             return None;
         };
+        if self.decoded.is_set("platform_hosts") {
+            let title = "`buildkitd` and `platform_hosts` exclude each other: one daemon builds for all platforms";
+            self.error("platform_hosts", title, None);
+        }
         let path = |file: &Option<PathBuf>| file.as_ref().map(|file| self.context.directory.join(file));
         let client = match (path(&config.buildkitd_cert), path(&config.buildkitd_key)) {
             (Some(certificate), Some(key)) => Some((certificate, key)),

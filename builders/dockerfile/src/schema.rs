@@ -1,5 +1,6 @@
 //! The arguments of a `dockerfile` source.
 
+use kiln_builder_docker::PLATFORM_HOSTS;
 use kiln_core::{Field, FieldType, Schema};
 use kiln_registry::EcrOptions;
 
@@ -44,6 +45,7 @@ const OWN: &[Field] = &[
     Field::strings("cache_from", "Caches to look into: an image's name, or `type=registry,ref=NAME` and the like."),
     Field::strings("cache_to", "Caches to fill: `type=inline`, `type=registry,ref=NAME,mode=max`, `type=local,dest=DIRECTORY`."),
     Field::string("platform", "Platform of the image, such as `linux/arm64`."),
+    PLATFORM_HOSTS,
     Field::new("network", FieldType::OneOf(&["default", "none", "host"]), "Network of `RUN`.").default("default"),
     Field::bool("no_cache", "Take nothing from BuildKit's cache."),
     Field::new(

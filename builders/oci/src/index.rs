@@ -99,6 +99,7 @@ impl IndexBuilder {
         };
         let (tags, owner) = bringing.bring_index(&digest).await?;
         let image = Image {
+            engine: None,
             id: digest.to_string(),
             tags,
             digest: Some(digest.to_string()),

@@ -24,6 +24,9 @@ pub struct Image {
     pub digest: Option<String>,
     /// The OCI layout that holds it, named by its digest; `None` for an image in an engine's store.
     pub layout: Option<PathBuf>,
+    /// The address of the engine that holds it, where it lies in one; `None` for the engine that all builds use. Of an index
+    /// that of its image for this host.
+    pub engine: Option<String>,
     /// Of an index, its images in the order of the index; empty for an image.
     pub variants: Vec<Variant>,
 }
@@ -39,7 +42,8 @@ impl Image {
         let host = Platform::host();
         let own = variants.iter().find(|variant| variant.platform.is(&host)).or(variants.first());
         let id = own.map(|variant| variant.image.id.clone()).unwrap_or_default();
-        Image { id, variants, ..Image::default() }
+        let engine = own.and_then(|variant| variant.image.engine.clone());
+        Image { id, engine, variants, ..Image::default() }
     }
 
     /// The variant of an index for this host's platform.
@@ -114,8 +118,9 @@ pub const ARTIFACT_VALUES: [(&str, ArtifactShape, &str); 7] = [
     ("amis", ArtifactShape::Map, "The AMIs, by region."),
 ];
 
-/// Where an image lies: a name of [`ArtifactValues`] that no template sees.
+/// Where an image lies: names of [`ArtifactValues`] that no template sees.
 const LAYOUT: &str = "layout";
+const ENGINE: &str = "engine";
 
 /// Builder id of AMIs, whose artifacts are called `REGION:AMI,REGION:AMI`.
 const AMAZON_EBS: &str = "mitchellh.amazonebs";
@@ -226,6 +231,7 @@ impl Image {
         values.extend(self.digest.clone().map(|digest| ("digest", ArtifactValue::Text(digest))));
         let layout = self.layout.as_ref().map(|layout| layout.display().to_string());
         values.extend(layout.map(|layout| (LAYOUT, ArtifactValue::Text(layout))));
+        values.extend(self.engine.clone().map(|engine| (ENGINE, ArtifactValue::Text(engine))));
     }
 
     /// The image that a build left with these values; `None` where it left none.
@@ -243,6 +249,7 @@ impl Image {
             tags,
             digest: text("digest"),
             layout: text(LAYOUT).map(PathBuf::from),
+            engine: text(ENGINE),
             variants: Vec::new(),
         })
     }
@@ -264,6 +271,7 @@ mod tests {
             tags: vec!["a:1".into()],
             digest: Some("sha256:bb".into()),
             layout: Some("/store".into()),
+            engine: Some("ssh://arm".into()),
             variants: Vec::new(),
         };
         let artifact = |image: Image| Artifact {

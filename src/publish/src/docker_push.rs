@@ -344,7 +344,7 @@ impl DockerPush {
         own_server: &OwnServer,
         context: &BuildContext,
     ) -> Result<Option<String>, Failure> {
-        let engine = context.unless_cancelled(self.engine.engine()).await??;
+        let engine = context.unless_cancelled(self.engine.engine_of(image)).await??;
         let candidate = Candidate::Engine(&engine, image);
         let there = asking::settled(self, references, own_server, &candidate, context).await?;
         let mut logins = BTreeMap::new();

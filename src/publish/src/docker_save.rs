@@ -78,7 +78,7 @@ impl PostProcessor for DockerSave {
         if let Some(layout) = LayoutImage::of(image)? {
             return self.save_from_layout(layout, artifact, image.tags.clone(), context).await;
         }
-        let engine = context.unless_cancelled(self.engine.engine()).await??;
+        let engine = context.unless_cancelled(self.engine.engine_of(image)).await??;
         context.events.message(format!("saving {}", references.join(", ")));
         let pending = PendingFile::reserve(context, &self.path).await?;
         let saved = context.unless_cancelled(engine.save(&references, pending.path())).await?;

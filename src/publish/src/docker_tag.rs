@@ -131,7 +131,7 @@ impl PostProcessor for DockerTag {
                 force_keep: true,
             });
         };
-        let engine = context.unless_cancelled(self.engine.engine()).await??;
+        let engine = context.unless_cancelled(self.engine.engine_of(own)).await??;
         for tag in &wanted {
             let name = format!("{repository}:{tag}");
             let tagging = async {
@@ -230,7 +230,10 @@ pub(crate) struct NameOwner {
 #[async_trait]
 impl ArtifactOwner for NameOwner {
     async fn destroy(&self, artifact: &Artifact, _context: &BuildContext) -> Result<(), Failure> {
-        let engine = self.engine.engine().await?;
+        let engine = match artifact.image() {
+            Some(image) => self.engine.engine_of(image).await?,
+            None => self.engine.engine().await?,
+        };
         for name in &self.names {
             let found = engine.inspect_image(name).await.map_err(PublishError::engine(format!("look up {name}")))?;
             // Another run may have given it away since.

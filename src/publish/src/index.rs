@@ -58,11 +58,11 @@ pub(crate) async fn brought_together(
     let root = context.scratch.join("index");
     let (path, failed) = (root.clone(), PublishError::layout("make a layout for the images"));
     let layout = prepare::blocking(context, root.clone(), move |_| Layout::create(path).map_err(failed)).await?;
-    let engine = context.unless_cancelled(provider.engine()).await??;
     let mut entries = Vec::new();
     for variant in &image.variants {
         let (platform, id) = (&variant.platform, &variant.image.id);
         context.events.message(format!("taking the image for {platform} over from the engine"));
+        let engine = context.unless_cancelled(provider.engine_of(&variant.image)).await??;
         let archive = context.scratch.join(format!("{}.tar", platform.to_string().replace('/', "-")));
         let taken = kiln_docker::take_over(engine.as_ref(), id, &layout, &archive);
         let taken = context.unless_cancelled(taken).await?;

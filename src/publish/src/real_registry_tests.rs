@@ -138,7 +138,7 @@ struct World {
 
 impl World {
     fn provider(&self) -> Arc<dyn EngineProvider> {
-        Arc::new(GivenEngine(Arc::clone(&self.engine)))
+        Arc::new(GivenEngine { engine: Arc::clone(&self.engine), environment: Default::default() })
     }
 
     /// Imports a root file system of one file, which no other test has, and names it twice.
@@ -152,7 +152,8 @@ impl World {
         tar.append_data(&mut header, "content", content.as_bytes()).unwrap();
         let tar = bench.write("root.tar", tar.into_inner().unwrap());
         let repository = format!("{registry}/group/{name}");
-        let provider: Arc<dyn EngineProvider> = Arc::new(GivenEngine(Arc::clone(&engine)));
+        let provider: Arc<dyn EngineProvider> =
+            Arc::new(GivenEngine { engine: Arc::clone(&engine), environment: Default::default() });
         let import = processor(
             &DockerImportKind { engine: Arc::clone(&provider), store: None, epoch: None },
             json!({ "repository": repository, "tag": "base", "changes": ["LABEL kiln.test=publish", "CMD [\"/content\"]"] }),

@@ -1,10 +1,11 @@
 //! What post-processors are given from outside.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use kiln_core::Failure;
-use kiln_docker::Engine;
+use kiln_core::{Failure, Image};
+use kiln_docker::{BollardEngine, Engine};
 use kiln_image::Layout;
 use kiln_registry::CredentialSources;
 
@@ -13,18 +14,32 @@ use kiln_registry::CredentialSources;
 pub trait EngineProvider: Send + Sync {
     /// Connects, or gives what is connected already.
     async fn engine(&self) -> Result<Arc<dyn Engine>, Failure>;
+
+    /// The engine that holds an image.
+    async fn engine_of(&self, image: &Image) -> Result<Arc<dyn Engine>, Failure>;
 }
 
-/// An engine that is there already.
-pub struct GivenEngine(
-    /// The engine.
-    pub Arc<dyn Engine>,
-);
+/// An engine that is there already, and those that sources name for a platform.
+pub struct GivenEngine {
+    /// The usual engine.
+    pub engine: Arc<dyn Engine>,
+    /// Says how others are connected to: certificates, and what SSH needs.
+    pub environment: BTreeMap<String, String>,
+}
 
 #[async_trait]
 impl EngineProvider for GivenEngine {
     async fn engine(&self) -> Result<Arc<dyn Engine>, Failure> {
-        Ok(Arc::clone(&self.0))
+        Ok(Arc::clone(&self.engine))
+    }
+
+    async fn engine_of(&self, image: &Image) -> Result<Arc<dyn Engine>, Failure> {
+        match &image.engine {
+            Some(address) if address != self.engine.address() => {
+                Ok(Arc::new(BollardEngine::connect(Some(address), &self.environment)?))
+            }
+            _ => self.engine().await,
+        }
     }
 }
 

@@ -69,7 +69,7 @@ fn artifact(builder_id: &str, id: &str, content: Content) -> Artifact {
 
 pub(crate) fn provider(engine: &Arc<FakeEngine>) -> Arc<dyn EngineProvider> {
     let engine: Arc<dyn Engine> = engine.clone();
-    Arc::new(GivenEngine(engine))
+    Arc::new(GivenEngine { engine, environment: Default::default() })
 }
 
 pub(crate) fn prepare(

@@ -9,7 +9,7 @@
 //! ```
 
 use kiln_core::{Diagnostic, Diagnostics, PLATFORMS, Platform, Span, VariantSpec, suggest};
-use kiln_language::syntax::{Attribute, Body};
+use kiln_language::syntax::{Attribute, Body, ExpressionKind};
 
 use super::builds::{BuildReader, part};
 use super::dynamic::ExpandedBlock;
@@ -23,6 +23,9 @@ pub(crate) const ARGUMENT: &str = "platforms";
 
 /// What a source's machines are for, where `platforms` does not say it.
 const PLATFORM: &str = "platform";
+
+/// Engines by platform.
+const HOSTS: &str = "platform_hosts";
 
 /// What stands between the name of a build and its platform. No other part of a name has it.
 const MARK: char = '@';
@@ -100,8 +103,34 @@ impl BuildReader<'_, '_> {
                     .help("`platforms` gives each of its builds a `platform`"),
             );
         }
+        self.check_hosts(used, &asked, attribute.name.span);
         let asked: Vec<Platform> = asked.into_iter().map(|(platform, _)| platform).collect();
         (!asked.is_empty()).then_some((asked, attribute.name.span))
+    }
+
+    /// Engines of platforms that `platforms` does not have: nothing would be built there.
+    fn check_hosts(&mut self, used: &SourceUse, asked: &[(Platform, Span)], platforms: Span) {
+        let Some((attribute, block)) = source_argument(used, HOSTS).filter(|_| !asked.is_empty()) else { return };
+        let scope = Overlay { values: &self.shared.values, bindings: &block.bindings };
+        // What is wrong with it is told when the source is evaluated.
+        let value = scope.evaluate(&attribute.value, &mut Diagnostics::new());
+        for name in value.as_entries().into_iter().flatten().map(|(name, _)| name) {
+            let Ok(platform) = Platform::known(name) else { continue };
+            if asked.iter().any(|(known, _)| known.is(&platform)) {
+                continue;
+            }
+            let place = match &attribute.value.kind {
+                ExpressionKind::Object(items) => items
+                    .iter()
+                    .map(|(key, _)| key)
+                    .find(|key| scope.evaluate(key, &mut Diagnostics::new()).as_str() == Some(name)),
+                _ => None,
+            };
+            let place = place.map_or(attribute.name.span, |key| key.span);
+            let title = format!("`{HOSTS}` has an engine for {platform}, and `{ARGUMENT}` does not ask for that");
+            let diagnostic = Diagnostic::error("unused-platform-host", place, title);
+            self.diagnostics.push(diagnostic.also(platforms, "the platforms are here"));
+        }
     }
 
     /// What a source without `platforms` is built for: its `platform`, or this host's.

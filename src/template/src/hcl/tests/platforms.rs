@@ -211,3 +211,23 @@ build { sources = ["file.notes", "oci.base", "oci.app"] }
         .into();
     insta::assert_snapshot!(shown.join("\n\n"));
 }
+
+#[test]
+fn engines_are_for_platforms_that_are_asked_for() {
+    let text = r#"
+source "docker" "app" {
+  image          = "debian"
+  platforms      = ["linux/amd64", "linux/arm64"]
+  platform_hosts = {
+    "linux/arm64" = "tcp://arm:2375"
+    "linux/s390x" = "tcp://frame:2375"
+  }
+}
+build { sources = ["docker.app"] }
+"#;
+    let loaded = Fixture::file(text).load();
+    let told = report(&loaded, &loaded.diagnostics);
+    assert!(told.contains("has an engine for linux/s390x, and `platforms` does not ask for that"), "{told}");
+    assert!(told.contains(":7:5") && told.contains("the platforms are here"), "{told}");
+    assert!(!told.contains("linux/arm64,"), "{told}");
+}
