@@ -15,8 +15,11 @@ pub trait EngineProvider: Send + Sync {
     /// Connects, or gives what is connected already.
     async fn engine(&self) -> Result<Arc<dyn Engine>, Failure>;
 
-    /// The engine that holds an image.
-    async fn engine_of(&self, image: &Image) -> Result<Arc<dyn Engine>, Failure>;
+    /// The engine that holds an image: the same one, where there are no others.
+    async fn engine_of(&self, image: &Image) -> Result<Arc<dyn Engine>, Failure> {
+        let _ = image;
+        self.engine().await
+    }
 }
 
 /// An engine that is there already, and those that sources name for a platform.
