@@ -68,6 +68,7 @@ fn pycroft_is_a_diamond_with_its_tests_inside() {
     let set = format!("registry={registry}");
     let (_, said) = run(&["build", "-no-push", "-var", &set, "-var", "uid=4321", "-var", "gid=4321", "."]);
     assert!(said.contains("service db is healthy") && said.contains("Ran 2 tests"), "{said}");
+    assert!(said.contains("test answers passed"), "{said}");
     let ids = docker::run_in(&name("prod", "1.2.3"), "id -u; id -g; /entry.sh version");
     assert_eq!(ids, "4321\n4321\npycroft 1.2.3\n");
     // Another tag: the tests are not run again, the bundle is another one.

@@ -161,6 +161,17 @@ build {
     ]
   }
 
+  # What was sealed, started as it will be: where it does not answer, nothing gets a name and nothing is pushed.
+  test "answers" {
+    health {
+      command  = ["python3", "-c", "import urllib.request; urllib.request.urlopen('http://127.0.0.1:5000/')"]
+      interval = "1s"
+      retries  = 60
+    }
+    command       = ["/entry.sh", "version"]
+    expect_output = "^pycroft ${local.tag}$"
+  }
+
   post-processors {
     post-processor "docker-tag" {
       repository = "${var.registry}/prod"
