@@ -48,13 +48,7 @@ impl BuilderKind for AmazonEbsKind {
         context: &PrepareContext,
         diagnostics: &mut Diagnostics,
     ) -> Option<Arc<dyn Builder>> {
-        let config: Config = match decoded.read() {
-            Ok(config) => config,
-            Err(diagnostic) => {
-                diagnostics.push(*diagnostic);
-                return None;
-            }
-        };
+        let config: Config = decoded.read_or_tell(diagnostics)?;
         let ssh = SshOptions::read(decoded, &self.settings.ssh, context, diagnostics);
         let mut check = Check::new(decoded, &config);
         check.all(ssh.as_ref());

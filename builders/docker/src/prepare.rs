@@ -50,13 +50,7 @@ impl BuilderKind for DockerBuilderKind {
         context: &PrepareContext,
         diagnostics: &mut Diagnostics,
     ) -> Option<Arc<dyn Builder>> {
-        let config: Config = match decoded.read() {
-            Ok(config) => config,
-            Err(diagnostic) => {
-                diagnostics.push(*diagnostic);
-                return None;
-            }
-        };
+        let config: Config = decoded.read_or_tell(diagnostics)?;
         let mut check = Check { decoded, config: &config, found: Diagnostics::new() };
         check.exactly_one(&["image", "build"]);
         check.result();

@@ -45,13 +45,7 @@ impl BuilderKind for DockerfileKind {
         context: &PrepareContext,
         diagnostics: &mut Diagnostics,
     ) -> Option<Arc<dyn Builder>> {
-        let config: Config = match decoded.read() {
-            Ok(config) => config,
-            Err(diagnostic) => {
-                diagnostics.push(*diagnostic);
-                return None;
-            }
-        };
+        let config: Config = decoded.read_or_tell(diagnostics)?;
         let mut check = Check { decoded, config: &config, context, found: Diagnostics::new() };
         check.dockerfile();
         check.values();

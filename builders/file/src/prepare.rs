@@ -51,13 +51,7 @@ impl BuilderKind for FileBuilderKind {
         context: &PrepareContext,
         diagnostics: &mut Diagnostics,
     ) -> Option<Arc<dyn Builder>> {
-        let config: Config = match decoded.read() {
-            Ok(config) => config,
-            Err(diagnostic) => {
-                diagnostics.push(*diagnostic);
-                return None;
-            }
-        };
+        let config: Config = decoded.read_or_tell(diagnostics)?;
         let mut found = Diagnostics::new();
         check(&config, decoded, context, &mut found);
         let is_wrong = found.has_errors() || config.target.is_empty();

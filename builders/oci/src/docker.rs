@@ -43,13 +43,7 @@ impl BuilderKind for DockerAsOci {
         diagnostics: &mut Diagnostics,
     ) -> Option<Arc<dyn Builder>> {
         let has_docker_builder = self.docker.prepare(decoded, context, diagnostics).is_some();
-        let mut config: Config = match decoded.read() {
-            Ok(config) => config,
-            Err(diagnostic) => {
-                diagnostics.push(*diagnostic);
-                return None;
-            }
-        };
+        let mut config: Config = decoded.read_or_tell(diagnostics)?;
         let mut found = Diagnostics::new();
         if decoded.is_set("build") {
             let title =
@@ -89,13 +83,7 @@ impl BuilderKind for DockerAsOci {
         context: &PrepareContext,
         diagnostics: &mut Diagnostics,
     ) -> Option<Arc<dyn Builder>> {
-        let config: Config = match decoded.read() {
-            Ok(config) => config,
-            Err(diagnostic) => {
-                diagnostics.push(*diagnostic);
-                return None;
-            }
-        };
+        let config: Config = decoded.read_or_tell(diagnostics)?;
         let variants = variants.unwrap_or_default();
         prepare::prepare_index(config, decoded, variants, context, &self.settings, &self.places, diagnostics)
     }

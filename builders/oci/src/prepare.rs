@@ -79,13 +79,7 @@ impl BuilderKind for OciBuilderKind {
         context: &PrepareContext,
         diagnostics: &mut Diagnostics,
     ) -> Option<Arc<dyn Builder>> {
-        let config: Config = match decoded.read() {
-            Ok(config) => config,
-            Err(diagnostic) => {
-                diagnostics.push(*diagnostic);
-                return None;
-            }
-        };
+        let config: Config = decoded.read_or_tell(diagnostics)?;
         prepare(config, decoded, context, &self.settings, &self.places, false, diagnostics)
             .map(|builder| builder as Arc<dyn Builder>)
     }
@@ -97,13 +91,7 @@ impl BuilderKind for OciBuilderKind {
         context: &PrepareContext,
         diagnostics: &mut Diagnostics,
     ) -> Option<Arc<dyn Builder>> {
-        let config: Config = match decoded.read() {
-            Ok(config) => config,
-            Err(diagnostic) => {
-                diagnostics.push(*diagnostic);
-                return None;
-            }
-        };
+        let config: Config = decoded.read_or_tell(diagnostics)?;
         prepare_index(config, decoded, variants.unwrap_or_default(), context, &self.settings, &self.places, diagnostics)
     }
 }

@@ -58,13 +58,7 @@ impl Config {
 
 /// Reads and checks the arguments.
 pub(crate) fn read(config: &Decoded, diagnostics: &mut Diagnostics) -> Option<Step> {
-    let read: Config = match config.read() {
-        Ok(read) => read,
-        Err(diagnostic) => {
-            diagnostics.push(*diagnostic);
-            return None;
-        }
-    };
+    let read: Config = config.read_or_tell(diagnostics)?;
     let read = read.without_empty_texts();
     let is_chosen = check_playbooks(config, &read, diagnostics);
     check_files(config, &read, diagnostics);

@@ -80,13 +80,7 @@ pub(crate) fn read(
     settings: &AnsibleSettings,
     diagnostics: &mut Diagnostics,
 ) -> Option<Playbook> {
-    let read: Config = match config.read() {
-        Ok(read) => read,
-        Err(diagnostic) => {
-            diagnostics.push(*diagnostic);
-            return None;
-        }
-    };
+    let read: Config = config.read_or_tell(diagnostics)?;
     let read = read.without_empty_texts();
     check_files(config, &read, diagnostics);
     check_names(config, &read, diagnostics);

@@ -97,13 +97,7 @@ impl ProvisionerKind for FileKind {
         _context: &PrepareContext,
         diagnostics: &mut Diagnostics,
     ) -> Option<Arc<dyn Provisioner>> {
-        let read: Config = match config.read() {
-            Ok(read) => read,
-            Err(diagnostic) => {
-                diagnostics.push(*diagnostic);
-                return None;
-            }
-        };
+        let read: Config = config.read_or_tell(diagnostics)?;
         let is_download = read.direction.as_deref() == Some("download");
         let is_empty = config.is_set("destination") && !config.is_unknown("destination") && read.destination.is_empty();
         if is_empty {

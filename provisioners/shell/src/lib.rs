@@ -161,13 +161,7 @@ impl Shell {
     fn prepare(config: &Decoded, diagnostics: &mut Diagnostics) -> Option<Shell> {
         let source = ScriptSource::read(config, &SOURCES, SCHEMA.title, diagnostics);
         let environment = Environment::read(config, diagnostics);
-        let read: Config = match config.read() {
-            Ok(read) => read,
-            Err(diagnostic) => {
-                diagnostics.push(*diagnostic);
-                return None;
-            }
-        };
+        let read: Config = config.read_or_tell(diagnostics)?;
         let default_format = if read.use_env_var_file { FILE_VARIABLE_FORMAT } else { DEFAULT_VARIABLE_FORMAT };
         let format = VariableFormat::read(config, default_format, diagnostics);
         check_command(config, &read, diagnostics);

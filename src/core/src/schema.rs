@@ -221,6 +221,11 @@ impl Decoded {
         })
     }
 
+    /// The same where a mistake is told with the others.
+    pub fn read_or_tell<T: DeserializeOwned>(&self, diagnostics: &mut Diagnostics) -> Option<T> {
+        self.read().map_err(|diagnostic| diagnostics.push(*diagnostic)).ok()
+    }
+
     /// Where a value was written; path as `image`, `build.path`, `scripts[0]`, `volumes.key`. The whole body where absent.
     pub fn span(&self, path: &str) -> Span {
         self.spans.get(path).copied().unwrap_or(self.span)

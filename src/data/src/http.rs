@@ -85,13 +85,7 @@ impl DataSourceKind for HttpKind {
     }
 
     fn prepare(&self, config: &Decoded, diagnostics: &mut Diagnostics) -> Option<Arc<dyn DataSource>> {
-        let arguments: Arguments = match config.read() {
-            Ok(arguments) => arguments,
-            Err(diagnostic) => {
-                diagnostics.push(*diagnostic);
-                return None;
-            }
-        };
+        let arguments: Arguments = config.read_or_tell(diagnostics)?;
         let url = if config.is_unknown("url") || !config.is_set("url") {
             None
         } else {

@@ -47,7 +47,7 @@ impl PostProcessorKind for ArtificeKind {
         _context: &PrepareContext,
         diagnostics: &mut Diagnostics,
     ) -> Option<Arc<dyn PostProcessor>> {
-        let artifice: Artifice = prepare::read(config, diagnostics)?;
+        let artifice: Artifice = config.read_or_tell(diagnostics)?;
         let mut is_right = true;
         for (index, pattern) in artifice.files.iter().enumerate() {
             if let Err(error) = components(pattern) {

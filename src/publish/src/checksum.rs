@@ -61,7 +61,7 @@ impl PostProcessorKind for ChecksumKind {
         _context: &PrepareContext,
         diagnostics: &mut Diagnostics,
     ) -> Option<Arc<dyn PostProcessor>> {
-        let mut checksum: Checksum = prepare::read(config, diagnostics)?;
+        let mut checksum: Checksum = config.read_or_tell(diagnostics)?;
         let mut is_right = true;
         for (index, name) in checksum.checksum_types.iter().enumerate() {
             let path = format!("checksum_types[{index}]");

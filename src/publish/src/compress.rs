@@ -72,7 +72,7 @@ impl PostProcessorKind for CompressKind {
         _context: &PrepareContext,
         diagnostics: &mut Diagnostics,
     ) -> Option<Arc<dyn PostProcessor>> {
-        let arguments: Arguments = prepare::read(config, diagnostics)?;
+        let arguments: Arguments = config.read_or_tell(diagnostics)?;
         let output = arguments.output.filter(|output| !output.is_empty()).unwrap_or_else(|| DEFAULT_OUTPUT.to_owned());
         let mut format = None;
         if let Some(name) = arguments.format.filter(|name| !name.is_empty()) {

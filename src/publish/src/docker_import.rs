@@ -81,7 +81,7 @@ impl PostProcessorKind for DockerImportKind {
         context: &PrepareContext,
         diagnostics: &mut Diagnostics,
     ) -> Option<Arc<dyn PostProcessor>> {
-        let arguments: Arguments = prepare::read(config, diagnostics)?;
+        let arguments: Arguments = config.read_or_tell(diagnostics)?;
         prepare::warn_unused(config, "docker_path", prepare::DOCKER_PATH_UNUSED, diagnostics);
         let changes = (0..arguments.changes.len()).map(|index| format!("changes[{index}]"));
         diagnostics.extend(changes.filter_map(|path| secret_in_image(config, &path)));

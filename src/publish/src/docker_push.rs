@@ -164,7 +164,7 @@ impl DockerPushKind {
         context: &PrepareContext,
         diagnostics: &mut Diagnostics,
     ) -> Option<DockerPush> {
-        let arguments: Arguments = prepare::read(config, diagnostics)?;
+        let arguments: Arguments = config.read_or_tell(diagnostics)?;
         prepare::warn_unused(config, "docker_path", prepare::DOCKER_PATH_UNUSED, diagnostics);
         let mut sources = self.credentials.clone();
         let server = Some(arguments.login_server.as_str());

@@ -57,7 +57,7 @@ impl PostProcessorKind for DockerSaveKind {
         _context: &PrepareContext,
         diagnostics: &mut Diagnostics,
     ) -> Option<Arc<dyn PostProcessor>> {
-        let arguments: Arguments = prepare::read(config, diagnostics)?;
+        let arguments: Arguments = config.read_or_tell(diagnostics)?;
         prepare::warn_unused(config, "docker_path", prepare::DOCKER_PATH_UNUSED, diagnostics);
         if arguments.path.is_empty() && !config.is_unknown("path") {
             if config.is_set("path") {

@@ -66,7 +66,7 @@ impl PostProcessorKind for DockerTagKind {
         context: &PrepareContext,
         diagnostics: &mut Diagnostics,
     ) -> Option<Arc<dyn PostProcessor>> {
-        let arguments: Arguments = prepare::read(config, diagnostics)?;
+        let arguments: Arguments = config.read_or_tell(diagnostics)?;
         prepare::warn_unused(config, "docker_path", prepare::DOCKER_PATH_UNUSED, diagnostics);
         let is_unknown = config.is_unknown("repository");
         let repository = prepare::repository(config, &arguments.repository, context, diagnostics);

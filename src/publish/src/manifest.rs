@@ -70,7 +70,7 @@ impl PostProcessorKind for ManifestKind {
         _context: &PrepareContext,
         diagnostics: &mut Diagnostics,
     ) -> Option<Arc<dyn PostProcessor>> {
-        let mut manifest: Manifest = prepare::read(config, diagnostics)?;
+        let mut manifest: Manifest = config.read_or_tell(diagnostics)?;
         // Go writes maps sorted.
         if let Some(data) = &mut manifest.custom_data {
             data.sort_keys();

@@ -6,18 +6,12 @@ use std::path::PathBuf;
 use kiln_core::{BuildContext, Decoded, Diagnostic, Diagnostics, PrepareContext};
 use kiln_gotemplate::{Data, Rendered, Scope};
 use kiln_registry::Reference;
-use serde::de::DeserializeOwned;
 use tokio_util::sync::CancellationToken;
 
 use crate::error::PublishError;
 
 /// What `artifice` and those like it call themselves, after Packer.
 pub(crate) const ARTIFICE_ID: &str = "packer.post-processor.artifice";
-
-/// Reads the arguments into a struct.
-pub(crate) fn read<T: DeserializeOwned>(config: &Decoded, diagnostics: &mut Diagnostics) -> Option<T> {
-    config.read().map_err(|diagnostic| diagnostics.push(*diagnostic)).ok()
-}
 
 /// Checks `repository`; `None` with a diagnostic, or where it is not there or not known yet.
 pub(crate) fn repository(

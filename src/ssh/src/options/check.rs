@@ -27,13 +27,7 @@ pub(super) fn read(
     context: &PrepareContext,
     diagnostics: &mut Diagnostics,
 ) -> Option<SshOptions> {
-    let raw: Raw = match config.read() {
-        Ok(raw) => raw,
-        Err(diagnostic) => {
-            diagnostics.push(*diagnostic);
-            return None;
-        }
-    };
+    let raw: Raw = config.read_or_tell(diagnostics)?;
     let mut check = Check { config, process, context, found: Diagnostics::new() };
     let options = check.options(raw);
     let has_errors = check.found.has_errors();
