@@ -37,6 +37,7 @@ struct State {
     containers: Vec<(ContainerInfo, ContainerSpec)>,
     networks: Vec<NetworkInfo>,
     logs: BTreeMap<String, Vec<u8>>,
+    archives: BTreeMap<String, Vec<u8>>,
     files: BTreeMap<String, Vec<u8>>,
     directories: BTreeSet<String>,
     commits: Vec<CommitSpec>,
@@ -140,6 +141,11 @@ impl FakeEngine {
     /// Puts a directory into all containers.
     pub fn add_directory(&self, path: &str) {
         self.state().directories.insert(path.to_owned());
+    }
+
+    /// Sets the archive that saving an image gives, instead of a file that none can read.
+    pub fn set_archive(&self, id: &str, archive: Vec<u8>) {
+        self.state().archives.insert(id.to_owned(), archive);
     }
 
     /// Lets the next call whose line begins with this text fail.
@@ -372,7 +378,10 @@ impl Engine for FakeEngine {
         if let Some(unknown) = references.iter().find(|reference| state.image(reference).is_none()) {
             return Err(missing("image", unknown));
         }
-        write_file(to, references.join("\n").as_bytes())
+        match references {
+            [only] if state.archives.contains_key(only) => write_file(to, &state.archives[only]),
+            _ => write_file(to, references.join("\n").as_bytes()),
+        }
     }
 
     async fn load(&self, archive: &Path) -> Result<(), EngineError> {

@@ -17,4 +17,5 @@ mod preparing;
 mod publishing;
 mod registry;
 mod running;
+mod trying;
 mod visiting;

@@ -90,3 +90,6 @@ fn platforms(image: &Image) -> String {
     let names: Vec<String> = image.variants.iter().map(|variant| variant.platform.to_string()).collect();
     suggest::enumerate(names.iter().map(String::as_str))
 }
+
+#[cfg(test)]
+mod tests;

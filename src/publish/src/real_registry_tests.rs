@@ -92,10 +92,20 @@ impl Registry {
 
     /// The digest of a tag, as the registry itself says; `None` where it has no such tag.
     pub(crate) fn digest(&self, repository: &str, tag: &str) -> Option<String> {
+        let kinds = "application/vnd.docker.distribution.manifest.v2+json, application/vnd.oci.image.manifest.v1+json";
+        self.digest_of(repository, tag, kinds)
+    }
+
+    /// The same of an index.
+    pub(crate) fn index_digest(&self, repository: &str, tag: &str) -> Option<String> {
+        self.digest_of(repository, tag, "application/vnd.oci.image.index.v1+json")
+    }
+
+    fn digest_of(&self, repository: &str, tag: &str, kinds: &str) -> Option<String> {
         let mut stream = TcpStream::connect(&self.address).unwrap();
         let login = base64::engine::general_purpose::STANDARD.encode(format!("{USER}:{PASSWORD}"));
         let request = format!(
-            "HEAD /v2/{repository}/manifests/{tag} HTTP/1.0\r\nAuthorization: Basic {login}\r\nAccept: application/vnd.docker.distribution.manifest.v2+json, application/vnd.oci.image.manifest.v1+json\r\n\r\n"
+            "HEAD /v2/{repository}/manifests/{tag} HTTP/1.0\r\nAuthorization: Basic {login}\r\nAccept: {kinds}\r\n\r\n"
         );
         stream.write_all(request.as_bytes()).unwrap();
         let mut answer = String::new();

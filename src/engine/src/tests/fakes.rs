@@ -11,8 +11,8 @@ use kiln_core::communicator::{CommunicatorError, Downloaded};
 use kiln_core::{
     Artifact, ArtifactOwner, BuildContext, Builder, BuilderKind, Command, Communicator, Content, Decoded, Diagnostic,
     Diagnostics, EntryId, ExitStatus, Failure, Field, Image, Kinds, Launched, Machine, OutputSink, Payload,
-    PostProcessor, PostProcessorKind, PrepareContext, Processed, Provisioner, ProvisionerKind, Schema, Stream, Undo,
-    UndoOutcome, Undoer,
+    PostProcessor, PostProcessorKind, PrepareContext, Processed, Provisioner, ProvisionerKind, Schema, Stream, Tester,
+    Undo, UndoOutcome, Undoer,
 };
 use kiln_testkit::ScriptedCommunicator;
 use serde::Deserialize;
@@ -20,6 +20,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::keeper::Keeper;
+use super::trying::FakeTester;
 
 /// How a call goes.
 #[derive(Clone)]
@@ -207,7 +208,8 @@ impl BuilderKind for FakeBuilderKind {
         }
         let arguments: BuilderArguments = config.read().unwrap();
         let (world, name) = (self.0.clone(), context.build.to_string());
-        Some(Arc::new(FakeBuilder { world, name, is_direct: arguments.direct }))
+        let tester = FakeTester(self.0.clone());
+        Some(Arc::new(FakeBuilder { world, name, is_direct: arguments.direct, tester }))
     }
 }
 
@@ -215,6 +217,7 @@ struct FakeBuilder {
     world: Arc<World>,
     name: String,
     is_direct: bool,
+    tester: FakeTester,
 }
 
 #[async_trait]
@@ -242,6 +245,10 @@ impl Builder for FakeBuilder {
             communicator,
             is_sealed: Mutex::new(false),
         })))
+    }
+
+    fn tester(&self) -> Option<&dyn Tester> {
+        Some(&self.tester)
     }
 }
 
