@@ -7,24 +7,53 @@
 #   install-dependencies.sh vm           and what its virtual machines need
 . "$(dirname "$0")/lib.sh"
 
+# A directory whose lists and archives apt can use for suites that this machine's sources do not name, on standard output; what
+# is named by further arguments, as "ARCHIVE SUITE", is what its sources are.
+apt_beside() {
+    beside=$(mktemp -d)
+    mkdir -p "$beside/lists/partial" "$beside/archives/partial"
+    # The user that apt fetches as must get in.
+    chmod 755 "$beside"
+    for suite in "$@"; do
+        echo "deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] http://deb.debian.org/${suite% *} ${suite#* } main"
+    done >"$beside/sources.list"
+    echo "$beside"
+}
+
+# apt_get DIRECTORY ARGUMENTS...: apt-get with such a directory.
+apt_get() {
+    beside=$1
+    shift
+    as_root env DEBIAN_FRONTEND=noninteractive apt-get -o "Dir::Etc::sourcelist=$beside/sources.list" -o Dir::Etc::sourceparts=- \
+        -o "Dir::State::lists=$beside/lists" -o "Dir::Cache::archives=$beside/archives" "$@" >&2
+}
+
 # qemu-utils and qemu-system must be of one version: where the former came from backports, so must the latter.
 install_qemu() {
     case $(dpkg-query -W -f '${Version}' qemu-utils 2>/dev/null) in
     *~bpo*) ;;
     *) install_packages qemu-system-x86 qemu-utils && return 0 ;;
     esac
-    lists=$(mktemp -d)
-    mkdir -p "$lists/lists/partial" "$lists/archives/partial"
     release=$(sed -n 's/^VERSION_CODENAME=//p' /etc/os-release)
-    for suite in "debian $release-backports" "debian $release" "debian-security $release-security"; do
-        echo "deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] http://deb.debian.org/${suite% *} ${suite#* } main"
-    done >"$lists/sources.list"
-    options="-o Dir::Etc::sourcelist=$lists/sources.list -o Dir::Etc::sourceparts=- -o Dir::State::lists=$lists/lists -o Dir::Cache::archives=$lists/archives"
+    lists=$(apt_beside "debian $release-backports" "debian $release" "debian-security $release-security")
     say "installing qemu from backports"
-    # shellcheck disable=SC2086 # a list of options is meant
-    as_root apt-get $options update -q >&2
-    # shellcheck disable=SC2086
-    as_root env DEBIAN_FRONTEND=noninteractive apt-get $options install -qy --no-install-recommends -t "$release-backports" qemu-system-x86 qemu-utils >&2
+    apt_get "$lists" update -q
+    apt_get "$lists" install -qy --no-install-recommends -t "$release-backports" qemu-system-x86 qemu-utils
+    as_root rm -rf "$lists"
+}
+
+# Compose as a plug-in of docker: trixie is the first Debian that has it. One program, which is unpacked and not installed; apt
+# holds the package against the signed lists.
+install_compose() {
+    folder=${XDG_CACHE_HOME:-$HOME/.cache}/kiln-test-compose
+    [ -x "$folder/docker-compose" ] && return 0
+    say "unpacking docker-compose of trixie into $folder"
+    lists=$(apt_beside "debian trixie")
+    apt_get "$lists" update -q
+    (cd "$lists/archives" && apt_get "$lists" download -q -t trixie docker-compose)
+    dpkg-deb -x "$lists"/archives/docker-compose_*.deb "$lists/unpacked"
+    mkdir -p "$folder"
+    mv "$lists/unpacked/usr/libexec/docker/cli-plugins/docker-compose" "$folder/docker-compose"
     as_root rm -rf "$lists"
 }
 
@@ -61,4 +90,5 @@ if [ "${1:-}" = vm ]; then
 elif [ "${1:-}" = tests ]; then
     "$ROOT/scripts/aws-harness.sh" prepare
     install_ansible
+    install_compose
 fi

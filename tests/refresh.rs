@@ -1,6 +1,8 @@
-//! `kiln refresh` with a real engine and Debian's docker-compose; DDEV, which no mirror has, is played by a script.
+//! `kiln refresh` with a real engine, Debian's docker-compose, and compose as a plug-in of docker; DDEV, which no mirror has, is
+//! played by a script.
 
 use std::hash::{BuildHasher, Hasher, RandomState};
+use std::path::PathBuf;
 use std::process::Command;
 
 use serde_json::Value as Json;
@@ -8,27 +10,56 @@ use serde_json::Value as Json;
 use crate::support::docker::{self, Removed};
 use crate::support::{World, available, stable};
 
+/// Compose 2 as `scripts/install-dependencies.sh` unpacks it.
+fn plugin() -> Option<PathBuf> {
+    let usual = || Some(PathBuf::from(std::env::var_os("HOME")?).join(".cache"));
+    let cache = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from).or_else(usual)?;
+    Some(cache.join("kiln-test-compose/docker-compose")).filter(|path| path.is_file())
+}
+
 /// A project of its own, whose containers, images and volumes are gone when the test ends.
 struct Shop {
     world: World,
     /// The project, and the repository of its image.
     name: String,
+    /// What runs it.
+    tool: &'static [&'static str],
     _removed: Removed,
 }
 
 impl Shop {
+    /// Run by the old tool.
     fn open() -> Option<Shop> {
         let compose = Command::new("docker-compose").arg("version").output();
         let is_there = compose.is_ok_and(|output| output.status.success());
-        if !docker::is_there() || !available("docker-compose", is_there) {
+        (docker::is_there() && available("docker-compose", is_there)).then(|| Shop::run_by(&["docker-compose"]))
+    }
+
+    /// Run by the plug-in, which only its user has.
+    fn with_plugin() -> Option<Shop> {
+        let plugin = plugin();
+        if !docker::is_there() || !available("compose as a plug-in of docker", plugin.is_some()) {
             return None;
         }
+        let shop = Shop::run_by(&["docker", "compose"]);
+        let plugins = shop.world.path().join(".home/.docker/cli-plugins");
+        std::fs::create_dir_all(&plugins).unwrap();
+        std::os::unix::fs::symlink(plugin?, plugins.join("docker-compose")).unwrap();
+        Some(shop)
+    }
+
+    /// One run by each.
+    fn each() -> Vec<Shop> {
+        [Shop::open(), Shop::with_plugin()].into_iter().flatten().collect()
+    }
+
+    fn run_by(tool: &'static [&'static str]) -> Shop {
         let name = format!("kilnshop{:x}", RandomState::new().build_hasher().finish());
         let world = World::new();
         let _removed = Removed(vec![format!("{name}/app:1"), format!("{name}/derived:1")]);
-        let shop = Shop { world, name, _removed };
+        let shop = Shop { world, name, tool, _removed };
         shop.template("docker", "one");
-        Some(shop)
+        shop
     }
 
     /// A template whose image says this text.
@@ -48,7 +79,7 @@ source "null" "unwanted" {{
 build {{
   sources = ["source.{kind}.app"]
   provisioner "shell" {{
-    inline = ["mkdir -p /var/lib/shop", "echo {text} >/said"]
+    inline = ["mkdir -p /var/lib/shop", "echo {text} | tee /said >/var/lib/shop/said"]
   }}
   post-processors {{
     post-processor "docker-tag" {{
@@ -73,11 +104,10 @@ build {{
     }
 
     fn compose(&self, text: &str) {
-        self.world.write("compose.yaml", &format!("name: {0}\n{1}", self.name, text.replace("SHOP", &self.name)));
         // The old tool asks for a version, and knows no name in the file.
+        let version = if self.tool.len() == 1 { "version: '3.8'\n" } else { "" };
+        self.world.write("compose.yaml", &format!("{version}{}", text.replace("SHOP", &self.name)));
         self.world.write(".env", &format!("COMPOSE_PROJECT_NAME={}\n", self.name));
-        let old = format!("version: '3.8'\n{}", text.replace("SHOP", &self.name));
-        self.world.write("compose.yaml", &old);
     }
 
     /// The container of a service that runs.
@@ -99,15 +129,21 @@ build {{
     }
 
     fn docker_compose(&self, arguments: &[&str]) {
-        let output = Command::new("docker-compose").args(arguments).current_dir(self.world.path()).output().unwrap();
+        let output = self.compose_command(arguments).output().unwrap();
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    }
+
+    fn compose_command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(self.tool[0]);
+        command.args(&self.tool[1..]).args(arguments).current_dir(self.world.path());
+        command.env("HOME", self.world.path().join(".home"));
+        command
     }
 }
 
 impl Drop for Shop {
     fn drop(&mut self) {
-        let mut down = Command::new("docker-compose");
-        let _ = down.args(["down", "--volumes", "--timeout", "0"]).current_dir(self.world.path()).output();
+        let _ = self.compose_command(&["down", "--volumes", "--remove-orphans", "--timeout", "0"]).output();
     }
 }
 
@@ -120,7 +156,10 @@ fn two() -> String {
 
 #[test]
 fn a_service_follows_its_image_and_the_others_are_left_alone() {
-    let Some(shop) = Shop::open() else { return };
+    Shop::each().iter().for_each(follow);
+}
+
+fn follow(shop: &Shop) {
     shop.compose(&two());
     let outcome = shop.world.succeed(&["refresh"]);
     assert!(
@@ -166,7 +205,7 @@ fn what_a_person_sees() {
 
 #[test]
 fn an_image_without_an_engine_is_loaded_for_it() {
-    let Some(shop) = Shop::open() else { return };
+    let Some(shop) = Shop::with_plugin() else { return };
     shop.compose(&two());
     shop.template("oci", "without");
     shop.world.succeed(&["refresh", "-start"]);
@@ -178,7 +217,10 @@ fn an_image_without_an_engine_is_loaded_for_it() {
 
 #[test]
 fn a_service_with_an_image_of_its_own_is_built_anew() {
-    let Some(shop) = Shop::open() else { return };
+    Shop::each().iter().for_each(built_upon);
+}
+
+fn built_upon(shop: &Shop) {
     shop.world
         .write("derived/Dockerfile", &format!("ARG BASE={}/app:1\nFROM ${{BASE}}\nRUN cp /said /copied\n", shop.name));
     let text = "services:\n  app:\n    build: ./derived\n    image: SHOP/derived:1\n    stop_grace_period: 0s\n";
@@ -190,6 +232,132 @@ fn a_service_with_an_image_of_its_own_is_built_anew() {
     shop.template("docker", "two");
     shop.world.succeed(&["refresh"]);
     assert_eq!(shop.said("app"), "two");
+}
+
+#[test]
+fn volumes_are_told_that_hide_what_was_built() {
+    for shop in Shop::each() {
+        let template = shop.world.read("images/app.pkr.hcl");
+        let content = |text: &str| {
+            let step = format!(
+                "mkdir -p /srv/data /srv/same /srv/anon && echo same >/srv/same/x && echo {text} | tee /srv/data/said >/srv/anon/said"
+            );
+            let mut lines: Vec<String> = template.lines().map(str::to_owned).collect();
+            let inline = lines.iter_mut().find(|line| line.contains("inline = [\"mkdir")).unwrap();
+            *inline = format!("    inline = [\"{step}\"]");
+            shop.world.write("images/app.pkr.hcl", &lines.join("\n"));
+        };
+        let service = "services:\n  app:\n    image: SHOP/app:1\n    stop_grace_period: 0s\n    volumes:\n      - data:/srv/data\n      - same:/srv/same\n      - /srv/anon\nvolumes:\n  data:\n  same:\n";
+        let said = |path: &str| {
+            let id = shop.container("app").unwrap()["Id"].as_str().unwrap().to_owned();
+            let output = Command::new("docker").args(["exec", &id, "cat", path]).output().unwrap();
+            String::from_utf8(output.stdout).unwrap().trim().to_owned()
+        };
+        shop.compose(service);
+        content("one");
+        let outcome = shop.world.succeed(&["refresh", "-start"]);
+        assert!(!outcome.stderr.contains("hides"), "nothing was there before: {}", outcome.stderr);
+
+        content("two");
+        let outcome = shop.world.succeed(&["refresh"]);
+        assert_eq!((&*said("/srv/data/said"), &*said("/srv/anon/said")), ("one", "one"), "so compose has it");
+        let named = format!("app: the volume {}_data at /srv/data hides what the new image has there;", shop.name);
+        assert!(outcome.stderr.contains(&named), "{}", outcome.stderr);
+        assert!(outcome.stderr.contains("the anonymous volume at /srv/anon goes from"), "{}", outcome.stderr);
+        assert!(!outcome.stderr.contains("/srv/same"), "{}", outcome.stderr);
+
+        content("three");
+        let outcome = shop.world.succeed(&["refresh", "-renew-anon-volumes"]);
+        assert_eq!((&*said("/srv/data/said"), &*said("/srv/anon/said")), ("one", "three"));
+        assert!(outcome.stderr.contains(&named) && !outcome.stderr.contains("/srv/anon"), "{}", outcome.stderr);
+        assert!(shop.world.leftovers().is_empty());
+        assert!(docker::containers_with("kiln.build=look").is_empty());
+    }
+}
+
+#[test]
+fn a_dockerfiles_image_is_followed() {
+    let Some(shop) = Shop::with_plugin() else { return };
+    let template = |text: &str| {
+        let dockerfile = format!("FROM debian:bookworm\nRUN echo {text} >/said\nCMD [\"sleep\", \"3600\"]\n");
+        shop.world.write("images/context/Dockerfile", &dockerfile);
+        let source = "source \"dockerfile\" \"app\" {\n  context = \"${path.root}/context\"\n}\nbuild {\n  sources = [\"dockerfile.app\"]\n  post-processor \"docker-tag\" {\n    repository = \"SHOP/app\"\n    tags       = [\"1\"]\n  }\n}\n";
+        shop.world.write("images/app.pkr.hcl", &source.replace("SHOP", &shop.name));
+    };
+    shop.compose(&two());
+    template("one");
+    shop.world.succeed(&["refresh", "-start"]);
+    assert_eq!(shop.said("app"), "one");
+    template("two");
+    shop.world.succeed(&["refresh"]);
+    assert_eq!(shop.said("app"), "two");
+    let outcome = shop.world.succeed(&["refresh"]);
+    assert!(outcome.stderr.contains("it is not restarted"), "{}", outcome.stderr);
+}
+
+/// What the plug-in takes of several files is what kiln reads.
+#[test]
+fn a_project_of_many_files_is_read_as_compose_reads_it() {
+    let Some(mut shop) = Shop::with_plugin() else { return };
+    let image = format!("{}/app", shop.name);
+    shop.world.write(
+        "common/base.yaml",
+        "services:\n  base:\n    image: '${GROUP}/app:${TAG:-0}'\n    stop_grace_period: 0s\n",
+    );
+    shop.world.write(
+        "main.yaml",
+        "include: [parts/queue.yaml]\nservices:\n  web:\n    extends: {file: common/base.yaml, service: base}\n    env_file: [web.env]\n  tool:\n    image: ${GROUP}/app:1\n    profiles: [tools]\n  wrong:\n    image: debian:bookworm\n",
+    );
+    shop.world.write("parts/queue.yaml", "services:\n  queue:\n    image: ${GROUP}/app:1\n    stop_grace_period: 0s\n");
+    shop.world.write("more.yaml", "services:\n  wrong: !reset null\n  web: {environment: {MORE: 'yes'}}\n");
+    shop.world.write("web.env", "FROM_FILE=yes\n");
+    let env = format!("COMPOSE_PROJECT_NAME={0}\nGROUP={0}\nTAG=1\n", shop.name);
+    shop.world.write(".env", &env);
+    shop.world.write("parts/.env", &env);
+    // From the environment, which is shared with what starts and ends the project.
+    shop.world.write(".env", &format!("{env}COMPOSE_FILE=main.yaml:more.yaml\n"));
+    let known = shop.compose_command(&["--profile", "*", "config", "--images"]).output().unwrap();
+    let known = String::from_utf8(known.stdout).unwrap();
+    assert_eq!(known.lines().filter(|line| *line == format!("{image}:1")).count(), 3, "{known}");
+    let outcome = shop.world.succeed(&["refresh", "-start"]);
+    for place in ["web (common/base.yaml:3)", "queue (parts/queue.yaml:3)", "tool (main.yaml:7)"] {
+        assert!(
+            outcome.stderr.contains(&format!("{place} uses {image}:1, which docker.app makes")),
+            "{}",
+            outcome.stderr
+        );
+    }
+    assert!(outcome.stderr.contains("tool: does not run, and its profile is not on"), "{}", outcome.stderr);
+    assert_eq!((shop.said("web"), shop.said("queue")), ("one".to_owned(), "one".to_owned()));
+    let environment = shop.container("web").unwrap()["Config"]["Env"].to_string();
+    assert!(environment.contains("FROM_FILE=yes") && environment.contains("MORE=yes"), "{environment}");
+    shop.world.env("COMPOSE_PROFILES", "tools");
+    shop.template("docker", "two");
+    shop.world.succeed(&["refresh", "-start"]);
+    for service in ["web", "queue", "tool"] {
+        assert_eq!(shop.said(service), "two", "{service}");
+    }
+}
+
+#[test]
+fn a_build_tells_what_refresh_would_restart() {
+    let Some(shop) = Shop::open() else { return };
+    let outcome = shop.world.succeed(&["build", "-no-push", "-only=docker.app", "images"]);
+    assert!(!outcome.stderr.contains("kiln refresh"), "{}", outcome.stderr);
+    shop.compose("services:\n  app:\n    image: SHOP/app:1\n  other:\n    image: SHOP/other:1\n");
+    let hint = "`kiln refresh` would restart app (compose.yaml) with what was built\n";
+    let outcome = shop.world.succeed(&["build", "-no-push", "-only=docker.app", "images"]);
+    assert!(outcome.stderr.ends_with(hint), "{}", outcome.stderr);
+    let outcome = shop.world.succeed(&["build", "-no-push", "-only=docker.app", "images/app.pkr.hcl"]);
+    let named = "`kiln refresh -template images/app.pkr.hcl` would restart app (compose.yaml) with what was built\n";
+    assert!(outcome.stderr.ends_with(named), "{}", outcome.stderr);
+    let outcome = shop.world.succeed(&["build", "-json", "-no-push", "-only=docker.app", "images"]);
+    assert!(!outcome.stdout.contains("refresh") && !outcome.stderr.contains("refresh"));
+    // A mistake in somebody else's file is no matter here.
+    shop.world.write("compose.yaml", "services: [\n");
+    let outcome = shop.world.succeed(&["build", "-no-push", "-only=docker.app", "images"]);
+    assert!(!outcome.stderr.contains("compose.yaml"), "{}", outcome.stderr);
+    shop.world.write("compose.yaml", "services: {}\n");
 }
 
 #[test]
@@ -308,4 +476,19 @@ fn mistakes_and_near_misses() {
     let outcome = world.succeed(&["refresh"]);
     insta::assert_snapshot!("a_service_that_nearly_uses_an_image", stable(&outcome.stderr, &world));
     assert!(outcome.stdout.is_empty());
+    world.write("compose.yaml", "services:\n  app: {image: 'group/app:1', build: .}\n");
+    world.write("Dockerfile", "FROM debian\n");
+    let outcome = world.succeed(&["refresh"]);
+    assert!(
+        outcome.stderr.contains("app (compose.yaml:2) has a `build` of its own for group/app:1"),
+        "{}",
+        outcome.stderr
+    );
+    // DDEV's own last file counts most; without DDEV its command is told.
+    std::fs::remove_file(world.path().join("compose.yaml")).unwrap();
+    world.write(".ddev/config.yaml", "name: shop\n");
+    world.write(".ddev/docker-compose.override.yaml", "services:\n  app: {image: 'group/app:1'}\n");
+    world.write(".ddev/docker-compose.zz.yaml", "services:\n  app: {image: 'group/app:7'}\n");
+    let outcome = world.succeed(&["refresh", "-print"]);
+    assert_eq!(outcome.stdout, "ddev restart\n", "{}", outcome.stderr);
 }

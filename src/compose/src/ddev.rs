@@ -97,6 +97,7 @@ fn web(image: Placed) -> Service {
         is_built: true,
         platform: None,
         pull_policy: None,
+        is_off: false,
         mounts: Vec::new(),
     }
 }

@@ -30,5 +30,5 @@ mod tree;
 mod yaml;
 
 pub use files::{Found, ReadOptions, read};
-pub use matching::{Matches, Near, Offer, Used};
+pub use matching::{Because, Matches, Near, Offer, Used};
 pub use model::{Base, Mount, Placed, Project, Service, Tool};

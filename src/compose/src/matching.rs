@@ -40,8 +40,19 @@ pub struct Near {
     pub span: Span,
     /// What the build of the same repository gives.
     pub offered: Vec<String>,
+    /// Why it does not use that.
+    pub because: Because,
+}
+
+/// Why a service does not use an image, although it names the same repository.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Because {
+    /// It wants another tag.
+    OtherTag,
     /// It is pinned by a digest, so that no local image takes its place.
-    pub is_pinned: bool,
+    Pinned,
+    /// It builds the image itself, under this very name.
+    BuiltThere,
 }
 
 /// What was found.
@@ -77,15 +88,33 @@ impl Project {
                         let offered: Vec<String> =
                             offers.iter().flat_map(|offer| &offer.names).filter(same).cloned().collect();
                         if !offered.is_empty() {
-                            let (written, is_pinned) = (written.to_owned(), reference.digest.is_some());
-                            matches.near.push(Near { service: index, written, span, offered, is_pinned });
+                            let because = if reference.digest.is_some() { Because::Pinned } else { Because::OtherTag };
+                            matches.near.push(Near {
+                                service: index,
+                                written: written.to_owned(),
+                                span,
+                                offered,
+                                because,
+                            });
                         }
                     }
                 }
             }
+            matches.near.extend(built_there(index, service, offers));
         }
         matches
     }
+}
+
+/// A service that gives the name of a build's image to one that it builds itself: whichever was made last has it.
+fn built_there(index: usize, service: &Service, offers: &[Offer]) -> Option<Near> {
+    let image = service.image.as_ref().filter(|_| service.is_built)?;
+    let name = Reference::parse(&image.text).ok()?.in_full();
+    let offered: Vec<String> =
+        offers.iter().flat_map(|offer| &offer.names).filter(|it| **it == name).cloned().collect();
+    let near =
+        Near { service: index, written: image.text.clone(), span: image.span, offered, because: Because::BuiltThere };
+    (!near.offered.is_empty()).then_some(near)
 }
 
 /// The images that a service names: its own, unless it is built here, and those that it is built upon.

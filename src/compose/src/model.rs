@@ -57,6 +57,8 @@ pub struct Service {
     pub platform: Option<Placed>,
     /// `pull_policy`.
     pub pull_policy: Option<Placed>,
+    /// Whether it is started only when it is asked for: it has `profiles`, none of which `COMPOSE_PROFILES` names.
+    pub is_off: bool,
     /// Named volumes.
     pub mounts: Vec<Mount>,
 }

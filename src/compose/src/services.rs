@@ -145,7 +145,17 @@ fn service(name: &str, node: &Node, reading: &mut Reading) -> Service {
             mounts.push(mount);
         }
     }
-    Service { name: name.to_owned(), image, bases, is_built: build.is_some(), platform, pull_policy, mounts }
+    let is_off = is_off(node, reading);
+    Service { name: name.to_owned(), image, bases, is_built: build.is_some(), platform, pull_policy, is_off, mounts }
+}
+
+/// Whether a service has profiles, and none of them is on.
+fn is_off(service: &Node, reading: &mut Reading) -> bool {
+    let on = reading.environment.get("COMPOSE_PROFILES").cloned().unwrap_or_default();
+    let on: Vec<&str> = on.split(',').map(str::trim).collect();
+    let items = service.get("profiles").map(Node::items).unwrap_or_default();
+    let own: Vec<String> = items.iter().filter_map(|item| reading.text(item)).map(|found| found.text).collect();
+    !own.is_empty() && !on.contains(&"*") && !own.iter().any(|profile| on.contains(&profile.as_str()))
 }
 
 /// A volume; one whose key is empty is none that has a name.

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use crate::{Found, Offer, ReadOptions, Tool, read};
+use crate::{Because, Found, Offer, ReadOptions, Tool, read};
 
 struct Folder(tempfile::TempDir);
 
@@ -117,6 +117,20 @@ fn services_extend_and_files_include_each_other() {
 }
 
 #[test]
+fn profiles_are_on_where_the_environment_says_so() {
+    let text = "services:\n  a: {image: x}\n  b: {image: x, profiles: [tools, debug]}\n";
+    let off = |files: &[(&str, &str)]| {
+        let found = good(Folder::new(files).read());
+        found.projects[0].services.iter().map(|service| service.is_off).collect::<Vec<_>>()
+    };
+    assert_eq!(off(&[("compose.yaml", text)]), [false, true]);
+    for profiles in ["debug", "other, tools", "*"] {
+        let env = format!("COMPOSE_PROFILES={profiles}\n");
+        assert_eq!(off(&[("compose.yaml", text), (".env", &env)]), [false, false], "{profiles}");
+    }
+}
+
+#[test]
 fn mistakes_are_told_at_their_place() {
     let folder = Folder::new(&[(
         "compose.yaml",
@@ -189,6 +203,6 @@ fn spellings_of_one_name_are_one_and_near_misses_are_told() {
     let offers = [Offer { build: "x".to_owned(), names: vec!["docker.io/group/app:latest".to_owned()] }];
     let matches = found.projects[0].matches(&offers);
     assert_eq!(matches.used.iter().map(|used| used.service).collect::<Vec<_>>(), [0, 1]);
-    let near: Vec<_> = matches.near.iter().map(|near| (near.service, near.is_pinned)).collect();
-    assert_eq!(near, [(2, false), (3, true)]);
+    let near: Vec<_> = matches.near.iter().map(|near| (near.service, near.because)).collect();
+    assert_eq!(near, [(2, Because::OtherTag), (3, Because::Pinned), (5, Because::BuiltThere)]);
 }

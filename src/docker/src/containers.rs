@@ -41,7 +41,11 @@ fn container_info(container: models::ContainerInspectResponse) -> ContainerInfo 
     let mut addresses: Vec<_> =
         networks.into_iter().filter_map(|(name, network)| Some((name, network.ip_address?))).collect();
     addresses.sort();
-    let mounts = container.mounts.unwrap_or_default().into_iter();
+    let mounted = container.mounts.unwrap_or_default();
+    let is_volume = |mount: &&models::MountPoint| mount.typ.as_deref() == Some("volume");
+    let volumes = mounted.iter().filter(is_volume);
+    let volumes = volumes.filter_map(|mount| Some((mount.destination.clone()?, mount.name.clone()?))).collect();
+    let mounts = mounted.into_iter();
     let tmpfs = container.host_config.as_ref().and_then(|config| config.tmpfs.clone()).unwrap_or_default();
     let mut mounts: Vec<(String, String)> = mounts
         .filter_map(|mount| Some((mount.destination?, mount.typ.map(|kind| kind.to_string()).unwrap_or_default())))
@@ -68,6 +72,7 @@ fn container_info(container: models::ContainerInspectResponse) -> ContainerInfo 
         address: addresses.into_iter().map(|(_, address)| address).find(|address| !address.is_empty()),
         labels: container.config.and_then(|config| config.labels).unwrap_or_default().into_iter().collect(),
         mounts,
+        volumes,
         ports,
     }
 }

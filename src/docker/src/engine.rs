@@ -194,6 +194,8 @@ pub struct ContainerInfo {
     pub labels: BTreeMap<String, String>,
     /// Where something is mounted in it: path, and kind (`volume`, `bind`, `tmpfs`).
     pub mounts: Vec<(String, String)>,
+    /// The volumes among them: path, and the engine's name of the volume.
+    pub volumes: Vec<(String, String)>,
     /// Ports of it that the engine's host has too: `5432/tcp`, and the address and port there.
     pub ports: Vec<(String, String)>,
 }

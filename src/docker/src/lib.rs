@@ -17,6 +17,7 @@
 mod bollard_engine;
 mod client;
 mod containers;
+mod content;
 mod context;
 pub mod engine;
 pub mod error;
@@ -41,6 +42,7 @@ pub mod upgrade;
 pub use bollard::models;
 
 pub use client::{BollardEngine, DEFAULT_HOST};
+pub use content::{Content, content};
 pub use engine::{Engine, ImageInfo};
 pub use error::EngineError;
 pub use login::login_mistakes;

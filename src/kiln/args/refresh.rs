@@ -35,6 +35,9 @@ pub(crate) struct RefreshArgs {
     /// Start services that do not run, too
     #[arg(long, value_parser = go_bool, num_args = 0..=1, require_equals = true, default_value_t = false, default_missing_value = "true", value_name = "BOOL", hide_default_value = true)]
     pub(crate) start: bool,
+    /// Give restarted services new anonymous volumes, without what theirs hold (compose)
+    #[arg(short = 'V', long, value_parser = go_bool, num_args = 0..=1, require_equals = true, default_value_t = false, default_missing_value = "true", value_name = "BOOL", hide_default_value = true)]
+    pub(crate) renew_anon_volumes: bool,
     /// Do nothing, and print the commands that would be run
     #[arg(long, visible_alias = "dry-run", value_parser = go_bool, num_args = 0..=1, require_equals = true, default_value_t = false, default_missing_value = "true", value_name = "BOOL", hide_default_value = true)]
     pub(crate) print: bool,

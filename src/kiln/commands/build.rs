@@ -2,12 +2,14 @@
 
 use std::sync::Arc;
 
+use kiln_compose::Offer;
+use kiln_core::event::Outcome;
 use kiln_core::{Event, Failure, FailureClass, Kinds, Reporter, suggest};
 use kiln_engine::{BuildReport, ParallelBuilds, RunReport, RunSettings, Surroundings};
 
 use super::load::Wanted;
 use super::prepared::{self, Stage};
-use super::stores;
+use super::{refresh, stores};
 use crate::args::{BuildArgs, OnError};
 use crate::emulation;
 use crate::error::CliError;
@@ -61,6 +63,7 @@ async fn build(arguments: &BuildArgs, format: Format, settings: &Settings) -> Re
         yes: arguments.yes,
         ..prepared::run_settings(&arguments.template, cache, settings).await
     };
+    let offers = refresh::offers(&ready.run);
     let surroundings = stage.surroundings(&ready.kinds, &ready.redactor);
     let quiet = Surroundings { reporter: Arc::new(Quiet), ..surroundings.clone() };
     let plan = async || kiln_engine::plan(&ready.run, &run_settings, &quiet).await;
@@ -72,6 +75,10 @@ async fn build(arguments: &BuildArgs, format: Format, settings: &Settings) -> Re
     stage.close();
     if matches!(format, Format::Human { .. }) {
         ui::show_text(&ready.redactor.redact(&closing(&report, stage.screen.width())));
+        let built = built(&report, offers);
+        if let Some(hint) = refresh::hint(&built, &arguments.template.template, settings) {
+            ui::show_message(format, &ready.redactor.redact(&hint));
+        }
     }
     stores::start_tidying(settings);
     Ok(report.exit_code())
@@ -82,6 +89,14 @@ struct Quiet;
 
 impl Reporter for Quiet {
     fn report(&self, _event: Event) {}
+}
+
+/// Of what builds offer, that of those which made something.
+fn built(report: &RunReport, mut offers: Vec<Offer>) -> Vec<Offer> {
+    let is_built =
+        |name: &str| report.builds.iter().any(|build| &*build.name == name && build.outcome == Outcome::Succeeded);
+    offers.retain(|offer| is_built(&offer.build));
+    offers
 }
 
 fn on_error(choice: OnError) -> kiln_engine::OnError {

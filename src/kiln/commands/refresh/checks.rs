@@ -7,8 +7,9 @@ use kiln_docker::engine::ContainerInfo;
 use kiln_docker::{Engine, ImageInfo};
 use kiln_registry::Platform;
 
-use super::{Concerned, familiar};
+use super::{Concerned, familiar, volumes};
 use crate::args::RefreshArgs;
+use crate::settings::Settings;
 
 /// How a service's containers stand to the image.
 #[derive(Debug, PartialEq, Eq)]
@@ -21,8 +22,8 @@ pub(super) enum State {
     Stale,
 }
 
-/// The service's containers that run.
-async fn running(engine: &dyn Engine, one: &Concerned<'_>) -> Result<Vec<ContainerInfo>, Failure> {
+/// The service's containers, also those that are stopped.
+pub(super) async fn containers(engine: &dyn Engine, one: &Concerned<'_>) -> Result<Vec<ContainerInfo>, Failure> {
     let labels = BTreeMap::from([
         ("com.docker.compose.project".to_owned(), one.project.label.clone()),
         ("com.docker.compose.service".to_owned(), one.project.services[one.service].name.clone()),
@@ -32,7 +33,7 @@ async fn running(engine: &dyn Engine, one: &Concerned<'_>) -> Result<Vec<Contain
         let Some(container) = engine.inspect_container(&id).await? else { continue };
         // `docker compose run` is somebody's own affair.
         let is_one_off = container.labels.get("com.docker.compose.oneoff").is_some_and(|value| value == "True");
-        if container.is_running && !is_one_off {
+        if !is_one_off {
             found.push(container);
         }
     }
@@ -40,8 +41,12 @@ async fn running(engine: &dyn Engine, one: &Concerned<'_>) -> Result<Vec<Contain
 }
 
 /// Finds out whether a service has to be restarted.
-pub(super) async fn state(engine: &dyn Engine, one: &Concerned<'_>) -> Result<State, Failure> {
-    let containers = running(engine, one).await?;
+pub(super) async fn state(
+    engine: &dyn Engine,
+    one: &Concerned<'_>,
+    containers: &[ContainerInfo],
+) -> Result<State, Failure> {
+    let containers: Vec<&ContainerInfo> = containers.iter().filter(|container| container.is_running).collect();
     if containers.is_empty() {
         return Ok(State::Absent);
     }
@@ -58,6 +63,47 @@ pub(super) async fn state(engine: &dyn Engine, one: &Concerned<'_>) -> Result<St
         }
     }
     Ok(State::Same)
+}
+
+/// What volumes hide of the new image, where a service is going to have it.
+pub(super) async fn volumes(
+    engine: &dyn Engine,
+    one: &Concerned<'_>,
+    containers: &[ContainerInfo],
+    arguments: &RefreshArgs,
+    settings: &Settings,
+) -> Result<Vec<String>, Failure> {
+    let mut texts = Vec::new();
+    for used in &one.uses {
+        let Some(image) = engine.inspect_image(&familiar(&used.name)).await? else { continue };
+        if containers.is_empty() || used.is_base {
+            // What its containers would have at a place is not known.
+            for (target, volume) in volumes::named(&one.project.services[one.service], &one.project.volumes) {
+                let declared = volumes::declared(&image, &target);
+                texts.extend(declared.map(|path| hides(&volume, &target, &format!(" (the image declares {path})"))));
+            }
+            continue;
+        }
+        for hidden in volumes::hidden(engine, containers, &image, settings).await? {
+            texts.extend(match hidden.is_anonymous() {
+                true if arguments.renew_anon_volumes => None,
+                true => Some(format!(
+                    "the anonymous volume at {} goes from container to container and hides what the new image has there; \
+                     `kiln refresh -renew-anon-volumes` gives it a new one, without what the old one holds",
+                    hidden.target
+                )),
+                false => Some(hides(&hidden.volume, &hidden.target, "")),
+            });
+        }
+    }
+    Ok(texts)
+}
+
+fn hides(volume: &str, target: &str, because: &str) -> String {
+    format!(
+        "the volume {volume} at {target} hides what the new image has there{because}; `docker volume rm {volume}`, with the \
+         service stopped, lets it be filled anew, and loses what it holds"
+    )
 }
 
 /// Whether an image begins with all layers of another one.
@@ -78,10 +124,6 @@ pub(super) async fn warnings(
         let Some(image) = engine.inspect_image(&name).await? else { continue };
         let wanted = service.platform.as_ref().map(|platform| platform.text.as_str());
         texts.extend(platform_mismatch(&name, &image, wanted, &engine.version().await?.architecture));
-        for mount in &service.mounts {
-            let volume = one.project.volumes.get(&mount.volume).cloned().unwrap_or_else(|| mount.volume.clone());
-            texts.extend(hidden(&image, &volume, &mount.target));
-        }
     }
     let policy = service.pull_policy.as_ref().map(|policy| policy.text.as_str()).unwrap_or_default();
     let pulls = matches!(policy, "always" | "daily" | "weekly") || policy.starts_with("every_");
@@ -109,16 +151,6 @@ fn platform_mismatch(name: &str, image: &ImageInfo, wanted: Option<&str>, own: &
         .then(|| format!("{name} is made for {has}, and the engine runs on {own}: it runs by emulation, if at all"))
 }
 
-/// A volume keeps what it was first filled with: what a later image has at its place is not seen.
-fn hidden(image: &ImageInfo, volume: &str, target: &str) -> Option<String> {
-    let is_inside = |path: &str| path == target || path.starts_with(&format!("{}/", target.trim_end_matches('/')));
-    let declared = image.volumes.iter().find(|path| is_inside(path.trim_end_matches('/')))?;
-    Some(format!(
-        "the volume {volume} at {target} hides what the new image has there (the image declares {declared}); \
-         `docker volume rm {volume}`, with the service stopped, lets it be filled anew, and loses what it holds"
-    ))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -127,19 +159,8 @@ mod tests {
         ImageInfo {
             os: "linux".to_owned(),
             architecture: "arm64".to_owned(),
-            volumes: vec!["/var/lib/data/".to_owned()],
             layers: vec!["a".to_owned(), "b".to_owned()],
             ..ImageInfo::default()
-        }
-    }
-
-    #[test]
-    fn volumes_hide_what_the_image_declares() {
-        assert!(hidden(&image(), "home", "/home").is_none());
-        assert!(hidden(&image(), "home", "/var/lib/database").is_none());
-        for target in ["/var/lib/data", "/var/lib", "/"] {
-            let text = hidden(&image(), "shop_data", target).unwrap();
-            assert!(text.contains("the volume shop_data at") && text.contains("/var/lib/data"), "{text}");
         }
     }
 

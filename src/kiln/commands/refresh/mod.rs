@@ -2,14 +2,16 @@
 
 mod checks;
 mod choice;
+mod hint;
 mod template;
 mod tools;
+mod volumes;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::Arc;
 
-use kiln_compose::{Found, Project, ReadOptions, Used};
+use kiln_compose::{Because, Found, Project, ReadOptions, Used};
 use kiln_core::{Failure, FailureClass, Redactor};
 use kiln_docker::{BollardEngine, Engine};
 use kiln_engine::RunSettings;
@@ -24,6 +26,7 @@ use crate::error::CliError;
 use crate::settings::Settings;
 use crate::ui::{self, Format};
 use choice::Choice;
+pub(super) use hint::{hint, offers};
 use tools::Restart;
 
 /// Finds, builds or pulls, and restarts.
@@ -178,14 +181,19 @@ impl Session<'_> {
                 let service = &project.services[near.service].name;
                 let offered: Vec<String> = near.offered.iter().map(|name| familiar(name)).collect();
                 let place = self.place(near.span);
-                self.warn(&match near.is_pinned {
-                    true => {
+                self.warn(&match near.because {
+                    Because::Pinned => {
                         format!("{service} ({place}) is pinned to {}: no local image takes its place", near.written)
                     }
-                    false => format!(
+                    Because::OtherTag => format!(
                         "{service} ({place}) uses {}, and the template makes {}; it is left as it is",
                         near.written,
                         offered.join(", ")
+                    ),
+                    Because::BuiltThere => format!(
+                        "{service} ({place}) has a `build` of its own for {}, which the template makes too: whichever was \
+                         built last has the name. It is left as it is; without its `build` it uses the template's",
+                        near.written
                     ),
                 });
             }
@@ -282,10 +290,21 @@ impl Session<'_> {
             for text in checks::warnings(&engine, &one, self.arguments).await? {
                 self.warn(&format!("{name}: {text}"));
             }
-            match checks::state(&engine, &one).await? {
+            let containers = checks::containers(&engine, &one).await?;
+            let state = checks::state(&engine, &one, &containers).await?;
+            if state != checks::State::Same {
+                for text in checks::volumes(&engine, &one, &containers, self.arguments, self.settings).await? {
+                    self.warn(&format!("{name}: {text}"));
+                }
+            }
+            match state {
                 checks::State::Same => {
                     self.say(&format!("{name}: runs with this very image; it is not restarted"));
                     self.tell_services(one.project, &[name], "unchanged", None);
+                }
+                checks::State::Absent if service.is_off => {
+                    self.say(&format!("{name}: does not run, and its profile is not on; it takes the new image then"));
+                    self.tell_services(one.project, &[name], "not-running", None);
                 }
                 checks::State::Absent if !self.arguments.start => {
                     self.say(&format!("{name}: does not run; it takes the new image when it is started"));

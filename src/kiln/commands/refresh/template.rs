@@ -18,15 +18,24 @@ pub(super) fn find(arguments: &RefreshArgs, settings: &Settings) -> Result<PathB
     if let Some(template) = &arguments.template {
         return Ok(template.clone());
     }
-    let places = PLACES.map(|place| match place {
-        "." => arguments.directory.clone(),
-        _ => arguments.directory.join(place),
-    });
-    let found = places.into_iter().find(|place| has_template(&settings.working_dir.join(place)));
+    let directory = &arguments.directory;
+    let found = places(directory).into_iter().find(|place| has_template(&settings.working_dir.join(place)));
     found.ok_or_else(|| {
         let title = format!("there is no template in {}", arguments.directory.display());
         Failure::new(FailureClass::Usage, title)
             .hint(format!("it is looked for in {}; name another one by `-template`", PLACES.join(", ")))
+    })
+}
+
+/// The one that is found for an absolute directory when none is named.
+pub(super) fn usual(directory: &Path) -> Option<PathBuf> {
+    places(directory).into_iter().find(|place| has_template(place))
+}
+
+fn places(directory: &Path) -> [PathBuf; 5] {
+    PLACES.map(|place| match place {
+        "." => directory.to_owned(),
+        _ => directory.join(place),
     })
 }
 

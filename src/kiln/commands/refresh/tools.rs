@@ -76,6 +76,8 @@ pub(super) struct Restart {
     builds: bool,
     /// Some would be pulled again.
     pulls: bool,
+    /// They get new anonymous volumes.
+    renews: bool,
 }
 
 impl Restart {
@@ -93,6 +95,7 @@ impl Restart {
             directory: project.directory.clone(),
             project: words,
             builds: services.clone().any(|service| service.is_built),
+            renews: arguments.renew_anon_volumes,
             pulls: !arguments.pull && services.clone().any(|service| service.pull_policy.is_some()),
             services: services.map(|service| service.name.clone()).collect(),
         }
@@ -107,6 +110,9 @@ impl Restart {
         words.extend(["up", "-d", "--no-deps"].map(str::to_owned));
         if self.builds {
             words.push("--build".to_owned());
+        }
+        if self.renews {
+            words.push("--renew-anon-volumes".to_owned());
         }
         // The image is here: the registry's must not take its place.
         if self.pulls && program.is_none_or(Program::is_plugin) {
@@ -174,7 +180,7 @@ impl Restart {
     }
 }
 
-fn quoted(word: &str) -> String {
+pub(super) fn quoted(word: &str) -> String {
     let is_plain = |character: char| character.is_ascii_alphanumeric() || "-_./:=@,+".contains(character);
     if !word.is_empty() && word.chars().all(is_plain) {
         word.to_owned()
@@ -202,6 +208,7 @@ mod tests {
             services: vec!["worker".to_owned(), "web".to_owned()],
             builds: false,
             pulls: true,
+            renews: false,
         }
     }
 
@@ -212,6 +219,8 @@ mod tests {
         let all = "up -d --no-deps --pull never worker web";
         assert_eq!(restart(Tool::Compose).shown(None), format!("cd 'my shop' && docker compose -p shop {all}"));
         assert_eq!(restart(Tool::Compose).shown(Some(&plugin)), restart(Tool::Compose).shown(None));
+        let renewed = Restart { renews: true, pulls: false, ..restart(Tool::Compose) };
+        assert!(renewed.shown(None).ends_with("up -d --no-deps --renew-anon-volumes worker web"));
         let built = Restart { builds: true, directory: PathBuf::from("."), ..restart(Tool::Compose) };
         assert_eq!(built.shown(Some(&old)), "docker-compose -p shop up -d --no-deps --build worker web");
         assert_eq!(restart(Tool::Ddev).shown(None), "cd 'my shop' && ddev restart");
