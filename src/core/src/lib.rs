@@ -65,7 +65,7 @@ pub use kinds::{
 pub use origin::Origin;
 pub use plan::{
     Artifacts, BuildSpec, CacheRules, ComponentConfig, ComponentSpec, Extension, Facts, GroupUse, Parent, Plan,
-    PostProcessorSpec, ProcessEnvironment, StepSpec, TestSpec, TextScope, VariantSpec,
+    PostProcessorSpec, ProcessEnvironment, StepSpec, TestSpec, TextScope, Unclean, VariantSpec,
 };
 pub use platform::{PLATFORMS, Platform};
 pub use redact::{Redactor, Secret};

@@ -226,6 +226,17 @@ pub struct BuildSpec {
     pub platform: Option<Platform>,
     /// The builds of those whose images it joins to an index; empty where it runs a machine of its own.
     pub variants: Vec<VariantSpec>,
+    /// Why it must not be built, unless nothing is pushed: it asks for a clean work tree (`require_clean`).
+    pub unclean: Option<Unclean>,
+}
+
+/// A work tree that is not as it was committed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Unclean {
+    /// Why it is not known to be clean: a sentence's end.
+    pub why: String,
+    /// The place of `require_clean`.
+    pub span: Span,
 }
 
 /// One of the builds that `platforms` makes of a source.

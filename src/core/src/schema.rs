@@ -209,6 +209,7 @@ pub struct Decoded {
     spans: BTreeMap<String, Span>,
     unknown: BTreeSet<String>,
     sensitive: BTreeSet<String>,
+    emptied: BTreeSet<String>,
     span: Span,
 }
 
@@ -251,6 +252,11 @@ impl Decoded {
     /// Whether a value (path as for [`Decoded::span`]) is or derives from a sensitive one.
     pub fn is_sensitive(&self, path: &str) -> bool {
         self.sensitive.contains(path)
+    }
+
+    /// Whether a list was written with entries, all of which are `null`, so that none is left.
+    pub fn is_emptied(&self, path: &str) -> bool {
+        self.emptied.contains(path)
     }
 
     /// The values as JSON.

@@ -178,6 +178,14 @@ pub enum EngineError {
         /// What it would push.
         names: String,
     },
+    /// A build wants a clean work tree.
+    #[error("`{build}` is built from a clean work tree only (`require_clean`): {why}")]
+    Unclean {
+        /// Its name.
+        build: String,
+        /// What speaks against it.
+        why: String,
+    },
     /// Somebody said no.
     #[error("pushing {names} was not confirmed")]
     Declined {

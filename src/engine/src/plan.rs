@@ -17,11 +17,11 @@ use crate::cache::memory::RunMemory;
 use crate::cleanup::scratch_name;
 use crate::needs::{ASKED_AT_ONCE, Needs, published_values};
 use crate::prepare::{Again, PreparedBuild, PreparedPostProcessor, PreparedRun};
-use crate::publication::{is_known_ahead, published};
+use crate::publication::{is_known_ahead, published, unclean};
 use crate::run::{RunSettings, Surroundings, journal_keys};
 
 /// The form of the JSON. The first number changes where a reader must look anew, the second where something is added.
-pub const PLAN_FORMAT: &str = "1.0";
+pub const PLAN_FORMAT: &str = "1.1";
 
 /// What a run would do.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -69,6 +69,9 @@ pub struct BuildPlan {
     pub names: Vec<String>,
     /// Those of them that would be pushed.
     pub pushed: Vec<String>,
+    /// Why `kiln build` would not begin with it as things are now: its work tree is not clean.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub refused: Option<String>,
     /// Why it would fail: nothing can be said of what its machine starts as (a registry that does not answer), or
     /// post-processors alone are to run and nothing is sealed.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -449,6 +452,7 @@ impl Planning<'_> {
             post_processors: self.build.chains.iter().map(kinds).collect(),
             names: self.build.image_names(false).iter().map(|name| self.clean(name)).collect(),
             pushed: self.build.image_names(true).iter().map(|name| self.clean(name)).collect(),
+            refused: unclean(self.build, false).map(|failure| self.clean(&failure.chain())),
             error: None,
         }
     }

@@ -195,6 +195,13 @@ pub(crate) fn unanswerable(builds: &[PreparedBuild], force: bool) -> Option<Fail
     Some(first.is_at_place(nobody_there(&first.names())))
 }
 
+/// Why a build does not run that asks for a clean work tree in vain. Where nothing is pushed, nobody minds.
+pub(crate) fn unclean(build: &PreparedBuild, no_push: bool) -> Option<Failure> {
+    let found = build.spec.unclean.as_ref().filter(|_| !no_push && !build.is_taken())?;
+    let error = EngineError::Unclean { build: build.name.to_string(), why: found.why.clone() };
+    Some(Failure::environment(error).at(found.span).hint("commit it, or try it with `-no-push`"))
+}
+
 fn nobody_there(names: &[String]) -> Failure {
     Failure::new(FailureClass::Usage, EngineError::Unconfirmed { names: listed(names) })
         .hint("`-yes` answers the question, for runs without a terminal")

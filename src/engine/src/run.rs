@@ -23,7 +23,7 @@ use crate::guard::Stop;
 use crate::journal::{FileJournal, RunHeader};
 use crate::policy::{OnError, ParallelBuilds};
 use crate::prepare::{PrepareOptions, PreparedBuild, PreparedRun};
-use crate::publication::{Claims, unanswerable};
+use crate::publication::{Claims, unanswerable, unclean};
 use crate::schedule::schedule;
 
 /// How a run is to go.
@@ -216,7 +216,9 @@ pub async fn run(prepared: PreparedRun, settings: RunSettings, surroundings: Sur
     };
     let is_nobody_there = !settings.yes && !surroundings.prompt.is_there();
     let unanswerable = is_nobody_there.then(|| unanswerable(&prepared.builds, settings.force)).flatten();
-    let opened = match check_choice(&prepared, &settings.cache).and(unanswerable.map_or(Ok(()), Err)) {
+    let unclean = prepared.builds.iter().find_map(|build| unclean(build, prepared.options.no_push));
+    let refused = unclean.or(unanswerable);
+    let opened = match check_choice(&prepared, &settings.cache).and(refused.map_or(Ok(()), Err)) {
         Ok(()) => open(settings, surroundings, &prepared).await,
         Err(failure) => Err(failure),
     };

@@ -29,6 +29,7 @@ fn build_lines(build: &BuildPlan, now: SystemTime) -> Vec<String> {
         let word = if build.base.is_empty() { "unknown" } else { "fails" };
         lines.extend(error.lines().map(|line| format!("  {word:<7}  {line}")));
     }
+    lines.extend(build.refused.iter().map(|why| format!("  refused  {why}")));
     if !build.parents.is_empty() {
         lines.push(format!("  after    {}", build.parents.join(", ")));
     }
@@ -158,6 +159,7 @@ mod tests {
             post_processors: vec![vec!["docker-tag".to_owned(), "docker-push".to_owned()]],
             names: vec!["registry.example.org/worker:1".to_owned()],
             pushed: Vec::new(),
+            refused: None,
             error: None,
         };
         let unknown = BuildPlan {
@@ -172,6 +174,7 @@ mod tests {
         };
         let published = BuildPlan {
             build: "oci.app".to_owned(),
+            refused: Some("`a` is changed".to_owned()),
             skipped: Some("r/app:1.2.3 is in its registry already".to_owned()),
             error: None,
             post_processors: vec![vec!["manifest".to_owned()]],
@@ -196,6 +199,7 @@ mod tests {
           cached   seal: the artifact is there
 
         oci.app (oci, a.pkr.hcl:1)
+          refused  `a` is changed
           skipped  r/app:1.2.3 is in its registry already
           runs     manifest
 
@@ -242,6 +246,7 @@ mod tests {
             post_processors: vec![vec![text.clone()]],
             names: vec![text.clone()],
             pushed: vec![text.clone()],
+            refused: Some(text.clone()),
             error: Some(text),
         };
         let report = PlanReport { format_version: PLAN_FORMAT, builds: vec![build] };

@@ -92,6 +92,12 @@ impl PostProcessorKind for DockerTagKind {
                 }
             }
         }
+        if tags.is_empty() && config.is_emptied("tags") {
+            let title = "every entry of `tags` is `null`, so that no name is left for the image";
+            let help = "give it a tag that is always there, or leave the post-processor out with `enabled`";
+            diagnostics.push(Diagnostic::error("no-tags", config.span("tags"), title).help(help));
+            is_right = false;
+        }
         if !is_right {
             return None;
         }

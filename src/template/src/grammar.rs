@@ -232,6 +232,11 @@ pub const BUILD: Schema = Schema {
         Field::string("description", "What it is for."),
         Field::strings("sources", "The sources: `source.TYPE.NAME` or `TYPE.NAME`."),
         DEPENDS_ON,
+        Field::bool(
+            "require_clean",
+            "Whether it is built only where all files of the git work tree around the template are committed, and none is untracked; `-no-push` builds all the same. Beyond Packer.",
+        )
+        .default("false"),
         FOR_EACH,
         ENABLED,
         blocks(&BUILD_SOURCE),

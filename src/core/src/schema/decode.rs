@@ -19,12 +19,13 @@ pub(super) fn decode(schema: &Schema, body: &Body, others: &[&str], diagnostics:
         spans: BTreeMap::new(),
         unknown: BTreeSet::new(),
         sensitive: BTreeSet::new(),
+        emptied: BTreeSet::new(),
         weak: body.weak,
         field: None,
     };
     let values = decoder.body(schema, body, "");
-    let Decoder { spans, unknown, sensitive, .. } = decoder;
-    Decoded { values, spans, unknown, sensitive, span: body.span }
+    let Decoder { spans, unknown, sensitive, emptied, .. } = decoder;
+    Decoded { values, spans, unknown, sensitive, emptied, span: body.span }
 }
 
 struct Decoder<'a> {
@@ -33,6 +34,7 @@ struct Decoder<'a> {
     spans: BTreeMap<String, Span>,
     unknown: BTreeSet<String>,
     sensitive: BTreeSet<String>,
+    emptied: BTreeSet<String>,
     weak: bool,
     /// The argument that is being read.
     field: Option<Field>,
@@ -301,6 +303,9 @@ impl Decoder<'_> {
                             list.push(placeholder.clone());
                         }
                     }
+                }
+                if list.is_empty() && !items.is_empty() {
+                    self.emptied.insert(path.to_owned());
                 }
                 Some(Json::Array(list))
             }

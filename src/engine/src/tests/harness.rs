@@ -91,6 +91,7 @@ pub(super) fn build(name: &str) -> BuildSpec {
         is_brought: false,
         platform: None,
         variants: Vec::new(),
+        unclean: None,
     }
 }
 

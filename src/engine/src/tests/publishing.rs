@@ -4,7 +4,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use kiln_core::event::Outcome;
-use kiln_core::{BuildSpec, FailureClass, HookEvent, HookSpec, Node, Parent, PostProcessorSpec, Value};
+use kiln_core::{
+    BuildSpec, FailureClass, HookEvent, HookSpec, Node, Parent, PostProcessorSpec, SourceId, Span, Unclean, Value,
+};
 use kiln_testkit::FixedPrompt;
 
 use super::fakes::{Act, kinds};
@@ -176,6 +178,28 @@ async fn without_anybody_to_ask_nothing_begins() {
     assert_eq!(failure.hints, ["`-yes` answers the question, for runs without a terminal"]);
     assert!(harness.world.log().is_empty());
     harness.assert_clean();
+}
+
+#[tokio::test]
+async fn from_a_work_tree_that_is_not_clean_nothing_begins_that_could_be_pushed() {
+    let unclean = || Unclean { why: "`a.txt` is changed".to_owned(), span: Span::new(SourceId(0), 20..30) };
+    let strict = || BuildSpec { unclean: Some(unclean()), ..pushed("a", vec![vec![tag(&["r/app:1"], 10)]]) };
+    let harness = Harness::new(vec![build("first"), strict()]);
+    let report = harness.run().await;
+    assert_eq!((report.exit_code(), report.class()), (4, Some(FailureClass::Environment)));
+    let failure = report.failure.as_ref().unwrap();
+    assert_eq!(failure.chain(), "`a` is built from a clean work tree only (`require_clean`): `a.txt` is changed");
+    assert_eq!(
+        (failure.span, &*failure.hints),
+        (Some(unclean().span), &["commit it, or try it with `-no-push`".to_owned()][..])
+    );
+    assert!(harness.world.log().is_empty());
+    harness.assert_clean();
+
+    let harness = Harness { no_push: true, ..Harness::new(vec![strict()]) };
+    assert_eq!(harness.run().await.exit_code(), 0);
+    let harness = Harness::new(vec![BuildSpec { is_taken: true, ..strict() }]);
+    assert!(harness.run().await.failure.is_none(), "nothing of it is built");
 }
 
 #[tokio::test]

@@ -53,6 +53,15 @@ fn a_list_without_entries_is_told() {
     assert_eq!(titles, ["`tags` has no entries, so the image is named `latest`"]);
 }
 
+#[test]
+fn a_list_of_nothing_but_null_names_nothing_by_chance() {
+    let engine = Arc::new(FakeEngine::new());
+    let titles = titles_of(&kind(&engine), json!({ "repository": "kiln/x", "tags": [null, null] }));
+    assert_eq!(titles, ["every entry of `tags` is `null`, so that no name is left for the image"]);
+    let titles = titles_of(&kind(&engine), json!({ "repository": "kiln/x", "tags": [null, "1"] }));
+    assert_eq!(titles, [""; 0]);
+}
+
 #[tokio::test]
 async fn the_undo_is_noted_before_the_name_moves_and_knows_who_bore_it() {
     let bench = Bench::new();

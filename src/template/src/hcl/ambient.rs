@@ -24,6 +24,9 @@ const PATIENCE: Duration = Duration::from_secs(20);
 /// How much is kept of what `git` says.
 const LONGEST_ANSWER: u64 = 64 * 1024;
 
+/// How many changed files are named.
+const CHANGES_SHOWN: usize = 3;
+
 /// Longest slug: what a DNS label takes, and what GitLab cuts at.
 const LONGEST_SLUG: usize = 63;
 
@@ -38,6 +41,8 @@ pub(crate) struct Git {
     /// What was found out, in the order of [`FACTS`].
     facts: [OnceLock<Result<Value, GitError>>; FACTS.len()],
     whole: OnceLock<Result<Value, GitError>>,
+    /// Why the work tree is not clean, where it is not.
+    unclean: OnceLock<Option<String>>,
 }
 
 /// Why a fact of `git` cannot be told.
@@ -83,7 +88,7 @@ struct Answer {
 impl Git {
     /// Of the repository around a directory. Looks at nothing yet.
     pub(crate) fn new(directory: PathBuf, environment: ProcessEnvironment) -> Git {
-        Git { directory, environment, facts: Default::default(), whole: OnceLock::new() }
+        Git { directory, environment, facts: Default::default(), whole: OnceLock::new(), unclean: OnceLock::new() }
     }
 
     /// `git.name`.
@@ -114,6 +119,19 @@ impl Git {
         Origin { revision: Some(revision), source, version }
     }
 
+    /// Why the whole work tree is not known to be as its commit has it; `None` where it is. What git ignores does not count,
+    /// what it does not know yet does: it may become part of an image.
+    pub(crate) fn why_unclean(&self) -> Option<String> {
+        let found = || {
+            let arguments = ["status", "--porcelain", "--untracked-files=normal", "--ignore-submodules=none"];
+            match self.line(&["rev-parse", "--verify", "HEAD"]).and_then(|_| self.line(&arguments)) {
+                Ok(changes) => (!changes.is_empty()).then(|| told(&changes)),
+                Err(error) => Some(format!("that cannot be told: {error}")),
+            }
+        };
+        self.unclean.get_or_init(found).clone()
+    }
+
     fn all(&self) -> Result<&Value, &GitError> {
         let found = || {
             let facts = FACTS.iter().enumerate().map(|(index, name)| Ok((*name, self.find(index)?.clone())));
@@ -128,10 +146,11 @@ impl Git {
             "branch_slug" => self.branch().map(|branch| text_or_null(branch.map(|branch| slug(&branch)))),
             "commit" => self.line(&["rev-parse", "--verify", "HEAD"]).map(Value::string),
             "describe" => self.line(&["describe", "--tags", "--always", "--dirty"]).map(Value::string),
-            // As `describe` sees it: what git does not track changes no commit.
-            "dirty" => {
-                self.line(&["status", "--porcelain", "--untracked-files=no"]).map(|text| Value::bool(!text.is_empty()))
-            }
+            // As `describe` sees it: what git does not track changes no commit. Without a commit nothing can be changed.
+            "dirty" => self
+                .line(&["rev-parse", "--verify", "HEAD"])
+                .and_then(|_| self.line(&["status", "--porcelain", "--untracked-files=no"]))
+                .map(|text| Value::bool(!text.is_empty())),
             "short" => self.line(&["rev-parse", "--short", "HEAD"]).map(Value::string),
             "tag" => self.tag().map(text_or_null),
             _ => self.url().map(text_or_null),
@@ -192,7 +211,13 @@ impl Git {
         if said.contains("dubious ownership") {
             return GitError::Foreign(self.directory.clone());
         }
-        let no_commit = ["Needed a single revision", "unknown revision", "malformed object name", "valid object name"];
+        let no_commit = [
+            "Needed a single revision",
+            "unknown revision",
+            "malformed object name",
+            "valid object name",
+            "bad revision",
+        ];
         if no_commit.iter().any(|text| said.contains(text)) {
             return GitError::NoCommit;
         }
@@ -285,6 +310,20 @@ fn read_apart(mut pipe: impl Read + Send + 'static) -> Receiver<String> {
 
 fn problem(what: &str, span: Span, error: &GitError) -> Diagnostic {
     Diagnostic::error("no-git", span, format!("`{what}` cannot be told: {error}")).help(error.help())
+}
+
+/// A few lines of `git status --porcelain`, for people.
+fn told(changes: &str) -> String {
+    let told = changes.lines().take(CHANGES_SHOWN).filter_map(|line| {
+        // Two letters for the index and the work tree; the first may be a space.
+        let (state, path) = line.trim_start().split_once(' ')?;
+        let path = path.trim_start().trim_matches('"');
+        Some(if state == "??" { format!("`{path}` is not tracked") } else { format!("`{path}` is changed") })
+    });
+    let mut told: Vec<String> = told.collect();
+    let more = changes.lines().count().saturating_sub(CHANGES_SHOWN);
+    told.extend((more > 0).then(|| format!("and {more} more")));
+    told.join(", ")
 }
 
 fn text_or_null(text: Option<String>) -> Value {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use kiln_core::{
     BuildSpec, ComponentSpec, Diagnostic, Diagnostics, HookEvent, HookSpec, PostProcessorSpec, Span, StepSpec,
-    TestSpec, VariantSpec,
+    TestSpec, Unclean, VariantSpec,
 };
 use kiln_language::evaluate::{Reference, references};
 use kiln_language::syntax::{Block, Body, Item};
@@ -33,6 +33,9 @@ use super::written;
 
 const MADE_BY_DYNAMIC: [&str; 7] =
     ["source", "steps", "provisioner", "error-cleanup-provisioner", "test", "post-processor", "post-processors"];
+
+/// The argument by which a build wants a clean work tree.
+pub(crate) const REQUIRE_CLEAN: &str = "require_clean";
 
 /// What all build blocks give.
 #[derive(Default)]
@@ -443,7 +446,18 @@ impl<'a> BuildReader<'a, '_> {
                 Role::Index(variants) => variants,
                 _ => Vec::new(),
             },
+            unclean: self.unclean(),
         }
+    }
+
+    /// What speaks against the build, where it asks for a clean work tree.
+    fn unclean(&mut self) -> Option<Unclean> {
+        let whole = self.whole();
+        let mut arguments = Arguments::new(&whole, &self.shared.values, self.diagnostics);
+        let is_required = arguments.truth(REQUIRE_CLEAN).unwrap_or_default();
+        let span = whole.body.attribute(REQUIRE_CLEAN)?.name.span;
+        let why = is_required.then(|| self.shared.values.why_unclean()).flatten()?;
+        Some(Unclean { why, span })
     }
 
     /// What `depends_on` of the build, the source and what the build adds to it names.

@@ -8,7 +8,7 @@ use kiln_language::syntax::{Block, Body, Expression, ExpressionKind, Item};
 
 use super::blocks::Declarations;
 use super::modules::Scope;
-use super::{artifacts, caching, hooks, platforms, repetition, tests_of_builds};
+use super::{artifacts, builds, caching, hooks, platforms, repetition, tests_of_builds};
 
 /// The roots that Packer does not know.
 const ROOTS: [&str; 4] = ["artifact", "git", "host", "module"];
@@ -104,8 +104,9 @@ impl Uses {
         let cached = caching::BEYOND_PACKER.into_iter().filter(|_| is_cached);
         let depends_on = ["depends_on"].into_iter().filter(|_| matches!(kind, "source" | "build"));
         let on_error = ["on_error"].into_iter().filter(|_| kind == "post-processor");
+        let require_clean = [builds::REQUIRE_CLEAN].into_iter().filter(|_| kind == "build");
         let platforms = [platforms::ARGUMENT].into_iter().filter(|_| kind == "source");
-        let more = cached.chain(depends_on).chain(on_error).chain(platforms);
+        let more = cached.chain(depends_on).chain(on_error).chain(require_clean).chain(platforms);
         for name in repetition::ARGUMENTS.into_iter().chain(more) {
             if let Some(attribute) = body.attribute(name) {
                 self.add(format!("`{name}` of a `{kind}`"), attribute.name.span);

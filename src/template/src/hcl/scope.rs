@@ -60,6 +60,11 @@ impl Values {
         self.roots.insert("host".to_owned(), host_value(host));
     }
 
+    /// Why the work tree around the template is not known to be clean; `None` where it is.
+    pub(crate) fn why_unclean(&self) -> Option<String> {
+        self.git.why_unclean()
+    }
+
     /// As the evaluator takes it.
     pub fn scope(&self) -> Scope<'_> {
         Scope { variables: self, functions: &self.functions }

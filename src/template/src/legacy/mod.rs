@@ -143,6 +143,7 @@ fn plan(
         is_brought: false,
         platform: None,
         variants: Vec::new(),
+        unclean: None,
     });
     Plan {
         unused_sources: Vec::new(),

@@ -8,7 +8,7 @@ use crate::Host;
 
 /// Whether `git` is there; a test that needs it is skipped otherwise, unless `KILN_TEST_REQUIRE=1`.
 #[allow(clippy::print_stderr)]
-fn has_git() -> bool {
+pub(super) fn has_git() -> bool {
     let is_there = Command::new("git").arg("--version").output().is_ok();
     if !is_there {
         assert!(std::env::var("KILN_TEST_REQUIRE").as_deref() != Ok("1"), "there is no program `git`");
@@ -17,7 +17,7 @@ fn has_git() -> bool {
     is_there
 }
 
-fn git(directory: &Path, arguments: &[&str]) -> String {
+pub(super) fn git(directory: &Path, arguments: &[&str]) -> String {
     let mut command = Command::new("git");
     let own = [("GIT_AUTHOR_DATE", "2023-11-14T00:00:00Z"), ("GIT_COMMITTER_DATE", "2023-11-14T00:00:00Z")];
     let output = command
@@ -34,7 +34,7 @@ fn git(directory: &Path, arguments: &[&str]) -> String {
 }
 
 /// A template whose locals are the given expressions.
-fn fixture(expressions: &[&str]) -> Fixture {
+pub(super) fn fixture(expressions: &[&str]) -> Fixture {
     let locals: String = expressions.iter().enumerate().map(|(index, text)| format!("  x{index} = {text}\n")).collect();
     let text = format!(
         "locals {{\n{locals}}}\nsource \"docker\" \"x\" {{}}\nbuild {{\n  sources = [\"source.docker.x\"]\n}}\n"
@@ -43,7 +43,7 @@ fn fixture(expressions: &[&str]) -> Fixture {
 }
 
 /// A repository with one commit around the template.
-fn repository(expressions: &[&str]) -> Fixture {
+pub(super) fn repository(expressions: &[&str]) -> Fixture {
     let fixture = fixture(expressions);
     let path = fixture.options.working_dir.clone();
     git(&path, &["init", "--quiet", "--initial-branch=Feature/One_Two"]);
@@ -52,8 +52,14 @@ fn repository(expressions: &[&str]) -> Fixture {
     fixture
 }
 
-fn locals(fixture: &Fixture) -> Vec<String> {
+pub(super) fn locals(fixture: &Fixture) -> Vec<String> {
     plan(&fixture.load()).locals.iter().map(|local| local.value.clone()).collect()
+}
+
+/// So that git does not find a repository in which the temporary directory lies.
+pub(super) fn ceiling(fixture: Fixture) -> Fixture {
+    let above = fixture.options.working_dir.parent().unwrap().to_string_lossy().into_owned();
+    fixture.env("GIT_CEILING_DIRECTORIES", &above)
 }
 
 #[test]
@@ -130,11 +136,6 @@ fn what_git_cannot_tell_is_told_where_it_is_asked_for() {
     if !has_git() {
         return;
     }
-    // The temporary directory may lie in a repository of its own.
-    let ceiling = |fixture: Fixture| {
-        let above = fixture.options.working_dir.parent().unwrap().to_string_lossy().into_owned();
-        fixture.env("GIT_CEILING_DIRECTORIES", &above)
-    };
     let outside = ceiling(fixture(&["git.short"]));
     let directory = outside.options.working_dir.to_string_lossy().into_owned();
     insta::assert_snapshot!("no_repository", outside.report().replace(&directory, "DIRECTORY"));
@@ -142,9 +143,6 @@ fn what_git_cannot_tell_is_told_where_it_is_asked_for() {
     assert!(whole.contains("`git` cannot be told"), "{whole}");
     assert_eq!(locals(&ceiling(fixture(&["try(git.short, \"none\")"]))), ["\"none\""]);
     insta::assert_snapshot!("unknown_git_fact", fixture(&["git.brnach", "gti.branch"]).report());
-    let empty = ceiling(fixture(&["git.commit"]));
-    git(&empty.options.working_dir, &["init", "--quiet"]);
-    assert!(empty.report().contains("the repository has no commit yet"), "{}", empty.report());
     let without_program = fixture(&["git.short"]).env("PATH", "/nowhere").report();
     assert!(without_program.contains("there is no program `git`"), "{without_program}");
 }

@@ -7,6 +7,7 @@ mod data;
 mod dynamic;
 mod extensions;
 mod extensions_ambient;
+mod extensions_git;
 mod extensions_listing;
 mod extensions_mistakes;
 mod groups;
