@@ -79,7 +79,7 @@ source "null" "unwanted" {{
 build {{
   sources = ["source.{kind}.app"]
   provisioner "shell" {{
-    inline = ["mkdir -p /var/lib/shop", "echo {text} | tee /said >/var/lib/shop/said"]
+    inline = ["mkdir -p /var/lib/shop", "echo {text} >/said", "cp /said /var/lib/shop/said"]
   }}
   post-processors {{
     post-processor "docker-tag" {{
@@ -271,7 +271,6 @@ fn volumes_are_told_that_hide_what_was_built() {
         assert_eq!((&*said("/srv/data/said"), &*said("/srv/anon/said")), ("one", "three"));
         assert!(outcome.stderr.contains(&named) && !outcome.stderr.contains("/srv/anon"), "{}", outcome.stderr);
         assert!(shop.world.leftovers().is_empty());
-        assert!(docker::containers_with("kiln.build=look").is_empty());
     }
 }
 
@@ -281,7 +280,7 @@ fn a_dockerfiles_image_is_followed() {
     let template = |text: &str| {
         let dockerfile = format!("FROM debian:bookworm\nRUN echo {text} >/said\nCMD [\"sleep\", \"3600\"]\n");
         shop.world.write("images/context/Dockerfile", &dockerfile);
-        let source = "source \"dockerfile\" \"app\" {\n  context = \"${path.root}/context\"\n}\nbuild {\n  sources = [\"dockerfile.app\"]\n  post-processor \"docker-tag\" {\n    repository = \"SHOP/app\"\n    tags       = [\"1\"]\n  }\n}\n";
+        let source = "source \"dockerfile\" \"app\" {\n  context = \"context\"\n}\nbuild {\n  sources = [\"dockerfile.app\"]\n  post-processor \"docker-tag\" {\n    repository = \"SHOP/app\"\n    tags       = [\"1\"]\n  }\n}\n";
         shop.world.write("images/app.pkr.hcl", &source.replace("SHOP", &shop.name));
     };
     shop.compose(&two());

@@ -109,6 +109,7 @@ pub(crate) fn options(arguments: &TemplateArgs, wanted: Wanted, settings: &Setti
     options.except.clone_from(&arguments.except);
     options.without_parents = arguments.no_deps;
     options.home.clone_from(&settings.home);
+    options.modules_dir = Some(settings.cache_dir.join("modules"));
     options.host = settings.host;
     options.started = SystemTime::now();
     options.warn_undeclared = wanted.warn_undeclared;

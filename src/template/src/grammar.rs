@@ -178,10 +178,15 @@ pub const MODULE: Schema = Schema {
     fields: &[
         Field::string(
             "source",
-            "The directory, beginning with `./`, `../` (from the file's directory) or `/`: a text as it is.",
+            "The directory, beginning with `./`, `../` (from the file's directory) or `/`, or one in a repository: `git::URL//DIRECTORY?ref=REF`. A text as it is.",
         )
         .required(),
         DEPENDS_ON,
+        any(
+            "for_each",
+            "One use of the module for each element of a map, set or list, `module.NAME-KEY`, with `each.key` and `each.value` in the arguments. It may depend on variables and locals, not on data sources.",
+        ),
+        Field::bool("enabled", "Whether it is used at all.").default("true"),
     ],
     example: "module \"worker\" {\n  source = \"./images/worker\"\n  image  = artifact.base.image\n}",
 };

@@ -76,6 +76,8 @@ pub struct LoadOptions {
     pub without_parents: bool,
     /// The process's directory, absolute.
     pub working_dir: PathBuf,
+    /// Where modules from git are kept; without it there are none.
+    pub modules_dir: Option<PathBuf>,
     /// The user's home, for `pathexpand`.
     pub home: Option<PathBuf>,
     /// The machine that kiln runs on: `host.*`.
@@ -108,6 +110,7 @@ impl LoadOptions {
             except: Vec::new(),
             without_parents: false,
             working_dir: working_dir.into(),
+            modules_dir: None,
             home: None,
             host: Host::default(),
             data: DataOptions::default(),

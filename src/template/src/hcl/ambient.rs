@@ -226,17 +226,7 @@ impl Git {
     }
 
     fn ask(&self, arguments: &[&str]) -> Result<Answer, GitError> {
-        let mut child = self.command(arguments).spawn().map_err(|error| match error.kind() {
-            std::io::ErrorKind::NotFound => GitError::NoProgram,
-            _ => GitError::Start(error.to_string()),
-        })?;
-        let deadline = Instant::now() + PATIENCE;
-        let answer = wait(&mut child, deadline);
-        if answer.is_none() {
-            // It may have ended by now; either way it is reaped.
-            let _ = child.kill();
-            let _ = child.wait();
-        }
+        let answer = answer(&mut self.command(arguments), Instant::now() + PATIENCE)?;
         answer.ok_or_else(|| GitError::Slow { command: arguments.join(" ") })
     }
 
@@ -266,6 +256,30 @@ pub fn origin(directory: &Path, environment: &ProcessEnvironment) -> Origin {
         return Origin::default();
     }
     Git::new(directory.to_path_buf(), environment.clone()).origin()
+}
+
+/// Starts `git` and waits for what it says; `None` where that takes too long.
+fn answer(command: &mut Command, deadline: Instant) -> Result<Option<Answer>, GitError> {
+    let mut child = command.spawn().map_err(|error| match error.kind() {
+        std::io::ErrorKind::NotFound => GitError::NoProgram,
+        _ => GitError::Start(error.to_string()),
+    })?;
+    let answer = wait(&mut child, deadline);
+    if answer.is_none() {
+        // It may have ended by now; either way it is reaped.
+        let _ = child.kill();
+        let _ = child.wait();
+    }
+    Ok(answer)
+}
+
+/// The exit code of a call of `git`, and what it printed on both outputs; why it has none otherwise.
+pub(crate) fn told_by(command: &mut Command, deadline: Instant) -> Result<(Option<i32>, String, String), String> {
+    match answer(command, deadline) {
+        Ok(Some(Answer { code, stdout, stderr })) => Ok((code, stdout, stderr)),
+        Ok(None) => Err("it did not answer in time".to_owned()),
+        Err(error) => Err(error.to_string()),
+    }
 }
 
 /// The end of a process and what it printed; `None` where that takes too long.
@@ -339,7 +353,7 @@ fn slug(branch: &str) -> String {
 
 /// A remote's address without user, password and query of a web address; of others, which need their user, without the
 /// password.
-fn without_credentials(url: &str) -> String {
+pub(crate) fn without_credentials(url: &str) -> String {
     let Some((scheme, rest)) = url.split_once("://") else { return url.to_owned() };
     let is_web = scheme.eq_ignore_ascii_case("http") || scheme.eq_ignore_ascii_case("https");
     let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());

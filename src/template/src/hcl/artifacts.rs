@@ -29,6 +29,8 @@ pub(crate) struct BuildNames {
     ambiguous: BTreeMap<String, Vec<Arc<str>>>,
     /// Of each build that joins images for several platforms, those that make them.
     variants: BTreeMap<Arc<str>, Vec<VariantSpec>>,
+    /// The elements of modules with `for_each`, by the name that they have together.
+    families: BTreeMap<String, Vec<String>>,
 }
 
 impl BuildNames {
@@ -53,7 +55,13 @@ impl BuildNames {
         let (short, ambiguous): (BTreeMap<_, _>, BTreeMap<_, _>) =
             by_end.into_iter().partition(|(_, names)| names.len() == 1);
         let short = short.into_iter().filter_map(|(end, names)| Some((end, names.into_iter().next()?))).collect();
-        BuildNames { full, short, ambiguous, variants }
+        BuildNames { full, short, ambiguous, variants, families: BTreeMap::new() }
+    }
+
+    /// With names that elements of modules have together, `(family, module)`.
+    pub(crate) fn with_families(mut self, families: impl Iterator<Item = (String, String)>) -> BuildNames {
+        families.for_each(|(family, module)| self.families.entry(family).or_default().push(module));
+        self
     }
 
     /// The build of a name, whole or short.
@@ -63,9 +71,11 @@ impl BuildNames {
 
     /// The builds of a module.
     fn of_module(&self, module: &str) -> Vec<&Arc<str>> {
-        let prefix = format!("{module}.");
+        let own = [module.to_owned()];
+        let modules = self.families.get(module).map_or(&own[..], Vec::as_slice);
+        let is_in = |name: &str| modules.iter().any(|module| super::builds::within(name, module).is_some());
         let is_meant = module.starts_with("module.");
-        self.full.iter().filter(|(name, _)| is_meant && name.starts_with(&prefix)).map(|(_, build)| build).collect()
+        self.full.iter().filter(|(name, _)| is_meant && is_in(name)).map(|(_, build)| build).collect()
     }
 
     /// The build that the words behind `artifact` begin with, and what stands behind its name.

@@ -98,7 +98,7 @@ pub(super) fn module_depends_on(
     let mut found = Vec::new();
     let mut scope = &scopes[index];
     while let (Some(module), Some(parent)) = (scope.module(), scope.parent) {
-        let block = part(module.header, &module.body);
+        let block = ExpandedBlock { bindings: scope.bindings.clone(), ..part(module.header, &module.body) };
         let mut arguments = Arguments::new(&block, &shared[parent].values, diagnostics);
         let names = arguments.texts("depends_on").unwrap_or_default();
         found.extend(names.into_iter().map(|(name, span)| (parent, name, span)));
@@ -169,7 +169,10 @@ impl Builds {
                 let modules = if *of == index { "" } else { within(&scope.path, &around.path)? };
                 Some((modules, name, full.as_str()))
             });
-            BuildNames::new(seen, self.variants.clone())
+            let families = scopes.iter().filter(|scope| scope.family != scope.path).filter_map(|scope| {
+                Some((within(&scope.family, &around.family)?.to_owned(), within(&scope.path, &around.path)?.to_owned()))
+            });
+            BuildNames::new(seen, self.variants.clone()).with_families(families)
         };
         (0..scopes.len()).map(names_in).collect()
     }
@@ -324,9 +327,10 @@ impl<'a> BuildReader<'a, '_> {
         let mut names = Vec::new();
         for build in [&build.name, &build.family] {
             for source in [source, family] {
-                let name = self.shared.qualified(&BuildName::full(build, &format!("{kind}.{source}")));
-                if !names.contains(&name) {
-                    names.push(name);
+                for name in self.shared.all_qualified(&BuildName::full(build, &format!("{kind}.{source}"))) {
+                    if !names.contains(&name) {
+                        names.push(name);
+                    }
                 }
             }
         }
@@ -605,7 +609,7 @@ fn ancestors(
 }
 
 /// A name without the modules in front; `None` where it is not in them.
-fn within<'n>(name: &'n str, path: &str) -> Option<&'n str> {
+pub(super) fn within<'n>(name: &'n str, path: &str) -> Option<&'n str> {
     if path.is_empty() { Some(name) } else { name.strip_prefix(path)?.strip_prefix('.') }
 }
 

@@ -18,6 +18,7 @@ use super::deferred::Known;
 use super::dynamic::{Expanded, expand};
 use super::graph::Roots;
 use super::json_syntax;
+use super::modules::Scope;
 use super::platforms::Role;
 use super::repetition::Element;
 use super::scope::{Bindings, Overlay, Values};
@@ -35,6 +36,8 @@ pub(crate) struct Shared {
     pub(crate) text_scope: Arc<TextScope>,
     /// `module.NAME` from the outside in, of a module.
     pub(crate) path: String,
+    /// The same without the keys of elements.
+    family: String,
     /// For advice on mistakes, where there are any.
     names: OnceLock<advice::Names>,
     /// What each scope calls the builds, once they are read.
@@ -42,14 +45,21 @@ pub(crate) struct Shared {
 }
 
 impl Shared {
-    pub(crate) fn new(values: Values, sources: SourceMap, text_scope: Arc<TextScope>, path: &str) -> Shared {
-        let path = path.to_owned();
-        Shared { values, sources, text_scope, path, names: OnceLock::new(), builds: OnceLock::new() }
+    pub(crate) fn new(values: Values, sources: SourceMap, text_scope: Arc<TextScope>, scope: &Scope) -> Shared {
+        let (path, family) = (scope.path.clone(), scope.family.clone());
+        Shared { values, sources, text_scope, path, family, names: OnceLock::new(), builds: OnceLock::new() }
     }
 
     /// A build's name with the modules that it is in.
     pub(crate) fn qualified(&self, name: &str) -> String {
         if self.path.is_empty() { name.to_owned() } else { format!("{}.{name}", self.path) }
+    }
+
+    /// The same, and as all elements of a module with `for_each` are called together.
+    pub(crate) fn all_qualified(&self, name: &str) -> Vec<String> {
+        let family = if self.family.is_empty() { name.to_owned() } else { format!("{}.{name}", self.family) };
+        let own = self.qualified(name);
+        if family == own { vec![own] } else { vec![own, family] }
     }
 
     /// Notes what builds there are. Until then none is known.

@@ -94,6 +94,12 @@ impl Uses {
             let attribute = attribute.map(|name| format!(".{}", name.text)).unwrap_or_default();
             self.add(format!("`{}{attribute}`", reference.root), reference.span);
         }
+        let is_own = |found: &&kiln_language::evaluate::Reference| {
+            found.root == "path" && found.path.first().is_some_and(|name| name.text == "module")
+        };
+        for reference in references(expression).iter().filter(is_own) {
+            self.add("`path.module`".to_owned(), reference.span);
+        }
         for name in calls(expression).into_iter().filter(|name| FUNCTIONS.contains(&name.text.as_str())) {
             self.add(format!("the function `{}`", name.text), name.span);
         }

@@ -156,9 +156,17 @@ impl Graph {
             let child = reference.path.first().map(|name| name.text.as_str());
             let children = self.scopes.iter().enumerate();
             let children =
-                children.filter(|(_, it)| it.parent == Some(scope) && child.is_none_or(|name| it.name == name));
-            let output = reference.path.get(1).map(|name| format!("output.{}", name.text));
-            return children.flat_map(|(child, _)| self.named(child, output.as_deref(), "output.")).collect();
+                children.filter(|(_, it)| it.parent == Some(scope) && child.is_none_or(|name| it.is_called(name)));
+            let word = |index: usize| reference.path.get(index).map(|name| name.text.as_str());
+            let targets = children.flat_map(|(index, it)| {
+                // Of all elements together, keys come before outputs.
+                let is_element = it.key.is_none() || child == Some(it.name.as_str());
+                let is_meant = is_element || word(1).is_none_or(|key| it.key.as_deref() == Some(key));
+                let output = word(if is_element { 1 } else { 2 }).map(|name| format!("output.{name}"));
+                let found = if is_meant { self.named(index, output.as_deref(), "output.") } else { Vec::new() };
+                found.into_iter()
+            });
+            return targets.collect();
         }
         let path: String = reference.path.iter().take(depth).map(|name| format!(".{}", name.text)).collect();
         let name = format!("{}{path}", reference.root);
@@ -438,7 +446,19 @@ impl Graph {
         for child in self.scopes.iter().filter(|child| child.parent == Some(scope)) {
             // Which outputs there are is known from the start.
             let outputs = child.declarations.outputs.keys().map(|name| (name.clone(), Value::unknown(Type::Any)));
-            set_in(&mut roots, &["module"], &child.name, Value::object(outputs));
+            let outputs = Value::object(outputs);
+            if let Some((family, key)) = child.family_and_key() {
+                set_in(&mut roots, &["module", family], key, outputs.clone());
+            }
+            set_in(&mut roots, &["module"], &child.name, outputs);
+        }
+        let repeated = self.scopes[scope].declarations.modules.values().filter(|module| module.is_repeated());
+        for module in repeated {
+            // Also where it has no element.
+            let modules = self.scopes.iter().filter(|child| child.parent == Some(scope));
+            if !modules.filter_map(Scope::module).any(|used| used.name.text == module.name.text) {
+                set_in(&mut roots, &["module"], &module.name.text, empty());
+            }
         }
         roots
     }
@@ -461,6 +481,9 @@ impl Graph {
                 let scope = &self.scopes[node.scope];
                 if let Some(parent) = scope.parent {
                     let outside = Arc::make_mut(&mut roots[parent]);
+                    if let Some((family, key)) = scope.family_and_key() {
+                        set_in(outside, &["module", family, key], &output.name.text, value.clone());
+                    }
                     set_in(outside, &["module", &scope.name], &output.name.text, value);
                 }
             }

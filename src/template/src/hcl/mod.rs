@@ -29,6 +29,7 @@ mod outline;
 mod outputs;
 mod platforms;
 mod readings;
+mod remote;
 mod repetition;
 mod run;
 mod scope;
@@ -55,13 +56,15 @@ use kiln_core::{Diagnostic, Diagnostics, Plan, Severity, SourceMap, TextScope};
 use kiln_language::functions::FunctionContext;
 use kiln_language::syntax::{self, Body};
 
-use crate::load::{LoadOptions, Outcome, UnknownKinds, read_template};
+use crate::load::{DataOptions, LoadOptions, Outcome, UnknownKinds, read_template};
 pub use ambient::{FACTS as GIT_FACTS, origin};
 use component::Shared;
 use data::DataWorld;
 use graph::{Graph, Late};
-use modules::Scope;
+use modules::{ModuleDeclaration, Scope};
+use repetition::{Element, Purpose, Repetition};
 pub use scope::Values;
+use scope::{Bindings, Overlay};
 use select::Selection;
 
 /// Loads an HCL2 template: see [`crate::load()`].
@@ -86,16 +89,111 @@ pub fn load(options: &LoadOptions, sources: &mut SourceMap, diagnostics: &mut Di
         return Outcome::default();
     }
     let mut required_plugins = settings::required_plugins(&declarations.packer, &functions, diagnostics);
-    let scopes = modules::scopes(Arc::new(declarations), options, &functions, sources, diagnostics);
-    required_plugins.extend(plugins_of_modules(&scopes, &functions, diagnostics));
-    let is_well_formed = is_well_formed && declaration_errors(diagnostics) == before;
-    if options.syntax_only {
-        return Outcome { plan: Some(Plan { required_plugins, ..Plan::default() }), ..Outcome::default() };
+    let root = Scope::root(Arc::new(declarations), options);
+    let mut inputs = Inputs::default();
+    if !options.syntax_only {
+        inputs = Inputs::read(&root, options, &files.variables, &functions, sources, diagnostics);
     }
+    let own = declaration_errors(diagnostics) - inputs.errors;
+    let known = sources.clone();
+    let repeat = |scopes: &[Scope], index: usize, module: &ModuleDeclaration, diagnostics: &mut Diagnostics| {
+        inputs.elements(scopes, index, module, options, &functions, &known, diagnostics)
+    };
+    let repeat: Option<modules::Repeat<'_>> = if options.syntax_only { None } else { Some(&repeat) };
+    let scopes = modules::scopes(root, options, &functions, repeat, sources, diagnostics);
+    required_plugins.extend(plugins_of_modules(&scopes, &functions, diagnostics));
+    let is_well_formed = is_well_formed && own == before && declaration_errors(diagnostics) == own + inputs.errors;
     let plan = Plan { required_plugins, ..Plan::default() };
-    let mut outcome = evaluate(options, &files.variables, &scopes, functions, plan, sources, diagnostics);
+    if options.syntax_only {
+        return Outcome { plan: Some(plan), ..Outcome::default() };
+    }
+    let mut outcome = evaluate(options, &scopes, functions, inputs, plan, sources, diagnostics);
     outcome.is_declared &= is_well_formed;
     outcome
+}
+
+/// The variables of the template itself, which have their values before all else.
+#[derive(Default)]
+struct Inputs {
+    values: Option<Values>,
+    resolved: Option<variables::Resolved>,
+    /// How many mistakes were found.
+    errors: usize,
+}
+
+impl Inputs {
+    fn read(
+        root: &Scope,
+        options: &LoadOptions,
+        auto_files: &[PathBuf],
+        functions: &FunctionContext,
+        sources: &mut SourceMap,
+        diagnostics: &mut Diagnostics,
+    ) -> Inputs {
+        let before = declaration_errors(diagnostics);
+        let declared = &root.declarations.variables;
+        let assignments = var_files::collect(options, auto_files, declared, sources, diagnostics);
+        let mut values = names_of(root, 0, options, functions);
+        let resolved =
+            variables::resolve(declared, assignments, options.allow_unset, &mut values, sources, diagnostics);
+        let errors = declaration_errors(diagnostics) - before;
+        Inputs { values: Some(values), resolved: Some(resolved), errors }
+    }
+
+    /// The names of all scopes, those of the template with the values of its variables.
+    fn bases(&self, scopes: &[Scope], options: &LoadOptions, functions: &FunctionContext) -> Vec<Values> {
+        let names = |(index, scope)| match &self.values {
+            Some(values) if index == 0 => with_modules(values.clone(), scopes, index),
+            _ => with_modules(names_of(scope, index, options, functions), scopes, index),
+        };
+        scopes.iter().enumerate().map(names).collect()
+    }
+
+    /// How often a `module` block is meant. What it depends on is evaluated without data sources, which are read once, later.
+    #[allow(clippy::too_many_arguments)]
+    fn elements(
+        &self,
+        scopes: &[Scope],
+        index: usize,
+        module: &ModuleDeclaration,
+        options: &LoadOptions,
+        functions: &FunctionContext,
+        sources: &SourceMap,
+        diagnostics: &mut Diagnostics,
+    ) -> Vec<Option<Element>> {
+        let scopes: Arc<[Scope]> = scopes.into();
+        let bases = self.bases(&scopes, options, functions);
+        let data = DataOptions { reader: None, ..options.data.clone() };
+        let shared = share(&scopes, bases, &LoadOptions { data, ..options.clone() }, sources);
+        let values = &shared[index].values;
+        let overlay = Overlay { values, bindings: &Bindings::default() };
+        let mut found = Diagnostics::new();
+        let elements = match repetition::read(&module.body, &overlay, Purpose::Modules, &mut found) {
+            Repetition::Never(_) => Vec::new(),
+            Repetition::Once => vec![None],
+            Repetition::Each { elements, .. } => elements.into_iter().map(Some).collect(),
+        };
+        let settled = values.settle(false);
+        for item in &mut found.items {
+            if item.code == "not-known-yet" {
+                item.notes = vec!["modules are found before data sources are read".to_owned()];
+                item.help = Some("write it as a variable, or repeat the sources in the module instead".to_owned());
+            }
+        }
+        // What follows from a local that is wrong is left, as that is told.
+        match settled.diagnostics.has_errors() && found.items.iter().all(|item| item.code == "not-known-yet") {
+            true => diagnostics.extend(settled.diagnostics),
+            false => diagnostics.extend(found),
+        }
+        elements
+    }
+}
+
+/// Notes which modules a scope has.
+fn with_modules(mut values: Values, scopes: &[Scope], index: usize) -> Values {
+    let modules = scopes.iter().filter(|child| child.parent == Some(index)).filter_map(Scope::module);
+    modules.for_each(|module| values.declare("module", &module.name));
+    values
 }
 
 /// What files declare; `None` where one cannot be read or has a mistake of syntax: what follows from broken syntax would only
@@ -134,13 +232,7 @@ fn plugins_of_modules(
 }
 
 /// The names of a scope, without values but those of its surroundings.
-fn names_of(
-    scope: &Scope,
-    scopes: &[Scope],
-    index: usize,
-    options: &LoadOptions,
-    functions: &FunctionContext,
-) -> Values {
+fn names_of(scope: &Scope, index: usize, options: &LoadOptions, functions: &FunctionContext) -> Values {
     let functions =
         FunctionContext { template_dir: options.resolve(&scope.directory).components().collect(), ..functions.clone() };
     let mut values = Values::new(functions, &scope.directory.to_string_lossy());
@@ -152,36 +244,22 @@ fn names_of(
     for local in &scope.declarations.locals {
         values.declare("local", &local.name);
     }
-    let modules = scopes.iter().filter(|child| child.parent == Some(index)).filter_map(Scope::module);
-    modules.for_each(|module| values.declare("module", &module.name));
     values
 }
 
 /// From declarations to the plan.
 fn evaluate(
     options: &LoadOptions,
-    auto_files: &[PathBuf],
     scopes: &Arc<[Scope]>,
     functions: FunctionContext,
+    inputs: Inputs,
     mut plan: Plan,
     sources: &mut SourceMap,
     diagnostics: &mut Diagnostics,
 ) -> Outcome {
-    let before = declaration_errors(diagnostics);
-    let declarations = &*scopes[0].declarations;
-    let assignments = var_files::collect(options, auto_files, &declarations.variables, sources, diagnostics);
-    let bases = scopes.iter().enumerate();
-    let mut bases: Vec<Values> =
-        bases.map(|(index, scope)| names_of(scope, scopes, index, options, &functions)).collect();
-    let mut resolved = variables::resolve(
-        &declarations.variables,
-        assignments,
-        options.allow_unset,
-        &mut bases[0],
-        sources,
-        diagnostics,
-    );
-    let is_declared = declaration_errors(diagnostics) == before;
+    let bases = inputs.bases(scopes, options, &functions);
+    let is_declared = inputs.errors == 0;
+    let mut resolved = inputs.resolved.unwrap_or_default();
     plan.variables = resolved.summaries;
     let shared = share(scopes, bases, options, sources);
     plan.text_scope = Arc::clone(&shared[0].text_scope);
@@ -241,7 +319,7 @@ fn share(scopes: &Arc<[Scope]>, bases: Vec<Values>, options: &LoadOptions, sourc
     let late = Arc::new(Late::new(Graph::new(scopes), bases, text_scopes.iter().map(world).collect()));
     let shared = scopes.iter().zip(text_scopes).enumerate().map(|(index, (scope, text_scope))| {
         let values = late.bases[index].with_graph(&late, index);
-        Arc::new(Shared::new(values, sources.clone(), text_scope, &scope.path))
+        Arc::new(Shared::new(values, sources.clone(), text_scope, scope))
     });
     shared.collect()
 }

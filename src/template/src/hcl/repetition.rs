@@ -61,6 +61,8 @@ fn common<'a>(body: &'a Body, name: &str) -> Option<&'a Attribute> {
 pub(crate) enum Purpose {
     /// A source or a build: the keys become part of names, which are seen and must differ.
     Names,
+    /// A module: as names, which are words of others.
+    Modules,
     /// A step: the elements are gone through in order.
     Steps,
 }
@@ -139,7 +141,7 @@ fn elements(
 ) -> Vec<Element> {
     let value = scope.evaluate(&attribute.value, diagnostics);
     let span = attribute.value.span;
-    if purpose == Purpose::Names && value.sensitive {
+    if purpose != Purpose::Steps && value.sensitive {
         diagnostics.push(sensitive_keys(span));
         return vec![Element::unknown()];
     }
@@ -162,7 +164,9 @@ fn elements(
         }
     };
     match purpose {
-        Purpose::Names if !check_names(&elements, span, diagnostics) => vec![Element::unknown()],
+        Purpose::Names | Purpose::Modules if !check_names(&elements, purpose, span, diagnostics) => {
+            vec![Element::unknown()]
+        }
         _ => elements,
     }
 }
@@ -214,7 +218,7 @@ fn pairs(collection: &Value) -> Result<Vec<Element>, Unfit> {
 }
 
 /// Whether all keys can be parts of names, and differ.
-fn check_names(elements: &[Element], span: Span, diagnostics: &mut Diagnostics) -> bool {
+fn check_names(elements: &[Element], purpose: Purpose, span: Span, diagnostics: &mut Diagnostics) -> bool {
     let mut seen = std::collections::BTreeSet::new();
     for element in elements {
         if element.key.sensitive {
@@ -226,11 +230,15 @@ fn check_names(elements: &[Element], span: Span, diagnostics: &mut Diagnostics) 
             diagnostics.push(Diagnostic::error("null-value", span, title));
             return false;
         };
-        if !makes_a_name(&key) {
+        let is_word = purpose != Purpose::Modules || !key.contains(['.', '+']);
+        if !makes_a_name(&key) || !is_word {
             let title = format!("the key `{key}` cannot become part of a name");
             diagnostics.push(
                 Diagnostic::error("wrong-name", span, title)
-                    .note("names consist of letters, digits and `_`, `-`, `.`, `+`")
+                    .note(match purpose {
+                        Purpose::Modules => "names of modules consist of letters, digits, `_` and `-`",
+                        _ => "names consist of letters, digits and `_`, `-`, `.`, `+`",
+                    })
                     .help("use a map whose keys are names: `{ name = value }`"),
             );
             return false;

@@ -39,7 +39,15 @@ impl Values {
         let roots = [
             ("var", empty()),
             ("local", empty()),
-            ("path", Value::object([("root", Value::string(root)), ("cwd", Value::string(cwd))])),
+            (
+                "path",
+                Value::object([
+                    ("cwd", Value::string(cwd)),
+                    // As other tools call it; the directory is a module's own, whichever name is used.
+                    ("module", Value::string(root)),
+                    ("root", Value::string(root)),
+                ]),
+            ),
             // Nothing is published to HCP Packer, so that there is nothing by which it knows a version.
             (
                 "packer",

@@ -13,6 +13,8 @@ mod extensions_mistakes;
 mod groups;
 mod mistakes;
 mod modules;
+mod modules_remote;
+mod modules_repeated;
 mod oracle;
 mod plans;
 mod platforms;

@@ -59,7 +59,7 @@ fn loaded(fixture: &Fixture) -> Loaded {
     loaded
 }
 
-fn edges(plan: &Plan) -> Vec<String> {
+pub(super) fn edges(plan: &Plan) -> Vec<String> {
     let edge = |spec: &BuildSpec| {
         let parents: Vec<&str> = spec.parents.iter().map(|parent| &*parent.build).collect();
         format!("{} <- {}", spec.name, parents.join(", "))
@@ -203,7 +203,7 @@ fn mistakes_are_told_at_both_places() {
         with(""),
         with("imgae = \"x\""),
         with("image = \"x\"\n  colour = 1"),
-        with("image = \"x\"\n  for_each = []"),
+        with("image = \"x\"\n  count = 2"),
         with("image = [\"x\"]"),
         with("image = null"),
         with("image = \"x\"\n  size = -1"),
