@@ -195,6 +195,10 @@ pub(super) const GROUPS: &[(&str, &[(&str, &str)])] = &[
             ("COMPOSE_PATH_SEPARATOR", "What stands between them instead."),
             ("COMPOSE_ENV_FILES", "Files of variables instead of `.env`, with commas between them."),
             ("COMPOSE_PROJECT_NAME", "Compose's name of the project; `-p` goes before it."),
+            (
+                "COMPOSE_PROFILES",
+                "Profiles that are on, with commas between them; `kiln refresh -start` starts no service whose profiles are off.",
+            ),
         ],
     ),
 ];

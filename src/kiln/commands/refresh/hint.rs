@@ -79,7 +79,9 @@ fn relative(path: &Path, from: &Path) -> PathBuf {
     let Some((up, rest)) = above.and_then(|up| Some((up, path.strip_prefix(from.ancestors().nth(up)?).ok()?))) else {
         return path.to_owned();
     };
-    let whole: PathBuf = std::iter::repeat_n(Path::new(".."), up).chain([rest]).collect();
+    // An empty rest would leave a slash at the end.
+    let rest = Some(rest).filter(|rest| !rest.as_os_str().is_empty());
+    let whole: PathBuf = std::iter::repeat_n(Path::new(".."), up).chain(rest).collect();
     if whole.as_os_str().is_empty() { PathBuf::from(".") } else { whole }
 }
 
