@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use serde_json::Value as Json;
 
@@ -76,6 +77,38 @@ fn pycroft_is_a_diamond_with_its_tests_inside() {
         run(&["build", "-no-push", "-var", &set, "-var", "tag=next", "-var", "uid=4321", "-var", "gid=4321", "."]);
     assert!(!said.contains("installing") && !said.contains("Setting up"), "{said}");
     assert_eq!(docker::run_in(&name("prod", "next"), "/entry.sh version"), "pycroft next\n");
+    pycroft_is_composed(&mut world, &registry, &folder);
+}
+
+/// The services of its compose file, with the images that are there by now.
+fn pycroft_is_composed(world: &mut World, registry: &str, folder: &Path) {
+    let compose = Command::new("docker-compose").arg("version").output().is_ok_and(|output| output.status.success());
+    if !available("docker-compose", compose) {
+        return;
+    }
+    let project = format!("kilnpycroft{}", std::process::id());
+    for (name, value) in [("REGISTRY", registry), ("TAG", "next"), ("COMPOSE_PROJECT_NAME", project.as_str())] {
+        world.env(name, value);
+    }
+    let variables = [("REGISTRY", registry), ("TAG", "next"), ("COMPOSE_PROJECT_NAME", project.as_str())];
+    let compose = |words: &[&str]| {
+        let output = Command::new("docker-compose").args(words).envs(variables).current_dir(folder).output().unwrap();
+        (output.status.success(), String::from_utf8_lossy(&output.stdout).into_owned())
+    };
+    let set = format!("registry={registry}");
+    let words = ["refresh", "-start", "-var", &set, "-var", "tag=next", "-var", "uid=4321", "-var", "gid=4321", "."];
+    let refreshed = world.command(&words).current_dir(folder).output().unwrap();
+    let said = String::from_utf8_lossy(&refreshed.stderr).into_owned();
+    let (_, port) = compose(&["port", "app", "5000"]);
+    let curl = ["--silent", "--retry", "20", "--retry-delay", "1", "--retry-all-errors"];
+    let answer = Command::new("curl").args(curl).arg(format!("http://{}/", port.trim())).output().unwrap();
+    let (_, running) = compose(&["ps", "--services", "--filter", "status=running"]);
+    compose(&["down", "--volumes", "--timeout", "0"]);
+    assert!(refreshed.status.success(), "{said}");
+    assert_eq!(String::from_utf8_lossy(&answer.stdout), "pycroft next\n", "{said}");
+    let mut running: Vec<&str> = running.lines().collect();
+    running.sort_unstable();
+    assert_eq!(running, ["app", "db"]);
 }
 
 /// The services of the project are those that the template makes.
