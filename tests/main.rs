@@ -35,6 +35,7 @@ mod kill;
 mod kill_amazon;
 mod kill_oci;
 mod mistakes;
+mod plan_json;
 mod platforms;
 mod publishing;
 mod push;

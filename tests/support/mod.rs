@@ -4,6 +4,7 @@ pub(crate) mod aws;
 pub(crate) mod docker;
 pub(crate) mod plans;
 pub(crate) mod proxy;
+pub(crate) mod schema;
 pub(crate) mod ssh;
 pub(crate) mod without_buildkit;
 

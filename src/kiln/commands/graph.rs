@@ -7,6 +7,7 @@ use std::io::Write;
 use std::sync::Arc;
 
 use kiln_core::{BuildSpec, Plan};
+use serde_json::{Value as Json, json};
 
 use super::load::{self, Wanted};
 use crate::args::{GraphArgs, GraphFormat};
@@ -19,6 +20,11 @@ pub(crate) fn run(arguments: &GraphArgs, settings: &Settings) -> Result<u8, CliE
     let redactor = load::redactor(&loaded);
     load::check(&loaded, &redactor, settings)?;
     let plan = loaded.plan.take().unwrap_or_default();
+    if arguments.json {
+        let mut value = json(&plan);
+        redactor.redact_json(&mut value);
+        return print(&format!("{value:#}\n"));
+    }
     let graph = Graph::of(&plan);
     let text = match arguments.format {
         GraphFormat::Text => formats::text(&graph),
@@ -26,9 +32,34 @@ pub(crate) fn run(arguments: &GraphArgs, settings: &Settings) -> Result<u8, CliE
         GraphFormat::Mermaid => formats::mermaid(&graph),
         GraphFormat::Svg => svg::picture(&graph),
     };
-    let text = redactor.redact(&text).into_owned();
+    print(&redactor.redact(&text))
+}
+
+fn print(text: &str) -> Result<u8, CliError> {
     std::io::stdout().write_all(text.as_bytes()).map_err(output_error)?;
     Ok(0)
+}
+
+/// The form of the JSON, as that of plans: see `docs/reference/plan.md`.
+const FORMAT: &str = "1.0";
+
+fn json(plan: &Plan) -> Json {
+    let build = |build: &BuildSpec| {
+        let parents: Vec<&str> = build.parents.iter().map(|parent| &*parent.build).collect();
+        let mut value = json!({ "build": &*build.name, "builder": build.source.kind, "parents": parents });
+        if build.is_taken {
+            value["is_taken"] = Json::from(true);
+        }
+        if let Some(platform) = &build.platform {
+            value["platform"] = Json::from(platform.to_string());
+        }
+        if !build.variants.is_empty() {
+            let platforms = build.variants.iter().map(|variant| variant.platform.to_string());
+            value["platforms"] = platforms.collect::<Vec<_>>().into();
+        }
+        value
+    };
+    json!({ "format_version": FORMAT, "builds": plan.builds.iter().map(build).collect::<Vec<_>>() })
 }
 
 /// Builds by their index in the template.
