@@ -23,7 +23,7 @@ pub(crate) struct RefreshArgs {
     /// What the template is, whatever its name
     #[arg(long, value_enum, value_name = "TYPE")]
     pub(crate) config_type: Option<ConfigType>,
-    /// Compose file, instead of those that compose finds itself; may be given several times
+    /// Compose file, instead of those that compose finds itself
     #[arg(short, long, value_name = "FILE")]
     pub(crate) file: Vec<PathBuf>,
     /// Compose's name of the project

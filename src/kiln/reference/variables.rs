@@ -61,6 +61,10 @@ pub(super) const GROUPS: &[(&str, &[(&str, &str)])] = &[
                 "The socket of an SSH agent: for `ssh_agent_auth` and `ssh_agent_forwarding`, and where a key needs no passphrase then.",
             ),
             (
+                "GIT_CONFIG_COUNT",
+                "git's own: how much configuration it is given with `GIT_CONFIG_KEY_0` and so on. The login in the URL of a context comes after that.",
+            ),
+            (
                 "USER",
                 "The user who runs kiln: whom an `ssh_config_file` that names nobody logs in as, and what `%u` in it means.",
             ),
