@@ -89,7 +89,8 @@ fn what_cannot_be_had_is_told_at_its_place() {
     let (_origin, url) = repository();
     let cache = tempfile::tempdir().unwrap();
     let told = |source: &str| {
-        let report = using(source, cache.path()).report().replace(&url, "URL");
+        let report =
+            using(source, cache.path()).report().replace(&url, "URL").replace(&url["file://".len()..], "ORIGIN");
         report.replace(&cache.path().canonicalize().unwrap().display().to_string(), "CACHE")
     };
     let all = [
