@@ -143,7 +143,9 @@ build {{
 
 impl Drop for Shop {
     fn drop(&mut self) {
-        let _ = self.compose_command(&["down", "--volumes", "--remove-orphans", "--timeout", "0"]).output();
+        // A service whose profile is off would stay.
+        let mut down = self.compose_command(&["down", "--volumes", "--remove-orphans", "--timeout", "0"]);
+        let _ = down.env("COMPOSE_PROFILES", "tools").output();
     }
 }
 
