@@ -144,6 +144,8 @@ fn the_guide_makes_what_it_says() {
     --
     docker.app:
     --
+    docker.app:
+    --
     docker.builder: shell
     --
     docker.app: file

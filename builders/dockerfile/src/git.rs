@@ -7,21 +7,11 @@ use std::process::Stdio;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use kiln_core::Failure;
+use kiln_core::origin::OTHER_REPOSITORY_VARIABLES;
 use percent_encoding::percent_decode_str;
 use tokio::process::Command;
 
 use crate::context::Checkout;
-
-/// What git would take for the repository to work in, as in a hook: not ours to touch.
-const OF_ANOTHER_REPOSITORY: [&str; 7] = [
-    "GIT_DIR",
-    "GIT_WORK_TREE",
-    "GIT_INDEX_FILE",
-    "GIT_COMMON_DIR",
-    "GIT_OBJECT_DIRECTORY",
-    "GIT_ALTERNATE_OBJECT_DIRECTORIES",
-    "GIT_NAMESPACE",
-];
 
 impl Checkout {
     pub(crate) fn title(&self) -> String {
@@ -96,7 +86,7 @@ impl Git<'_> {
         let mut command = Command::new("git");
         command.args(arguments).current_dir(self.directory).env("GIT_TERMINAL_PROMPT", "0");
         command.stdin(Stdio::null()).kill_on_drop(true);
-        for name in OF_ANOTHER_REPOSITORY {
+        for name in OTHER_REPOSITORY_VARIABLES {
             command.env_remove(name);
         }
         if let Some(login) = &self.login {

@@ -70,7 +70,8 @@ impl Tester for OciBuilder {
             }
         }
         .await;
-        if ran.as_ref().is_err_and(|failure| !failure.is_cancelled()) {
+        // Also where it was stopped, as when its time was up: then what a service wrote tells most.
+        if ran.is_err() {
             group.keep_logs(context).await;
         }
         let removed = group.remove(context).await;

@@ -2,6 +2,18 @@
 
 use std::collections::BTreeMap;
 
+/// Variables by which git takes another repository for the one to work in, as it sets them for a hook: what kiln asks about
+/// or checks out is never that one.
+pub const OTHER_REPOSITORY_VARIABLES: [&str; 7] = [
+    "GIT_DIR",
+    "GIT_WORK_TREE",
+    "GIT_INDEX_FILE",
+    "GIT_COMMON_DIR",
+    "GIT_OBJECT_DIRECTORY",
+    "GIT_ALTERNATE_OBJECT_DIRECTORIES",
+    "GIT_NAMESPACE",
+];
+
 /// The place of a template in git.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Origin {

@@ -465,7 +465,7 @@ impl DockerPush {
         let found = self.sources.find(&reference.name()).await;
         let found = found.map_err(|source| PublishError::Credentials { registry: registry.clone(), source })?;
         let Some(Found { credentials, origin }) = found else {
-            context.events.message_once(format!("no login found for {registry}; pushing without"));
+            context.events.message_once(format!("no login found for {registry}; going on without"));
             return Ok(Login { own_server, ..Login::default() });
         };
         context.redactor.add(credentials.password.expose());

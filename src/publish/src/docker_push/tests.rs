@@ -110,7 +110,7 @@ async fn dockers_configuration_is_found_for_the_registry() {
     push(&engine, sources, json!({})).process(&artifact, &bench.context).await.unwrap();
     assert_eq!(engine.calls(), ["push r.example.org/a:1 as file-user", "push other.example.org/a:1"]);
     let messages = bench.context.reporter.messages();
-    assert!(messages.contains(&"no login found for other.example.org; pushing without".to_owned()), "{messages:?}");
+    assert!(messages.contains(&"no login found for other.example.org; going on without".to_owned()), "{messages:?}");
 }
 
 /// AWS, as far as it gives passwords.

@@ -7,6 +7,7 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use kiln_core::ProcessEnvironment;
+use kiln_core::origin::OTHER_REPOSITORY_VARIABLES;
 use sha2::{Digest, Sha256};
 
 use super::ambient::{told_by, without_credentials};
@@ -182,11 +183,7 @@ impl Git<'_> {
             .args(arguments)
             .current_dir(directory.unwrap_or(Path::new("/")))
             .env_clear()
-            .envs(self.environment.iter())
-            // The repository that kiln was started in is another one.
-            .env_remove("GIT_DIR")
-            .env_remove("GIT_WORK_TREE")
-            .env_remove("GIT_INDEX_FILE")
+            .envs(self.environment.iter().filter(|(name, _)| !OTHER_REPOSITORY_VARIABLES.contains(name)))
             .env("GIT_TERMINAL_PROMPT", "0")
             .env("LC_ALL", "C")
             .stdin(Stdio::null())
