@@ -8,6 +8,9 @@ use super::human::{called, wall};
 use super::text::tame;
 use crate::amount;
 
+/// The kind whose images BuildKit makes, whether steps follow or not.
+const BY_BUILDKIT: &str = "dockerfile";
+
 /// All builds, and a closing line that counts.
 pub(crate) fn plan_text(report: &PlanReport) -> String {
     text_at(report, SystemTime::now())
@@ -42,8 +45,10 @@ fn build_lines(build: &BuildPlan, now: SystemTime) -> Vec<String> {
         lines.extend(build.post_processors.iter().map(|chain| format!("  runs     {}", chain.join(", then "))));
         return lines;
     }
-    // The first is what it is built upon; a change of any other one is told as the reason of what runs.
-    if let Some(shown) = build.base.first().and_then(|input| input.shown.as_deref()) {
+    if is_dockerfile_built(build) {
+        lines.push("  runs     the Dockerfile: BuildKit decides what it repeats".to_owned());
+    } else if let Some(shown) = build.base.first().and_then(|input| input.shown.as_deref()) {
+        // The first is what it is built upon; a change of any other one is told as the reason of what runs.
         lines.push(format!("  base     {shown}"));
     }
     let steps: Vec<(String, String)> = build.steps.iter().map(|step| step_columns(step, now)).collect();
@@ -53,14 +58,25 @@ fn build_lines(build: &BuildPlan, now: SystemTime) -> Vec<String> {
         let place = format!("[{}/{total}]", step.index);
         lines.push(format!("  {:<7}  {place} {what:<width$}  {why}", action(step.action)).trim_end().to_owned());
     }
-    lines.push(match build.sealing {
-        _ if !build.platforms.is_empty() => format!("  joins    {}", build.platforms.join(", ")),
-        SealPlan::Cached => "  cached   seal: the artifact is there".to_owned(),
-        SealPlan::Runs => "  runs     seal".to_owned(),
-        SealPlan::Skipped => "  skipped  seal".to_owned(),
-    });
+    lines.extend(sealing_line(build));
     lines.extend(build.post_processors.iter().map(|chain| format!("  runs     {}", chain.join(", then "))));
     lines
+}
+
+/// Whether an image is made from a Dockerfile: not where builds for single platforms do it.
+fn is_dockerfile_built(build: &BuildPlan) -> bool {
+    build.builder == BY_BUILDKIT && build.platforms.is_empty() && build.sealing == SealPlan::Runs
+}
+
+/// What becomes of the machine; nothing where there is none, as the Dockerfile's image is the result.
+fn sealing_line(build: &BuildPlan) -> Option<String> {
+    Some(match build.sealing {
+        _ if !build.platforms.is_empty() => format!("  joins    {}", build.platforms.join(", ")),
+        SealPlan::Cached => "  cached   seal: the artifact is there".to_owned(),
+        SealPlan::Runs if is_dockerfile_built(build) && build.steps.is_empty() => return None,
+        SealPlan::Runs => "  runs     seal".to_owned(),
+        SealPlan::Skipped => "  skipped  seal".to_owned(),
+    })
 }
 
 /// What it does, and why it runs or from when its result is.
@@ -102,10 +118,17 @@ fn counted(report: &PlanReport) -> String {
     };
     let total = steps().count();
     let plural = if total == 1 { "" } else { "s" };
-    match running {
+    let of_steps = match running {
         0 if total > 0 => format!("no step would run{saved}"),
         _ => format!("{running} of {total} step{plural} would run{saved}"),
-    }
+    };
+    let is_told = |build: &&BuildPlan| build.error.is_none() && !build.is_taken && is_dockerfile_built(build);
+    let of_dockerfiles = match report.builds.iter().filter(is_told).count() {
+        0 => return of_steps,
+        1 => "1 Dockerfile would be built by BuildKit".to_owned(),
+        count => format!("{count} Dockerfiles would be built by BuildKit"),
+    };
+    if total == 0 { of_dockerfiles } else { format!("{of_steps}; {of_dockerfiles}") }
 }
 
 #[cfg(test)]
@@ -181,7 +204,7 @@ mod tests {
             sealing: SealPlan::Skipped,
             ..unknown.clone()
         };
-        let report = PlanReport { format_version: PLAN_FORMAT, builds: vec![build, unknown, published] };
+        let mut report = PlanReport { format_version: PLAN_FORMAT, builds: vec![build, unknown, published] };
         insta::assert_snapshot!(text_at(&report, SystemTime::UNIX_EPOCH + Duration::from_secs(7200)), @r#"
         oci.worker (oci, a.pkr.hcl:1)
           after    oci.base
@@ -205,6 +228,34 @@ mod tests {
 
         2 of 4 steps would run; what is restored took 1m 1s when it ran
         "#);
+        report.builds.truncate(1);
+        let with_steps = &mut report.builds[0];
+        with_steps.builder = "dockerfile".to_owned();
+        with_steps.steps.drain(..2);
+        let alone = BuildPlan { parents: Vec::new(), base: Vec::new(), steps: Vec::new(), ..with_steps.clone() };
+        let joining = BuildPlan { platforms: vec!["linux/amd64".to_owned()], ..alone.clone() };
+        report.builds.extend([alone, joining]);
+        insta::assert_snapshot!(text_at(&report, SystemTime::UNIX_EPOCH), @r#"
+        oci.worker (dockerfile, a.pkr.hcl:1)
+          after    oci.base
+          runs     the Dockerfile: BuildKit decides what it repeats
+          runs     [3/2] shell: scripts/apt.sh (a.pkr.hcl:3, by common at a.pkr.hcl:30)  a step before it runs
+          skipped  [4/2] shell: scripts/apt.sh (a.pkr.hcl:4)
+          runs     seal
+          runs     docker-tag, then docker-push
+
+        oci.worker (dockerfile, a.pkr.hcl:1)
+          runs     the Dockerfile: BuildKit decides what it repeats
+          runs     docker-tag, then docker-push
+
+        oci.worker (dockerfile, a.pkr.hcl:1)
+          joins    linux/amd64
+          runs     docker-tag, then docker-push
+
+        1 of 2 steps would run; 2 Dockerfiles would be built by BuildKit
+        "#);
+        report.builds.drain(..1);
+        assert!(text_at(&report, SystemTime::UNIX_EPOCH).ends_with("\n1 Dockerfile would be built by BuildKit\n"));
     }
 
     /// Every name of a JSON object, in depth.
