@@ -188,10 +188,16 @@ fn mistakes_name_their_lines() {
     world.write("app/Dockerfile", "FROM debian:bookworm AS build\n\nRUM make\n");
     world.write("other/Dockerfile", "FROM debian:bookworm AS build\n");
     world.write(
+        "ignoring/Dockerfile",
+        "FROM debian:bookworm AS tests\nCOPY tests /\nFROM debian:bookworm\nARG DIR=tests\nCOPY src $DIR ./docs/a.md /\n",
+    );
+    world.write("ignoring/.dockerignore", "tests\n# words\ndocs\n");
+    world.write(
         "t.kiln.hcl",
         &template(
             "x",
             &[
+                ("ignoring", "  context = \"ignoring\""),
                 ("app", "  context = \"app\""),
                 ("other", "  context = \"other\"\n  target = \"biuld\""),
                 ("none", "  context = \"missing\""),
@@ -221,7 +227,7 @@ fn failures_name_the_instruction_and_its_output() {
     );
     world.write("app/.dockerignore", "# all but\n*\n!Dockerfile\n");
     let outcome = world.run(&["build", "t.kiln.hcl"]);
-    assert_eq!(outcome.code, 1);
+    assert_eq!(outcome.code, 3, "it shows before anything runs");
     assert!(outcome.stderr.contains("`src` is not in the context"), "{}", outcome.stderr);
     assert!(
         outcome.stderr.contains(".dockerignore:2") && outcome.stderr.contains("Dockerfile:2:6"),

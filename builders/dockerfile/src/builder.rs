@@ -57,7 +57,7 @@ impl DockerfileBuilder {
     /// Builds it in the engine; returns the image's id and whether it is new.
     async fn build(&self, context: &BuildContext) -> Result<(String, bool), Failure> {
         let opened = self.open(context).await?;
-        self.check(&opened).await?;
+        self.check(&opened)?;
         let engine = &self.settings.engine;
         context.events.message(format!("building {}", opened.file.name));
         pull::bring(&**engine, &opened.file, &self.config, &self.logins(context), context).await?;

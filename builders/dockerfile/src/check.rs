@@ -1,9 +1,12 @@
 //! What shows in a Dockerfile before anything is built: instructions that there are not, stages that are missing, files that
 //! `.dockerignore` keeps away from a `COPY`.
 
+use std::path::Path;
+
 use kiln_core::{Diagnostic, SourceId, Span, suggest};
 use kiln_docker::ignore::IgnoreRules;
 
+use crate::context::tidy;
 use crate::dockerfile::{Dockerfile, INSTRUCTIONS, Instruction, Word};
 use crate::fault::mistake;
 
@@ -12,6 +15,24 @@ pub(crate) struct Ignored {
     pub(crate) name: String,
     pub(crate) text: String,
     pub(crate) rules: IgnoreRules,
+}
+
+impl Ignored {
+    /// The rules that hold for a context: those beside the Dockerfile, else the context's; a sentence where they cannot be read.
+    pub(crate) fn of(dockerfile: &str, own: Option<&str>, context: &Path) -> Result<Option<Ignored>, String> {
+        let (name, text) = match own {
+            Some(text) => (format!("{dockerfile}.dockerignore"), text.to_owned()),
+            None => {
+                let path = tidy(&context.join(".dockerignore"));
+                match std::fs::read_to_string(&path) {
+                    Ok(text) => (path.display().to_string(), text),
+                    Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+                    Err(error) => return Err(format!("cannot read {}: {error}", path.display())),
+                }
+            }
+        };
+        Ok(Some(Ignored { name, rules: IgnoreRules::parse(&text), text }))
+    }
 }
 
 /// What is wrong with it, as far as the built-in frontend is asked: another one (`# syntax`) may know more.

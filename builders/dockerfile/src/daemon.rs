@@ -27,7 +27,7 @@ impl DockerfileBuilder {
             return Err(Failure::environment("there is no store for what a BuildKit daemon makes"));
         };
         let opened = self.open(context).await?;
-        self.check(&opened).await?;
+        self.check(&opened)?;
         context.events.message(format!("building {} at {daemon}", opened.file.name));
         self.warn_of_unused(&opened.file, context);
         let named = self.named_for_daemon()?;

@@ -10,7 +10,7 @@ use kiln_docker::login_mistakes;
 use kiln_docker::upgrade::TlsFiles;
 
 use crate::builder::DockerfileBuilder;
-use crate::check;
+use crate::check::{self, Ignored};
 use crate::config::Config;
 use crate::context::Origin;
 use crate::dockerfile::Dockerfile;
@@ -212,6 +212,23 @@ impl Check<'_> {
             && let Some((title, help)) = check::missing_target(&file, target)
         {
             self.error("target", title, Some(&help));
+            return;
+        }
+        self.ignored_sources(&file, &context);
+    }
+
+    /// What the rules keep out of the context, as far as it shows which stages are built.
+    fn ignored_sources(&mut self, file: &Dockerfile, context: &Path) {
+        let config = self.config;
+        let unknown = ["target", "build_args"].into_iter().any(|name| self.decoded.is_unknown(name));
+        if unknown || !context.is_dir() {
+            return;
+        }
+        let beside = || std::fs::read_to_string(format!("{}.dockerignore", file.name)).ok();
+        let own = if config.dockerfile_inline.is_some() { None } else { beside() };
+        // Rules that cannot be read are told by the build.
+        if let Ok(Some(ignored)) = Ignored::of(&file.name, own.as_deref(), context) {
+            self.found.extend(check::ignored_sources(file, &ignored, config.target.as_deref(), &config.build_args));
         }
     }
 

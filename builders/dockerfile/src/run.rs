@@ -6,7 +6,6 @@ use std::sync::Arc;
 
 use kiln_buildkit::{CacheEntry, Directory, Progress, Request, SecretSource, Session, Transport, solve};
 use kiln_core::{BuildContext, Failure, Secret, Stream};
-use kiln_docker::ignore::IgnoreRules;
 
 use crate::builder::DockerfileBuilder;
 use crate::check::{self, Ignored};
@@ -42,7 +41,7 @@ impl DockerfileBuilder {
     }
 
     /// Refuses what cannot be built, before anything is sent.
-    pub(crate) async fn check(&self, opened: &Opened) -> Result<(), Failure> {
+    pub(crate) fn check(&self, opened: &Opened) -> Result<(), Failure> {
         let file = &opened.file;
         if let Some(diagnostic) = check::mistakes(file).first() {
             return Err(fault::failure(diagnostic));
@@ -52,8 +51,8 @@ impl DockerfileBuilder {
         {
             return Err(Failure::build(title).hint(help));
         }
-        let ignored = ignored(opened).await?;
-        let Some(ignored) = ignored else { return Ok(()) };
+        let ignored = Ignored::of(&file.name, opened.own_rules.as_deref(), &opened.context);
+        let Some(ignored) = ignored.map_err(Failure::build)? else { return Ok(()) };
         let Config { target, build_args, .. } = &*self.config;
         match check::ignored_sources(file, &ignored, target.as_deref(), build_args).first() {
             Some(diagnostic) => Err(fault::failure(diagnostic)),
@@ -223,22 +222,6 @@ pub(crate) fn dockerfile_path(config: &Config, base: &Path, context: &Path) -> P
             tidy(&if beside.is_file() { beside } else { context.join(given) })
         }
     }
-}
-
-/// The rules that hold for a context, with the name of their file.
-async fn ignored(opened: &Opened) -> Result<Option<Ignored>, Failure> {
-    let (name, text) = match &opened.own_rules {
-        Some(text) => (format!("{}.dockerignore", opened.file.name), text.clone()),
-        None => {
-            let path = tidy(&opened.context.join(".dockerignore"));
-            match tokio::fs::read_to_string(&path).await {
-                Ok(text) => (path.display().to_string(), text),
-                Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
-                Err(error) => return Err(Failure::build(format!("cannot read {}: {error}", path.display()))),
-            }
-        }
-    };
-    Ok(Some(Ignored { name, rules: IgnoreRules::parse(&text), text }))
 }
 
 /// `128m` in bytes.
