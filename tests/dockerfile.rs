@@ -357,3 +357,28 @@ fn ctrl_c_stops_buildkit_and_leaves_nothing() {
     assert_eq!(world.leftovers(), Vec::<std::path::PathBuf>::new());
     let _removed = Removed(docker::images_with(&format!("kiln.test={name}")));
 }
+
+#[test]
+fn killed_with_a_parent_that_is_lent_a_name_cleanup_leaves_nothing() {
+    if !docker::is_there() {
+        return;
+    }
+    let (world, name) = (World::new(), unique("killed"));
+    world.write("base.Dockerfile", &format!("FROM debian:bookworm\nLABEL kiln.test={name}\nRUN echo {name} > /base\n"));
+    world.write("Dockerfile", "FROM base\nRUN echo now-it-sleeps && sleep 30\n");
+    let mut text = template(&name, &[("app", "  contexts = { base = artifact.base.image }\n  no_cache = true")]);
+    text.push_str("source \"dockerfile\" \"base\" {\n  dockerfile = \"base.Dockerfile\"\n}\nbuild { sources = [\"dockerfile.base\"] }\n");
+    world.write("t.kiln.hcl", &text);
+    let mut running = world.start(&["build", "-json", "t.kiln.hcl"]);
+    running.wait_for("the step", |event| event["line"].as_str().is_some_and(|line| line.contains("now-it-sleeps")));
+    assert!(!lent_names(&name).is_empty());
+    running.signal("KILL");
+    let (code, output) = running.end();
+    assert_ne!(code, 0, "{output}");
+    let told = world.succeed(&["cleanup"]).stderr;
+    assert_eq!(lent_names(&name), Vec::<String>::new(), "{told}");
+    assert_eq!(docker::image(&format!("{name}/app:1")), None, "{told}");
+    assert_eq!(world.leftovers(), Vec::<std::path::PathBuf>::new(), "{told}");
+    // The base was finished: it is the user's, and lost only the name that it was lent.
+    let _removed = Removed(docker::images_with(&format!("kiln.test={name}")));
+}
