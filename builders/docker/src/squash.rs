@@ -58,12 +58,17 @@ async fn replace(
         tokio::task::spawn_blocking(move || rewrite(&saved, &squashed, &base_layers, &scratch))
     };
     let id = work.await.map_err(Failure::build)?.map_err(Failure::build)?;
-    let undo = ImageUndo { engine: engine.address().to_owned(), id: Some(id.clone()), ..ImageUndo::default() };
+    let mut undo = ImageUndo { engine: engine.address().to_owned(), id: Some(id.clone()), ..ImageUndo::default() };
     let entry = context.journal.record(&context.build, undo.entry())?;
     let loaded = async {
-        engine.load(&squashed).await?;
+        // An engine with containerd's image store gives it an id of its own.
+        let id = engine.load(&squashed).await?.pop().unwrap_or(id);
+        if undo.id.as_ref() != Some(&id) {
+            undo.id = Some(id.clone());
+            context.journal.amend(entry, undo.entry())?;
+        }
         match engine.inspect_image(&id).await? {
-            Some(_) => Ok(()),
+            Some(_) => Ok(id),
             None => Err(Failure::build(SquashError::Unexpected("another image")).hint("build with `--no-cache`")),
         }
     }
@@ -71,8 +76,7 @@ async fn replace(
     if loaded.is_err() && undo::remove_images(engine, &undo).await.is_ok() {
         context.journal.strike(entry)?;
     }
-    loaded?;
-    Ok(id)
+    loaded
 }
 
 /// Rewrites the archive of an image; returns the id of the new one.

@@ -217,7 +217,7 @@ impl Bringing<'_> {
         let loaded =
             self.context.unless_cancelled(async { Ok(self.settings.engine.load(&archive).await?) }).await.flatten();
         let _ = tokio::fs::remove_file(&archive).await;
-        loaded
+        loaded.map(drop)
     }
 
     /// The whole file system as a plain tar.

@@ -68,7 +68,7 @@ impl Engine for BollardEngine {
         self.save_call(references, to).await
     }
 
-    async fn load(&self, archive: &Path) -> Result<(), EngineError> {
+    async fn load(&self, archive: &Path) -> Result<Vec<String>, EngineError> {
         self.load_call(archive).await
     }
 

@@ -305,8 +305,9 @@ pub trait Engine: Send + Sync {
     /// Writes images with their names as a tar archive; streamed, the file is made new.
     async fn save(&self, references: &[String], to: &Path) -> Result<(), EngineError>;
 
-    /// Takes over the images of an archive as [`Engine::save`] writes it, with their names; streamed.
-    async fn load(&self, archive: &Path) -> Result<(), EngineError>;
+    /// Takes over the images of an archive as [`Engine::save`] writes it, with their names; streamed. Returns the ids of
+    /// those without a name, which differ from those of another engine where one has containerd's image store.
+    async fn load(&self, archive: &Path) -> Result<Vec<String>, EngineError>;
 
     /// Makes an image from a root file system's tar; returns its id.
     async fn import(&self, tar: &Path, options: &ImportOptions) -> Result<String, EngineError>;

@@ -384,8 +384,8 @@ impl Engine for FakeEngine {
         }
     }
 
-    async fn load(&self, archive: &Path) -> Result<(), EngineError> {
-        self.call(format!("load {}", archive.display())).map(drop)
+    async fn load(&self, archive: &Path) -> Result<Vec<String>, EngineError> {
+        self.call(format!("load {}", archive.display())).map(|_| Vec::new())
     }
 
     async fn import(&self, tar: &Path, options: &ImportOptions) -> Result<String, EngineError> {

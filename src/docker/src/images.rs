@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::path::Path;
+use std::time::Duration;
 
 use bollard::body_try_stream;
 use bollard::models;
@@ -25,6 +26,12 @@ use crate::error::EngineError;
 
 /// Size of the pieces a file is sent in, in bytes.
 const CHUNK: usize = 1024 * 1024;
+
+/// How often images are listed while the engine misses some of them.
+const LIST_ATTEMPTS: u32 = 10;
+
+/// The first pause between two tries; each is longer by as much.
+const LIST_PAUSE: Duration = Duration::from_millis(20);
 
 /// Repository and tag; the tag is absent for a digest and for a bare name.
 fn split_tag(reference: &str) -> (&str, Option<&str>) {
@@ -205,7 +212,7 @@ impl BollardEngine {
         write_stream(stream, to, failed(&action, &what)).await.map(drop)
     }
 
-    pub(crate) async fn load_call(&self, archive: &Path) -> Result<(), EngineError> {
+    pub(crate) async fn load_call(&self, archive: &Path) -> Result<Vec<String>, EngineError> {
         let file = tokio::fs::File::open(archive).await;
         let file = file.map_err(|source| EngineError::Local { action: "read", path: archive.to_path_buf(), source })?;
         let body = body_try_stream(ReaderStream::with_capacity(file, CHUNK));
@@ -213,8 +220,11 @@ impl BollardEngine {
         let failed = failed(&action, "the archive");
         let options = ImportImageOptions { quiet: true, ..ImportImageOptions::default() };
         let mut stream = Box::pin(self.unbounded().await?.import_image(options, body, None));
-        while stream.try_next().await.map_err(&failed)?.is_some() {}
-        Ok(())
+        let mut loaded = Vec::new();
+        while let Some(info) = stream.try_next().await.map_err(&failed)? {
+            loaded.extend(info.stream.as_deref().and_then(loaded_id).map(str::to_owned));
+        }
+        Ok(loaded)
     }
 
     pub(crate) async fn import_call(&self, tar: &Path, options: &ImportOptions) -> Result<String, EngineError> {
@@ -292,11 +302,24 @@ impl BollardEngine {
         })
     }
 
+    /// Lists images. Containerd's image store does not find what another build removes meanwhile, and is asked again then.
+    async fn list(&self, options: ListImagesOptions) -> Result<Vec<models::ImageSummary>, EngineError> {
+        let docker = self.short().await?;
+        let ask = || async { docker.list_images(Some(options.clone())).await.map_err(failed("list images", "image")) };
+        for attempt in 1..LIST_ATTEMPTS {
+            match ask().await {
+                Err(error) if error.is_not_found() => tokio::time::sleep(LIST_PAUSE * attempt).await,
+                answer => return answer,
+            }
+        }
+        ask().await
+    }
+
     pub(crate) async fn labelled_images_call(&self, label: &str) -> Result<Vec<ListedImage>, EngineError> {
         let filters = HashMap::from([("label".to_owned(), vec![label.to_owned()])]);
         // Also those that others were made from.
         let options = ListImagesOptions { all: true, filters: Some(filters), ..ListImagesOptions::default() };
-        let images = self.short().await?.list_images(Some(options)).await.map_err(failed("list images", "image"))?;
+        let images = self.list(options).await?;
         let listed = |image: models::ImageSummary| ListedImage {
             id: image.id,
             labels: image.labels.into_iter().collect(),
@@ -357,7 +380,7 @@ impl BollardEngine {
             filters.insert("label".to_owned(), labels);
         }
         let options = ListImagesOptions { filters: Some(filters), ..ListImagesOptions::default() };
-        let images = self.short().await?.list_images(Some(options)).await.map_err(failed("list images", "image"))?;
+        let images = self.list(options).await?;
         let mut found = Vec::new();
         for image in images {
             let fits = filter.parent.as_ref().is_none_or(|parent| image.parent_id == *parent)
@@ -391,6 +414,11 @@ fn is_of_registry(error: &EngineError) -> bool {
         .any(|words| message.contains(words))
 }
 
+/// The id of an image without a name, of which the engine tells that it was loaded.
+fn loaded_id(line: &str) -> Option<&str> {
+    line.trim().strip_prefix("Loaded image ID: ")
+}
+
 fn digest_in(status: &str) -> Option<&str> {
     let rest = &status[status.find("digest: sha256:")? + "digest: ".len()..];
     rest.split_whitespace().next()
@@ -416,6 +444,8 @@ fn platform_json(platform: &str) -> Result<String, EngineError> {
 
 #[cfg(test)]
 mod tests {
+    use tokio::io::AsyncBufReadExt;
+
     use super::*;
 
     #[test]
@@ -428,6 +458,42 @@ mod tests {
         assert_eq!(registry_of("debian"), "docker.io");
         assert_eq!(registry_of("group/app"), "docker.io");
         assert_eq!(registry_of("host:5000/a"), "host:5000");
+    }
+
+    /// An engine that misses an image at the first listing: what containerd's store answers while another build removes one.
+    async fn missing_once(listener: tokio::net::UnixListener) {
+        let mut listings = 0;
+        while let Ok((stream, _)) = listener.accept().await {
+            let mut stream = tokio::io::BufReader::new(stream);
+            let mut head = String::new();
+            while stream.read_line(&mut head).await.unwrap() > 2 {}
+            let is_listing = head.contains("/images/json");
+            listings += u32::from(is_listing);
+            let (status, body) = match (is_listing, listings) {
+                (true, 1) => ("404 Not Found", r#"{"message":"content digest sha256:ab: not found"}"#),
+                (true, _) => ("200 OK", "[]"),
+                _ => ("200 OK", r#"{"ApiVersion":"1.45","Version":"26.1.5"}"#),
+            };
+            let length = body.len();
+            let head = format!("HTTP/1.1 {status}\r\nContent-Type: application/json\r\nContent-Length: {length}\r\n");
+            stream.write_all(format!("{head}Connection: close\r\n\r\n{body}").as_bytes()).await.unwrap();
+        }
+    }
+
+    #[tokio::test]
+    async fn a_listing_that_misses_an_image_is_asked_for_again() {
+        let directory = tempfile::tempdir().unwrap();
+        let socket = directory.path().join("engine.sock");
+        tokio::spawn(missing_once(tokio::net::UnixListener::bind(&socket).unwrap()));
+        let address = format!("unix://{}", socket.display());
+        let engine = BollardEngine::connect(Some(&address), &std::collections::BTreeMap::new()).unwrap();
+        assert_eq!(engine.find_images_call(&ImageFilter::default()).await.unwrap(), Vec::<String>::new());
+    }
+
+    #[test]
+    fn only_images_without_names_are_loaded_by_their_ids() {
+        assert_eq!(loaded_id("Loaded image ID: sha256:abc\n"), Some("sha256:abc"));
+        assert_eq!(loaded_id("Loaded image: app:1\n"), None);
     }
 
     #[test]

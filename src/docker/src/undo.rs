@@ -477,6 +477,9 @@ mod tests {
         assert_eq!(undoer(&engine).undo(&entry).await.unwrap(), UndoOutcome::Removed);
         assert!(engine.inspect_image("kiln.local/lent:1").await.unwrap().is_none());
         assert!(engine.inspect_image(&id).await.unwrap().is_some());
+        assert_eq!(engine.images().len(), 1, "what took the name over is still there");
+        // An import under the name would take the image with it, in containerd's image store.
+        assert!(!engine.calls().iter().any(|call| call.starts_with("import /dev/null kiln.local/lent:1 ")));
         assert_eq!(undoer(&engine).undo(&entry).await.unwrap(), UndoOutcome::AlreadyGone);
     }
 
