@@ -18,6 +18,7 @@ mod ansible;
 mod bases;
 mod beyond_packer;
 mod build_docker;
+mod buildkitd;
 mod cache;
 mod cleanup_images;
 mod cli;
