@@ -82,10 +82,14 @@ start_docker() {
 
 start_podman() {
     of podman _ping >/dev/null 2>&1 && return 0
+    # Its usual limits may be beyond what root may set here.
+    files=$(as_root bash -c 'ulimit -Hn')
+    processes=$(as_root bash -c 'ulimit -Hu' | sed 's/unlimited/-1/')
     # crun refuses kernels with both kinds of cgroups.
-    cat >"$PLACE/containers.conf" <<'CONFIG'
+    cat >"$PLACE/containers.conf" <<CONFIG
 [containers]
 netns = "host"
+default_ulimits = ["nofile=$files:$files", "nproc=$processes:$processes"]
 [engine]
 runtime = "runc"
 cgroup_manager = "cgroupfs"
