@@ -183,3 +183,56 @@ fn without_pushing_an_image_without_an_engine_stays_here() {
     let outcome = world.run(&["build", "a.pkr.hcl"]);
     assert_ne!(outcome.code, 0, "the registry wants a login, which nobody has");
 }
+
+#[test]
+fn an_image_without_an_engine_is_pushed_once_its_tests_passed() {
+    let Some(registry) = registry() else { return };
+    if !available("root, for sandboxes", rustix::process::geteuid().is_root()) {
+        return;
+    }
+    let world = World::new();
+    let name = format!("{registry}/group/project/tested-oci:{}", std::process::id());
+    let _removed = Removed(vec![name.clone()]);
+    let template = |status: u8| {
+        format!(
+            r#"source "oci" "a" {{
+  from           = {{ busybox = true }}
+  push           = ["{name}"]
+  login          = true
+  login_server   = "{registry}"
+  login_username = "deployer"
+  login_password = "deploy-token"
+}}
+build {{
+  sources = ["source.oci.a"]
+  provisioner "shell" {{
+    inline = ["echo made > /step"]
+  }}
+  test "it" {{
+    command = "cat /step; exit {status}"
+  }}
+}}
+"#
+        )
+    };
+    world.write("docker-config/config.json", &{
+        let auth = base64::Engine::encode(&base64::engine::general_purpose::STANDARD, "deployer:deploy-token");
+        format!(r#"{{"auths": {{"{registry}": {{"auth": "{auth}"}}}}}}"#)
+    });
+    let config = world.path().join("docker-config");
+    let pull = || {
+        let mut docker = std::process::Command::new("docker");
+        let output = docker.arg("--config").arg(&config).args(["pull", "--quiet", &name]).output().unwrap();
+        (output.status.success(), String::from_utf8_lossy(&output.stderr).into_owned())
+    };
+    world.write("a.kiln.hcl", &template(1));
+    assert_eq!(world.run(&["build", "a.kiln.hcl"]).code, 1);
+    let (is_there, why) = pull();
+    assert!(!is_there && (why.contains("not found") || why.contains("unknown")), "{why}");
+    world.write("a.kiln.hcl", &template(0));
+    let outcome = world.succeed(&["build", "a.kiln.hcl"]);
+    let place = |text: &str| outcome.stderr.find(text).unwrap_or_else(|| panic!("{text}: {}", outcome.stderr));
+    assert!(place("test it passed") < place(&format!("pushing {name}")));
+    assert_eq!(pull(), (true, String::new()));
+    assert_eq!(docker::run_in(&name, "cat /step"), "made\n");
+}

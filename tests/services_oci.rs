@@ -284,6 +284,50 @@ fn docker_sources_without_an_engine_have_services_and_tests_too() {
     assert_eq!(left(&world), Vec::<PathBuf>::new());
 }
 
+/// A source that pushes by itself waits for the tests, with its names too: nobody is even spoken to before.
+#[test]
+fn nothing_is_named_or_sent_before_the_tests_passed() {
+    let Some(world) = world() else { return };
+    let registry = TcpListener::bind("127.0.0.1:0").unwrap();
+    registry.set_nonblocking(true).unwrap();
+    let is_asked = || registry.accept().is_ok();
+    let address = registry.local_addr().unwrap();
+    let source = format!("  tags = [\"worker:1\"]\n  oci_layout = \"out\"\n  push = [\"{address}/worker:1\"]");
+    let test = |words: &str| format!("  test \"it\" {{\n    command = {words}\n  }}");
+    let named = |world: &World| {
+        world.write(
+            "b.kiln.hcl",
+            "source \"oci\" \"b\" {\n  from = { local = \"worker:1\" }\n}\nbuild {\n  sources = [\"oci.b\"]\n}\n",
+        );
+        world.run(&["build", "b.kiln.hcl"]).code == 0
+    };
+    for is_cached in [false, true] {
+        world.write("a.kiln.hcl", &template(&source, &["echo 1 > /step"], &test("[\"false\"]")));
+        let outcome = world.run(&["build", "a.kiln.hcl"]);
+        assert_eq!(outcome.code, 1, "{}", outcome.stderr);
+        assert!(outcome.stderr.contains("test `it` (a.kiln.hcl:19) failed"), "{}", outcome.stderr);
+        assert_eq!(outcome.stderr.contains("CACHED seal"), is_cached, "{}", outcome.stderr);
+        assert!(!outcome.stderr.contains("pushing") && !is_asked(), "{}", outcome.stderr);
+        assert!(!named(&world) && !world.path().join("out").exists());
+    }
+    // It is spoken to once they have, and what it does not take up fails the build: then nothing keeps its name, either.
+    drop(registry);
+    world.write("a.kiln.hcl", &template(&source, &["echo 1 > /step"], &test("[\"true\"]")));
+    let outcome = world.run(&["build", "a.kiln.hcl"]);
+    let place = |text: &str| outcome.stderr.find(text).unwrap_or_else(|| panic!("{text}: {}", outcome.stderr));
+    assert!(place("test it passed") < place("pushing 127.0.0.1"));
+    assert!(
+        outcome.code != 0 && outcome.stderr.contains("cannot name or send what the `oci` source"),
+        "{}",
+        outcome.stderr
+    );
+    assert!(!named(&world));
+    world.write("a.kiln.hcl", &template(&source, &["echo 1 > /step"], &test("[\"true\"]")));
+    world.succeed(&["build", "-no-push", "a.kiln.hcl"]);
+    assert!(named(&world) && world.path().join("out/index.json").exists());
+    assert_eq!(left(&world), Vec::<PathBuf>::new());
+}
+
 #[test]
 fn mistakes_are_told_before_anything_runs() {
     let world = World::new();
@@ -306,7 +350,7 @@ fn mistakes_are_told_before_anything_runs() {
     let outcome = world.run(&["validate", "a.kiln.hcl"]);
     assert_eq!(outcome.code, 3, "{}", outcome.stderr);
     insta::assert_snapshot!("mistakes_in_oci_services", stable(&outcome.stderr, &world));
-    let source = "  push = [\"registry.example.org/worker:1\"]\n  service \"db\" {\n    image = \"postgres:17\"\n  }";
+    let source = "  service \"db\" {\n    image = \"postgres:17\"\n  }";
     world.write("a.kiln.hcl", &template(source, &["true"], tests));
     let outcome = world.run(&["validate", "a.kiln.hcl"]);
     assert_eq!(outcome.code, 3, "{}", outcome.stderr);

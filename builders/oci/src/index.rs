@@ -66,6 +66,7 @@ impl IndexBuilder {
             push,
             push_spans,
             is_docker: false,
+            is_tested: false,
         };
         IndexBuilder { base: OciBuilder::new(settings, places, recipe), variants, kind }
     }

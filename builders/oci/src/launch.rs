@@ -6,9 +6,10 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use kiln_cache::StateEntry;
-use kiln_core::{BuildContext, Builder, Failure, FailureClass, Input, Launched, Platform, Snapshots, Tester};
+use kiln_core::{Artifact, BuildContext, Builder, Failure, FailureClass, Input, Launched, Platform, Snapshots, Tester};
 use kiln_docker::run_command::{self, HostScope, RunCommand};
 use kiln_gotemplate::{Data, Rendered, Scope, render};
+use kiln_image::Digest;
 use kiln_registry::{Client, ClientOptions, Credentials, Mirror, Note, Reference, normalize_registry};
 use kiln_sandbox::{RootFs, SandboxSpec};
 use kiln_services::Service;
@@ -22,6 +23,7 @@ use crate::digest::{Parts, hidden_input, input};
 use crate::error::{self, OciError};
 use crate::guest::Guest;
 use crate::machine::{Making, OciMachine};
+use crate::outputs::Bringing;
 use crate::place::{Place, Places};
 use crate::prepare::Recipe;
 use crate::runtime::Runtime;
@@ -61,6 +63,23 @@ impl Builder for OciBuilder {
 
     fn pushed_names(&self) -> Vec<String> {
         self.recipe.push.iter().map(Reference::in_full).collect()
+    }
+
+    async fn hand_out(&self, artifact: Artifact, context: &BuildContext) -> Result<Artifact, Failure> {
+        let Some(image) = artifact.image() else { return Ok(artifact) };
+        let manifest = Digest::parse(image.digest.as_deref().unwrap_or_default()).map_err(error::image)?;
+        let config = Digest::parse(&image.id).map_err(error::image)?;
+        let place = self.place().await?;
+        let client = self.client(context);
+        let bringing = Bringing {
+            recipe: &self.recipe,
+            place: &place,
+            settings: &self.settings,
+            client: &client,
+            mount_from: self.resolve(&place, context).await?.repository,
+            context,
+        };
+        bringing.bring(&manifest, &config).await
     }
 
     fn snapshots(&self) -> Option<&dyn Snapshots> {

@@ -228,7 +228,7 @@ impl OciMachine {
         if let Some(path) = &making.recipe.config.export_path {
             bringing.export(&ground, path).await?;
         }
-        bringing.bring(&sealed.manifest, &sealed.config).await
+        bringing.seal(&sealed.manifest, &sealed.config).await
     }
 
     /// Looks for secrets in all that the steps changed, where no layer is made of it.

@@ -49,9 +49,12 @@ pub(crate) fn image_artifact(
     config: &Digest,
     layout: PathBuf,
 ) -> Result<Artifact, Failure> {
-    let tags = all_names(recipe)?;
+    Ok(artifact_named(all_names(recipe)?, manifest, config, layout))
+}
+
+fn artifact_named(tags: Vec<String>, manifest: &Digest, config: &Digest, layout: PathBuf) -> Artifact {
     let id = config.to_string();
-    Ok(Artifact {
+    Artifact {
         builder_id: IMAGE.to_owned(),
         id: id.clone(),
         description: match tags.is_empty() {
@@ -66,7 +69,7 @@ pub(crate) fn image_artifact(
             ..Image::default()
         }),
         owner: None,
-    })
+    }
 }
 
 /// What bringing an image somewhere needs.
@@ -81,6 +84,16 @@ pub(crate) struct Bringing<'a> {
 }
 
 impl Bringing<'_> {
+    /// What sealing gives: the image brought to where the arguments say, or, where tests come first, as it is in the store.
+    pub(crate) async fn seal(&self, manifest: &Digest, config: &Digest) -> Result<Artifact, Failure> {
+        if !self.recipe.is_tested {
+            return self.bring(manifest, config).await;
+        }
+        self.place.store.put_id(config, manifest).map_err(error::cache)?;
+        let layout = self.place.store.layout().root().to_path_buf();
+        Ok(artifact_named(Vec::new(), manifest, config, layout))
+    }
+
     /// Brings an image of the store to all places that the arguments name.
     pub(crate) async fn bring(&self, manifest: &Digest, config: &Digest) -> Result<Artifact, Failure> {
         let arguments = &self.recipe.config;

@@ -109,6 +109,8 @@ pub(crate) struct Recipe {
     pub(crate) push_spans: Vec<Span>,
     /// The arguments are those of a `docker` source.
     pub(crate) is_docker: bool,
+    /// Names and pushes wait for tests.
+    pub(crate) is_tested: bool,
 }
 
 impl Recipe {
@@ -192,7 +194,8 @@ pub(crate) fn prepare(
     let server = config.login_server.as_deref();
     settings.credentials.amazon = settings.credentials.amazon.choose(&config.ecr, server);
     let push_spans = (0..push.len()).map(|index| decoded.span(&format!("push[{index}]"))).collect();
-    let recipe = Recipe { config, from, platform, changes, compression, push, push_spans, is_docker };
+    let is_tested = context.has_tests;
+    let recipe = Recipe { config, from, platform, changes, compression, push, push_spans, is_docker, is_tested };
     Some(Arc::new(OciBuilder::new(settings, Arc::clone(places), recipe).with_services(services)))
 }
 

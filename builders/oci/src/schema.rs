@@ -36,7 +36,7 @@ pub(crate) const OCI: Schema = Schema {
         Field::bool("discard", "Throw the machine away: nothing is sealed."),
         Field::string("export_path", "Write the machine's file system to this tar file."),
         Field::strings("tags", "Names of the image in kiln's store, where `from` finds it again."),
-        Field::strings("push", "References to push the image to, beginning while it is still being packed."),
+        Field::strings("push", "References to push the image to, beginning while it is still being packed; after the tests, where the build has some."),
         Field::string("oci_layout", "Write the image to this OCI layout: a directory, or a tar file if it ends with `.tar`."),
         Field::string("docker_archive", "Write the image to this file for `docker load`, under the names of `tags`."),
         Field::bool("load", "Load the image into the Docker engine, under the names of `tags`."),

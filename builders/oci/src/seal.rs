@@ -174,9 +174,9 @@ impl Sealing<'_> {
         Ok(packed.await?.found.is_empty())
     }
 
-    /// Where the image goes: nowhere, if nothing shall be pushed.
+    /// Where layers go while they are made: nowhere, if nothing shall be pushed, or not yet.
     fn pushed(&self) -> &[Reference] {
-        if self.context.options.no_push { &[] } else { &self.recipe.push }
+        if self.context.options.no_push || self.recipe.is_tested { &[] } else { &self.recipe.push }
     }
 
     /// Where the layer goes while it is made. One that cannot be begun is pushed from the store later, where its failure is

@@ -93,6 +93,7 @@ pub(crate) fn builder_of(
         push: Vec::new(),
         push_spans: Vec::new(),
         is_docker: false,
+        is_tested: false,
     };
     OciBuilder::new(like.settings.clone(), Arc::clone(&like.places), recipe).reaching(hosts)
 }

@@ -59,7 +59,7 @@ impl Snapshots for OciBuilder {
             context,
         };
         context.events.message(format!("CACHED seal: image {:.12}", entry.manifest.hex()));
-        let artifact = bringing.bring(&entry.manifest, &entry.config).await?;
+        let artifact = bringing.seal(&entry.manifest, &entry.config).await?;
         let mut facts = entry.facts;
         facts.insert("ImageSha256".to_owned(), entry.config.to_string());
         Ok(Some(Sealed { artifact, facts }))

@@ -38,11 +38,6 @@ impl Tester for OciBuilder {
             let diagnostic = Diagnostic::error("test", decoded.span("network"), title);
             diagnostics.push(diagnostic.also(decoded.span("services"), "the services"));
         }
-        if let Some(span) = self.recipe.push_spans.first() {
-            let title = "the source pushes while it is sealed, before any test of the image";
-            let diagnostic = Diagnostic::error("test", *span, title).also(test.span, "the test");
-            diagnostics.push(diagnostic.help("push by the post-processor `docker-push`, which comes after tests"));
-        }
     }
 
     async fn run(

@@ -37,6 +37,9 @@ pub struct PrepareContext {
     pub is_variant: bool,
     /// Whether provisioners follow: a builder that can give a result without a machine makes one only for them.
     pub has_steps: bool,
+    /// Whether tests try out what it seals: then nothing of that gets a name or leaves this host before
+    /// [`Builder::hand_out`].
+    pub has_tests: bool,
     /// Where the template's file lies, for arguments that are relative to it; empty for the working directory.
     pub directory: PathBuf,
 }
@@ -141,6 +144,13 @@ pub trait Builder: Send + Sync {
     /// Those of [`Builder::names`] that it sends to registries itself. With [`crate::RunOptions::no_push`] it sends none.
     fn pushed_names(&self) -> Vec<String> {
         Vec::new()
+    }
+
+    /// Gives what was sealed its names and brings it to where the arguments say. Called once all tests passed, and only where
+    /// [`PrepareContext::has_tests`]: a builder does it while sealing else. May be called again after a failure.
+    async fn hand_out(&self, artifact: Artifact, context: &BuildContext) -> Result<Artifact, Failure> {
+        let _ = context;
+        Ok(artifact)
     }
 
     /// How states of its machines are kept and restored; `None` for a builder without a step cache.

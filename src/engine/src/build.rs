@@ -61,7 +61,7 @@ pub(crate) struct Stopped {
     pub(crate) failure: Failure,
     pub(crate) decision: Decision,
     /// What sealing left could not be removed, so the machine it is made from stays too.
-    is_stuck: bool,
+    pub(crate) is_stuck: bool,
 }
 
 impl Stopped {
@@ -201,13 +201,9 @@ impl BuildRun {
         walk.remember().await;
         let live = walk.live.take();
         match gone {
-            Ok(made) => match self.test(&made.product, &made.facts).await {
-                Ok(()) => self.finish(made, live).await,
-                Err(mut stopped) => {
-                    let is_left = matches!(stopped.decision, Decision::Leave { .. });
-                    stopped.is_stuck = !is_left && !self.undo_product(&made.product).await;
-                    self.give_up(stopped, live).await
-                }
+            Ok(made) => match self.pass_tests(made).await {
+                Ok(made) => self.finish(made, live).await,
+                Err(stopped) => self.give_up(stopped, live).await,
             },
             Err(stopped) => self.give_up(stopped, live).await,
         }

@@ -54,6 +54,16 @@ pub enum BuildError {
         /// The builder's failure.
         source: Failure,
     },
+    /// What was sealed and passed its tests could not be brought to where it is to be.
+    #[error("cannot name or send what the `{kind}` source ({place}) made")]
+    HandOut {
+        /// The builder's kind.
+        kind: String,
+        /// `file:line` of the source.
+        place: String,
+        /// The builder's failure.
+        source: Failure,
+    },
     /// A state that was kept is of no use.
     #[error("cannot restore what an earlier build kept")]
     Restore {

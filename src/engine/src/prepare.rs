@@ -163,6 +163,7 @@ impl Preparing<'_> {
             will_run: self.options.will_run,
             is_variant: build.platform.is_some(),
             has_steps: !build.steps.is_empty(),
+            has_tests: !build.tests.is_empty(),
             directory: self.directory_of(build.source.span),
         };
         // A source has no machine yet, and says so itself.

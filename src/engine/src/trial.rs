@@ -1,10 +1,10 @@
-//! Tests of what was sealed, before anything is made of it.
+//! Tests of what was sealed, before anything is made of it, and before it gets a name or leaves this host.
 
 use std::sync::Arc;
 use std::time::Instant;
 
 use kiln_core::lines::LineSink;
-use kiln_core::{EventKind, Events, Facts, Failure, OutputSink, Stream, Test, TestEnd, Tester};
+use kiln_core::{Artifact, EventKind, Events, Facts, Failure, OutputSink, Stream, Test, TestEnd, Tester};
 
 use crate::build::{BuildRun, Stopped, wrap};
 use crate::error::BuildError;
@@ -13,6 +13,7 @@ use crate::policy::Decision;
 use crate::post_process::Product;
 use crate::prepare::PreparedTest;
 use crate::step::outcome;
+use crate::walk::Made;
 
 /// Of what a test prints, so many bytes are matched: the last ones.
 const MATCHED: usize = 4 << 20;
@@ -55,8 +56,57 @@ impl OutputSink for Printed {
 }
 
 impl BuildRun {
+    /// Tries out what was sealed, and hands it out then. What does not come through is removed.
+    pub(crate) async fn pass_tests(&self, made: Made) -> Result<Made, Stopped> {
+        let Made { product, facts } = made;
+        let passed = match self.test(&product, &facts).await {
+            Ok(()) if self.prepared.is_handed_out() => self.hand_out(&product, &facts).await,
+            Ok(()) => Ok(None),
+            Err(stopped) => Err(stopped),
+        };
+        match passed {
+            Ok(None) => Ok(Made { product, facts }),
+            Ok(Some(artifact)) => Ok(Made { product: Product { artifact, ..product }, facts }),
+            Err(mut stopped) => {
+                let is_left = matches!(stopped.decision, Decision::Leave { .. });
+                stopped.is_stuck = !is_left && !self.undo_scope(&product.scope).await.is_empty();
+                Err(stopped)
+            }
+        }
+    }
+
+    /// Lets the builder give names and push, which it did not do before the tests. What came of it, where that is another
+    /// thing than before.
+    async fn hand_out(&self, product: &Product, facts: &Arc<Facts>) -> Result<Option<Artifact>, Stopped> {
+        let before = product.artifact.summary();
+        loop {
+            if let Err(failure) = self.shared.stop.check() {
+                return Err(Stopped::new(failure, Decision::CleanUp));
+            }
+            self.tail.clear();
+            let context = self.stage_context(product.scope.clone(), Arc::clone(facts));
+            let work = self.prepared.builder.hand_out(product.artifact.clone(), &context);
+            let failure = match supervise(&self.shared.stop, &context.cancel, None, work).await {
+                Ok(artifact) => {
+                    if artifact.summary() != before {
+                        self.events.emit(EventKind::Artifact { artifact: artifact.summary() });
+                    }
+                    return Ok(Some(artifact));
+                }
+                Err(failure) => failure,
+            };
+            let (kind, place) = (self.prepared.builder_kind.to_string(), self.prepared.place.clone());
+            let failure = wrap(failure, |source| BuildError::HandOut { kind, place, source });
+            let failure = failure.within(self.prepared.source_span);
+            match self.decide(&failure).await {
+                Decision::Retry => {}
+                decision => return Err(Stopped::new(failure, decision)),
+            }
+        }
+    }
+
     /// Runs all tests of the build, one after the other, up to the first that fails.
-    pub(crate) async fn test(&self, product: &Product, facts: &Arc<Facts>) -> Result<(), Stopped> {
+    async fn test(&self, product: &Product, facts: &Arc<Facts>) -> Result<(), Stopped> {
         let Some(tester) = self.prepared.builder.tester() else { return Ok(()) };
         for test in &self.prepared.tests {
             self.one_test(tester, test, product, facts).await?;
@@ -110,11 +160,6 @@ impl BuildRun {
         // What a test that was stopped had no time to remove.
         self.undo_scope(&scope).await;
         ended.and_then(|ended| judge(&test, ended, &printed.all))
-    }
-
-    /// What a test showed to be wrong is not kept. Whether that went well.
-    pub(crate) async fn undo_product(&self, product: &Product) -> bool {
-        self.undo_scope(&product.scope).await.is_empty()
     }
 }
 

@@ -61,6 +61,7 @@ pub fn prepare_context() -> PrepareContext {
         will_run: true,
         is_variant: false,
         has_steps: true,
+        has_tests: false,
         directory: PathBuf::new(),
     }
 }

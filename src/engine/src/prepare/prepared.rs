@@ -85,6 +85,11 @@ impl PreparedBuild {
         if self.pushes_nothing || self.is_taken() { Vec::new() } else { self.builder.pushed_names() }
     }
 
+    /// Its builder gives names and pushes only when the tests have passed.
+    pub(crate) fn is_handed_out(&self) -> bool {
+        self.context.has_tests && !self.is_taken()
+    }
+
     /// The platform of the programs that its steps run on this host's kernel; `None` where another machine runs them, or
     /// there are none to run.
     pub async fn runs_here(&self) -> Option<kiln_core::Platform> {

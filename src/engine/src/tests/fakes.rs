@@ -209,7 +209,8 @@ impl BuilderKind for FakeBuilderKind {
         let arguments: BuilderArguments = config.read().unwrap();
         let (world, name) = (self.0.clone(), context.build.to_string());
         let tester = FakeTester(self.0.clone());
-        Some(Arc::new(FakeBuilder { world, name, is_direct: arguments.direct, tester }))
+        let is_tested = context.has_tests;
+        Some(Arc::new(FakeBuilder { world, name, is_direct: arguments.direct, is_tested, tester }))
     }
 }
 
@@ -217,6 +218,7 @@ struct FakeBuilder {
     world: Arc<World>,
     name: String,
     is_direct: bool,
+    is_tested: bool,
     tester: FakeTester,
 }
 
@@ -245,6 +247,16 @@ impl Builder for FakeBuilder {
             communicator,
             is_sealed: Mutex::new(false),
         })))
+    }
+
+    async fn hand_out(&self, artifact: Artifact, context: &BuildContext) -> Result<Artifact, Failure> {
+        assert!(self.is_tested, "nothing is left to hand out");
+        let name = format!("name-of-{}", self.name);
+        if !self.world.things().contains(&name) {
+            self.world.create(&name, context);
+        }
+        self.world.call(&format!("hand out {}", artifact.id), Some(context)).await?;
+        Ok(Artifact { description: format!("{}, named", artifact.description), ..artifact })
     }
 
     fn tester(&self) -> Option<&dyn Tester> {
@@ -328,6 +340,7 @@ impl ArtifactOwner for Owner {
     async fn destroy(&self, artifact: &Artifact, context: &BuildContext) -> Result<(), Failure> {
         self.0.call(&format!("discard {}", artifact.id), Some(context)).await?;
         self.0.remove(&artifact.id);
+        self.0.remove(&artifact.id.replace("image-", "name-of-"));
         Ok(())
     }
 }

@@ -63,7 +63,8 @@ async fn what_was_sealed_is_tried_before_anything_is_made_of_it() {
     let harness = tried(tests);
     assert_eq!(harness.run().await.exit_code(), 0);
     let log = harness.world.log();
-    assert_eq!(log[..5], ["launch", "seal", IMAGE, "test other image-w", "post tag"], "{log:?}");
+    let expected = ["launch", "seal", IMAGE, "test other image-w", "hand out image-w", "post tag"];
+    assert_eq!(log[..6], expected, "{log:?}");
     let trace = harness.trace();
     let started = trace.iter().position(|line| line == "test started: serves a.pkr.hcl:20").unwrap();
     assert_eq!(trace[started + 1..started + 3], ["output: ready", "test Succeeded"]);
@@ -82,9 +83,29 @@ async fn a_test_that_fails_takes_what_was_sealed_with_it() {
         assert_eq!((report.builds[0].outcome, report.exit_code()), (Outcome::Failed, 1));
         let errors = harness.errors();
         assert!(errors.len() == 1 && errors[0].contains("`serves`") && errors[0].ends_with(why), "{errors:?}");
-        assert!(!harness.world.log().iter().any(|call| call.starts_with("post") || call.contains("other")));
+        let is_later = |call: &String| ["post", "hand out"].iter().any(|word| call.starts_with(word));
+        assert!(!harness.world.log().iter().any(|call| is_later(call) || call.contains("other")));
         harness.assert_clean();
     }
+}
+
+#[tokio::test]
+async fn what_cannot_be_handed_out_fails_the_build_and_is_removed() {
+    let harness = tried(vec![trial("serves", &["0"], vec![])]);
+    harness.world.on("hand out image-w", Act::Fail("denied"));
+    assert_eq!(harness.run().await.exit_code(), 1);
+    let errors = harness.errors();
+    assert!(
+        errors[0].contains("cannot name or send what the `fake` source") && errors[0].ends_with("denied"),
+        "{errors:?}"
+    );
+    assert!(!harness.world.log().iter().any(|call| call.starts_with("post")));
+    harness.assert_clean();
+
+    let harness = tried(vec![trial("serves", &["0"], vec![])]).on_error(OnError::Ask).answering(&["r"]);
+    harness.world.on("hand out image-w", Act::Fail("not yet"));
+    assert_eq!(harness.run().await.exit_code(), 0);
+    harness.assert_left(&["tag"]);
 }
 
 #[tokio::test]
