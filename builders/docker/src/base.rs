@@ -103,10 +103,9 @@ impl DockerBuilder {
         };
         if !is_id(wanted.image) {
             self.pull(context, wanted).await?;
-        } else if !self.has(wanted).await? {
-            self.take_over(context, wanted.image).await?;
+            return self.inspected(wanted.image).await;
         }
-        self.inspected(wanted.image).await
+        self.settings.handed(context, wanted.image).await
     }
 
     /// The images of the source's services, in their order; pulled or found once.
@@ -127,11 +126,6 @@ impl DockerBuilder {
     async fn inspected(&self, reference: &str) -> Result<ImageInfo, Failure> {
         let found = self.engine().inspect_image(reference).await?;
         found.ok_or_else(|| {
-            if is_id(reference) {
-                let message = "neither the engine's store nor kiln's has it".to_owned();
-                let error = EngineError::NotFound { what: format!("image {reference}"), message };
-                return Failure::from(error).hint("build it again, or name an image");
-            }
             let error = EngineError::NotFound {
                 what: format!("image {reference}"),
                 message: "it is not in the engine's store, and `pull` does not allow to fetch it".to_owned(),

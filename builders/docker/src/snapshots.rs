@@ -13,7 +13,7 @@ use sha2::{Digest as _, Sha256};
 
 use crate::base::Wanted;
 use crate::config::Config;
-use crate::handed::is_id;
+use crate::handed::{identity, is_id};
 use crate::launch::DockerBuilder;
 use crate::machine;
 
@@ -41,7 +41,10 @@ impl Snapshots for DockerBuilder {
         let image = match context.options.looks_only {
             true if self.config.build.is_some() => "not built yet".to_owned(),
             true => context.unless_cancelled(self.glimpse(context, &self.wanted_base())).await??,
-            false => self.resolve(context).await?.image.id,
+            false => {
+                let image = self.resolve(context).await?.image;
+                identity(self.wanted_base().image, &image).to_owned()
+            }
         };
         let name = match &self.config.build {
             Some(build) => build.path.display().to_string(),
@@ -129,7 +132,9 @@ impl DockerBuilder {
                 images.push(context.unless_cancelled(self.glimpse(context, &wanted)).await??);
             }
         } else {
-            images.extend(self.service_images(context).await?.into_iter().map(|image| image.id));
+            let found = self.service_images(context).await?;
+            let named = self.services.iter().zip(&found);
+            images.extend(named.map(|(service, image)| identity(&service.image, image).to_owned()));
         }
         let store = self.states.store().await?;
         let input = |(service, image): (&Service, &String)| Input {

@@ -91,12 +91,7 @@ impl DockerfileBuilder {
         for (name, text) in &config.contexts {
             let image = match Meaning::parse(text, &self.directory) {
                 Meaning::Image(image) => image,
-                Meaning::Local(id) => {
-                    if self.settings.engine.inspect_image(&id).await?.is_none() {
-                        self.settings.take_over(context, &id).await?;
-                    }
-                    id
-                }
+                Meaning::Local(id) => self.settings.handed(context, &id).await?.id,
                 Meaning::Directory(_) => {
                     let text = format!("`contexts` gives `{name}` a directory, which needs BuildKit");
                     return Err(Failure::environment(text).hint(HELP));

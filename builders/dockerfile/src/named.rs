@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use kiln_buildkit::{Directory, Request, Session, Transport};
 use kiln_core::{BuildContext, EntryId, Failure};
-use kiln_docker::{EngineError, LentNameUndo};
+use kiln_docker::LentNameUndo;
 use kiln_image::Digest;
 
 use crate::builder::DockerfileBuilder;
@@ -132,14 +132,11 @@ impl DockerfileBuilder {
     /// Gives an image of the engine a name of this build.
     async fn lend(&self, id: &str, lent: &mut Lent, context: &BuildContext) -> Result<String, Failure> {
         let engine = &self.settings.engine;
-        if engine.inspect_image(id).await?.is_none() && !self.settings.take_over(context, id).await? {
-            let message = "neither the engine's store nor kiln's has it".to_owned();
-            let error = EngineError::NotFound { what: format!("image {id}"), message };
-            return Err(Failure::from(error).hint("build it again, or name an image"));
-        }
-        let undo = self.record(Some(id.to_owned()), lent, context)?;
+        // Which id the engine has for it, the journal has to know.
+        let image = self.settings.handed(context, id).await?.id;
+        let undo = self.record(Some(image.clone()), lent, context)?;
         let (repository, tag) = undo.rsplit_once(':').unwrap_or((&undo, "latest"));
-        engine.tag(id, repository, tag).await?;
+        engine.tag(&image, repository, tag).await?;
         Ok(undo)
     }
 

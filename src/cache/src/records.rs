@@ -40,10 +40,10 @@ struct IdEntry {
     manifest: Digest,
 }
 
-/// What sealing a state gave in a Docker engine.
+/// What sealing a state gave in a Docker engine, or bringing an image there that it has by another id.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct EngineResult {
-    /// The build that sealed it first; records of earlier days do not say.
+    /// The build that sealed or brought it first; records of earlier days do not say.
     #[serde(default)]
     pub build: Option<String>,
     /// The image's id.
