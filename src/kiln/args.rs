@@ -115,7 +115,7 @@ pub(crate) struct TemplateArgs {
     /// Read variables from a file (HCL or JSON)
     #[arg(long, value_name = "FILE")]
     pub(crate) var_file: Vec<PathBuf>,
-    /// Build only these (comma-separated; HCL2: globs, JSON: exact names)
+    /// Build only these (comma-separated; HCL2: globs, or a word for a source, a block or a module; JSON: exact names)
     #[arg(long, value_name = "NAMES", value_delimiter = ',')]
     pub(crate) only: Vec<String>,
     /// Build all but these; post-processors of that name, and what follows them in their chain, are left out too

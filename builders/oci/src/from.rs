@@ -62,6 +62,24 @@ pub(crate) struct FromError {
 const KINDS: [&str; 9] =
     ["oci_layout", "docker_archive", "docker_daemon", "tar", "directory", "local", "mmdebstrap", "busybox", "registry"];
 
+/// What to write instead of a reference with a transport in front, as other tools have them (containers-transports(5)).
+fn transport(text: &str) -> Option<String> {
+    if let Some(reference) = text.strip_prefix("docker://") {
+        return Some(format!("write `from = \"{reference}\"`"));
+    }
+    let (transport, rest) = text.split_once(':')?;
+    let (kind, path) = match transport {
+        "docker-daemon" => return Some(format!("write `from = {{ docker_daemon = \"{rest}\" }}`")),
+        "docker-archive" => ("docker_archive", rest),
+        "oci" | "oci-archive" if rest.starts_with(['.', '/']) => ("oci_layout", rest),
+        _ => return None,
+    };
+    Some(match path.split_once(':') {
+        Some((path, name)) => format!("write `from = {{ {kind} = \"{path}\", name = \"{name}\" }}`"),
+        None => format!("write `from = {{ {kind} = \"{path}\" }}`"),
+    })
+}
+
 /// Arguments of `mmdebstrap`.
 const MMDEBSTRAP: [&str; 8] =
     ["suite", "variant", "mirror", "packages", "components", "architecture", "keyring", "max_age"];
@@ -106,6 +124,10 @@ impl From {
         }
         if kiln_image::Digest::parse(text).is_ok() {
             return Ok(From::Id(text.to_owned()));
+        }
+        if let Some(help) = transport(text) {
+            let message = format!("`{text}` is not an image's reference");
+            return Err(FromError { help: Some(help), ..wrong(path, message) });
         }
         match kiln_registry::Reference::parse(text) {
             Ok(_) => Ok(From::Reference(text.to_owned())),
@@ -248,5 +270,15 @@ mod tests {
         assert_eq!(fails(json!({"mmdebstrap": {"suite": "--hook"}})).path, ".mmdebstrap.suite");
         assert_eq!(fails(json!({"tar": "a", "name": "x"})).path, ".name");
         assert!(fails(json!({"directoy": "a"})).help.unwrap().contains("directory"));
+        for (transport, instead) in [
+            ("docker://debian:12", "\"debian:12\""),
+            ("docker-daemon:debian:12", "{ docker_daemon = \"debian:12\" }"),
+            ("docker-archive:a/b.tar:x:1", "{ docker_archive = \"a/b.tar\", name = \"x:1\" }"),
+            ("oci:./images", "{ oci_layout = \"./images\" }"),
+        ] {
+            assert_eq!(fails(json!(transport)).help, Some(format!("write `from = {instead}`")), "{transport}");
+        }
+        // Images may have such names.
+        assert_eq!(From::parse(&json!("oci:1")).unwrap(), From::Reference("oci:1".into()));
     }
 }

@@ -4,12 +4,17 @@ use std::borrow::Cow;
 use std::path::Path;
 
 /// The candidate closest to `name`, if it is close enough to be what was meant: at most a third of the longer name
-/// differs (counting a swap of neighbours as one change), or one is the other with `-` and `_` exchanged.
+/// differs (counting a swap of neighbours as one change), or one is the other with `-` and `_` exchanged. Where none is, the only
+/// candidate that has the name as its last or first words: `build_args` for `args`.
 pub fn nearest<'a>(name: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let wanted = Plain::of(name);
     let mut best: Option<(usize, &str)> = None;
+    let mut longer_names: Vec<&str> = Vec::new();
     for candidate in candidates.into_iter().filter(|candidate| *candidate != name).take(COMPARED) {
         let other = Plain::of(candidate);
+        if wanted.length >= SHORTEST_WORD && wanted.is_words_of(&other) {
+            longer_names.push(candidate);
+        }
         let longer = wanted.length.max(other.length);
         let shorter = wanted.length.min(other.length);
         // Of two as near, the first by name is taken: whatever is farther than the best is of no interest.
@@ -23,7 +28,8 @@ pub fn nearest<'a>(name: &str, candidates: impl IntoIterator<Item = &'a str>) ->
             best = Some((distance, candidate));
         }
     }
-    best.map(|(_, candidate)| candidate)
+    let only = if let [only] = longer_names.as_slice() { Some(*only) } else { None };
+    best.map(|(_, candidate)| candidate).or(only)
 }
 
 /// The file beside a missing one whose name is nearest, written as the missing one was: relative to `base` where that is.
@@ -39,6 +45,9 @@ pub fn nearest_file(base: &Path, written: &str) -> Option<String> {
 
 /// So many names are looked at: thousands of mistakes among thousands of names must not be compared each with each.
 const COMPARED: usize = 2000;
+
+/// Shorter names are words of too many others.
+const SHORTEST_WORD: usize = 3;
 
 /// Longer names are compared without haste.
 const ROW: usize = 32;
@@ -60,6 +69,13 @@ impl Plain<'_> {
         };
         let letters = text.bytes().fold(0, |letters, byte| letters | 1 << (byte & 63));
         Plain { length: text.chars().count(), letters, text }
+    }
+
+    /// Whether the other name goes on before or behind this one, with words of its own.
+    fn is_words_of(&self, other: &Plain<'_>) -> bool {
+        let (one, two) = (self.text.as_ref(), other.text.as_ref());
+        two.strip_suffix(one).is_some_and(|before| before.ends_with(['_', '.']))
+            || two.strip_prefix(one).is_some_and(|behind| behind.starts_with(['_', '.']))
     }
 
     /// How many characters are changed, added, taken away or swapped with their neighbour; `None` where more than `limit`.
@@ -138,6 +154,8 @@ mod tests {
         assert_eq!(nearest("größe", ["grösse", "größen"]), Some("größen"));
         assert_eq!(nearest("ab", ["ba"]), Some("ba"));
         assert_eq!(nearest("COMMIT", ["commit"]), Some("commit"));
+        assert_eq!(nearest("args", ["labels", "build_args", "cargs_x"]), Some("build_args"));
+        assert_eq!(nearest("args", ["build_args", "run_args"]), None);
     }
 
     #[test]

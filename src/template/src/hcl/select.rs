@@ -26,10 +26,31 @@ struct Pattern {
 
 impl Pattern {
     fn matches(&self, name: &str) -> bool {
-        let matches = self.glob.is_match(name);
+        self.note(self.glob.is_match(name))
+    }
+
+    /// As [`Pattern::matches`], and a word alone is the short name of builds. Packer's full names have a dot at least: what matches
+    /// there matches here.
+    fn selects(&self, name: &str) -> bool {
+        self.note(self.glob.is_match(name) || is_short_name(&self.text, name))
+    }
+
+    fn note(&self, matches: bool) -> bool {
         self.has_matched.set(self.has_matched.get() || matches);
         matches
     }
+}
+
+/// Whether a word names a build by its source, its block or its module: `app` is `docker.app`, `app.docker.image`, and
+/// `module.app.docker.image`.
+fn is_short_name(word: &str, name: &str) -> bool {
+    let parts: Vec<&str> = name.split('.').collect();
+    let (module, rest) = match parts.as_slice() {
+        ["module", module, rest @ ..] => (Some(*module), rest),
+        rest => (None, rest),
+    };
+    let block = if rest.len() > 2 { rest.first().copied() } else { None };
+    [module, block, rest.last().copied()].contains(&Some(word))
 }
 
 impl Selection {
@@ -55,9 +76,10 @@ impl Selection {
     /// Whether a build runs that goes by any of these names: its own, and those of the families it belongs to. Every
     /// pattern is tried, so that it is known which ones match nothing.
     pub(crate) fn takes_build(&self, names: &[String]) -> bool {
-        let count = |patterns: &[Pattern]| names.iter().filter(|name| matches_any(patterns, name)).count();
-        let wanted = count(&self.only) > 0 || self.only.is_empty();
-        let refused = count(&self.except) > 0;
+        // No short circuit: every pattern notes whether it matches.
+        let selected = self.only.iter().filter(|only| names.iter().filter(|name| only.selects(name)).count() > 0);
+        let wanted = selected.count() > 0 || self.only.is_empty();
+        let refused = names.iter().filter(|name| matches_any(&self.except, name)).count() > 0;
         wanted && !refused
     }
 
@@ -141,7 +163,8 @@ fn meant<'a>(text: &str, builds: &'a [String]) -> Option<&'a str> {
         let (before, behind) = build.split_once(&end)?;
         (behind.is_empty() || behind.starts_with('-')).then(|| &build[..before.len() + end.len()])
     });
-    whole.or_else(|| suggest::nearest(text, builds.iter().map(String::as_str)))
+    let short = || suggest::nearest(text, builds.iter().filter_map(|build| build.rsplit('.').next()));
+    whole.or_else(|| suggest::nearest(text, builds.iter().map(String::as_str))).or_else(short)
 }
 
 // No short circuit: every pattern notes whether it matches.
@@ -192,6 +215,22 @@ mod tests {
     }
 
     #[test]
+    fn a_word_alone_is_a_source_a_block_or_a_module() {
+        let names =
+            ["docker.app", "app.docker.image", "module.app.docker.image", "module.m.app.docker.image", "docker.app-1"];
+        let taken = |only: &str, except: &str| {
+            let (selection, _) = selection(&[only], &[except]);
+            names.map(|name| selection.takes_build(&[name.to_owned()]))
+        };
+        assert_eq!(taken("app", "none"), [true, true, true, true, false]);
+        assert_eq!(taken("docker", "none"), [false; 5]);
+        assert_eq!(taken("module", "none"), [false; 5]);
+        // With a dot it is a full name, as in Packer; and so it is behind `-except`, where it names post-processors as well.
+        assert_eq!(taken("docker.image", "none"), [false; 5]);
+        assert_eq!(taken("*", "app"), [true; 5]);
+    }
+
+    #[test]
     fn an_unmatched_pattern_and_an_empty_selection_are_told() {
         let (selection, mut diagnostics) = selection(&["dcoker.*"], &[]);
         assert!(!selection.takes_build(&["docker.web".to_owned()]));
@@ -204,12 +243,11 @@ mod tests {
     fn what_a_pattern_may_have_meant_is_told() {
         let builds = ["docker.web", "more.docker.db-a", "more.docker.db-b"].map(str::to_owned);
         for (pattern, expected) in [
-            ("web", Some("docker.web")),
             ("docker.db", Some("more.docker.db")),
             ("docker.db-b", Some("more.docker.db-b")),
-            ("db", Some("more.docker.db")),
             ("amazon-ebs.web-server", None),
             ("dcoker.web", Some("docker.web")),
+            ("wbe", Some("web")),
         ] {
             let known = "the builds are `docker.web`, `more.docker.db-a` and `more.docker.db-b`";
             let help = expected.map_or(known.to_owned(), |name| format!("did you mean `-only={name}`? {known}"));
