@@ -152,8 +152,8 @@ fn steps_go_on_and_are_restored_while_the_image_is_the_same() {
     let again = events(&world, &["t.kiln.hcl"]);
     assert!(again.iter().any(|event| event["event"] == "step-cached"), "{:?}", messages(&again));
     let plan = world.succeed(&["plan", "t.kiln.hcl"]).stdout;
-    assert!(plan.contains("  runs     the Dockerfile: BuildKit decides what it repeats\n"), "{plan}");
-    assert!(plan.ends_with("; 1 Dockerfile would be built by BuildKit\n"), "{plan}");
+    assert!(plan.contains("  runs     the Dockerfile: what builds it decides what is repeated\n"), "{plan}");
+    assert!(plan.ends_with("; 1 Dockerfile would be built\n"), "{plan}");
 }
 
 #[test]
@@ -284,8 +284,8 @@ fn a_checkout_is_clean() {
     git(&["commit", "-q", "-m", "one"]);
     git(&["tag", "v1"]);
     world.write("repo/docker/file", "dirty");
-    let body = format!("  context = \"git::{}//docker?ref=v1\"", world.path().join("repo").display());
-    world.write("t.kiln.hcl", &template(&name, &[("app", &body)]));
+    let body = "  context = \"git::./repo//docker?ref=v1\"";
+    world.write("t.kiln.hcl", &template(&name, &[("app", body)]));
     let tag = format!("{name}/app:1");
     let _removed = Removed(vec![tag.clone()]);
     events(&world, &["t.kiln.hcl"]);

@@ -104,7 +104,7 @@ impl DockerfileBuilder {
         named.apply(&mut session, &mut request);
         request.exporter = Some("moby".to_owned());
         let transport = Transport::Engine(Arc::clone(&self.settings.engine));
-        self.solve(&transport, session, request, &opened.file, context).await
+        self.solve(&transport, session, request, (&opened.file, &named), context).await
     }
 
     /// The source of the machine that steps run on.
@@ -163,8 +163,8 @@ impl Builder for DockerfileBuilder {
 impl Snapshots for DockerfileBuilder {
     async fn base(&self, context: &BuildContext) -> Result<Vec<Input>, Failure> {
         if context.options.looks_only {
-            // Only BuildKit knows what it would take from its cache, and it tells by building.
-            let shown = Some("not built yet: BuildKit decides what it repeats".to_owned());
+            // Only who builds it knows what the cache there has, and tells by building.
+            let shown = Some("not built yet: what builds it decides what is repeated".to_owned());
             return Ok(vec![Input { name: "image".to_owned(), digest: "unknown".to_owned(), shown }]);
         }
         match self.machine(context).await?.snapshots() {

@@ -10,6 +10,9 @@ use crate::context::tidy;
 use crate::dockerfile::{Dockerfile, INSTRUCTIONS, Instruction, Word};
 use crate::fault::mistake;
 
+/// Instructions that take back what the base says, or do nothing, where nothing follows.
+const MAY_BE_EMPTY: [&str; 3] = ["CMD", "ENTRYPOINT", "RUN"];
+
 /// Rules with the file they come from.
 pub(crate) struct Ignored {
     pub(crate) name: String,
@@ -43,6 +46,10 @@ pub(crate) fn mistakes(file: &Dockerfile) -> Vec<Diagnostic> {
     let mut found = Vec::new();
     if file.instructions.is_empty() {
         found.push(mistake("dockerfile", file, 0..0, "the Dockerfile is empty"));
+    } else if file.stages().next().is_none() {
+        // BuildKit itself says so of most; one of `ARG`s alone ends the whole engine.
+        let range = file.instructions[0].range.clone();
+        found.push(mistake("dockerfile", file, range, "the Dockerfile has no `FROM`"));
     }
     for instruction in &file.instructions {
         if !INSTRUCTIONS.contains(&instruction.keyword.as_str()) {
@@ -54,7 +61,7 @@ pub(crate) fn mistakes(file: &Dockerfile) -> Vec<Diagnostic> {
                 Some(nearest) => diagnostic.help(format!("did you mean `{nearest}`?")),
                 None => diagnostic,
             });
-        } else if instruction.words.is_empty() {
+        } else if instruction.words.is_empty() && !MAY_BE_EMPTY.contains(&instruction.keyword.as_str()) {
             let title = format!("`{}` says nothing", instruction.keyword);
             found.push(mistake("dockerfile", file, instruction.range.clone(), title));
         }
@@ -92,10 +99,10 @@ pub(crate) fn ignored_sources(
     from_context
         .flat_map(|instruction| sources(instruction).map(move |word| (instruction, word)))
         .filter_map(|(_, word)| {
-            let path = word.text.trim_matches(['"', '\'', ',']).trim_start_matches("./").trim_matches('/');
+            let path = word.text.trim_start_matches("./").trim_matches('/');
             let is_elsewhere = path.is_empty() || path == "." || path.contains("://") || path.starts_with("git@");
             // With wildcards, others may match; what a variable is, its stage decides.
-            if is_elsewhere || path.contains(['*', '?', '[', '$']) || path.starts_with("<<") {
+            if is_elsewhere || path.contains(['*', '?', '[', '$', '\\']) || path.starts_with("<<") {
                 return None;
             }
             let rule = ignored.rules.deciding(path).filter(|rule| !rule.is_exception)?;
@@ -117,15 +124,23 @@ pub(crate) fn ignored_sources(
 
 /// What is copied: all words but the last, of the plain form and of the list form.
 fn sources(instruction: &Instruction) -> impl Iterator<Item = Word> {
+    let mut words = listed(instruction).unwrap_or_else(|| instruction.arguments().to_vec());
+    words.pop();
+    words.into_iter()
+}
+
+/// The words of `["a b", "c"]`.
+fn listed(instruction: &Instruction) -> Option<Vec<Word>> {
     let words = instruction.arguments();
-    let cleaned = words.iter().map(|word| {
-        let trimmed = word.text.trim_matches(['[', ']', ',', '"']);
-        let skipped = word.text.find(trimmed).unwrap_or(0);
-        let start = word.range.start + skipped;
-        Word { text: trimmed.to_owned(), range: start..start + trimmed.len() }
-    });
-    let count = words.len().saturating_sub(1);
-    cleaned.take(count).collect::<Vec<_>>().into_iter()
+    let (first, last) = (words.first()?, words.last()?);
+    let text = words.iter().map(|word| word.text.as_str()).collect::<Vec<_>>().join(" ");
+    let list: Vec<String> = serde_json::from_str(&text).ok()?;
+    let place = |entry: &String| {
+        let quoted = format!("\"{entry}\"");
+        let found = words.iter().find_map(|word| Some(word.range.start + word.text.find(&quoted)? + 1));
+        found.map_or(first.range.start..last.range.end, |start| start..start + entry.len())
+    };
+    Some(list.iter().map(|entry| Word { text: entry.clone(), range: place(entry) }).collect())
 }
 
 fn line_range(text: &str, line: usize) -> std::ops::Range<usize> {

@@ -26,7 +26,7 @@ impl Origin {
     /// Reads the argument; a path is relative to `base`.
     pub(crate) fn parse(text: &str, base: &Path) -> Origin {
         if let Some(rest) = text.strip_prefix("git::") {
-            return Origin::Git(go_getter(rest));
+            return Origin::Git(go_getter(rest, base));
         }
         let (url, fragment) = text.split_once('#').map_or((text, None), |(url, fragment)| (url, Some(fragment)));
         let is_remote = url.contains("://") || url.starts_with("git@");
@@ -95,8 +95,8 @@ pub(crate) fn tidy(path: &Path) -> PathBuf {
     if tidy.as_os_str().is_empty() { ".".into() } else { tidy }
 }
 
-/// `URL?ref=REF` with `//DIRECTORY` in it.
-fn go_getter(text: &str) -> Checkout {
+/// `URL?ref=REF` with `//DIRECTORY` in it. A path is relative to `base`.
+fn go_getter(text: &str, base: &Path) -> Checkout {
     let (address, query) = text.split_once('?').unwrap_or((text, ""));
     let reference = query.split('&').find_map(|pair| pair.strip_prefix("ref=")).map(str::to_owned);
     let after_scheme = address.find("://").map_or(0, |index| index + 3);
@@ -107,7 +107,17 @@ fn go_getter(text: &str) -> Checkout {
         }
         None => (address, None),
     };
-    Checkout { url: url.to_owned(), reference: reference.filter(|text| !text.is_empty()), directory }
+    Checkout { url: located(url, base), reference: reference.filter(|text| !text.is_empty()), directory }
+}
+
+/// The address of a repository for a program that is started elsewhere.
+fn located(url: &str, base: &Path) -> String {
+    let path = base.join(url);
+    let is_path = url.starts_with('.') || (!url.contains("://") && path.is_dir());
+    if !is_path {
+        return url.to_owned();
+    }
+    std::path::absolute(tidy(&path)).unwrap_or(path).display().to_string()
 }
 
 async fn unpack(archive: PathBuf, to: PathBuf) -> Result<PathBuf, Failure> {
@@ -144,6 +154,9 @@ mod tests {
             ("git::https://h/r.git?ref=v1", git("https://h/r.git", Some("v1"), None)),
             ("git::https://h/r.git//sub/dir?ref=v1", git("https://h/r.git", Some("v1"), Some("sub/dir"))),
             ("git::/srv/repo", git("/srv/repo", None, None)),
+            ("git::./repo//sub?ref=v1", git("/t/repo", Some("v1"), Some("sub"))),
+            ("git::../repo", git("/t/../repo", None, None)),
+            ("git::git@h:r.git", git("git@h:r.git", None, None)),
             ("https://h/r.git#main:docker", git("https://h/r.git", Some("main"), Some("docker"))),
             ("git@h:r.git", git("git@h:r.git", None, None)),
         ] {

@@ -41,7 +41,7 @@ impl DockerfileBuilder {
         session.output = Some(archive.clone());
         request.exporter = Some("oci".to_owned());
         let transport = Transport::Daemon(daemon.clone());
-        self.solve(&transport, session, request, &opened.file, context).await?;
+        self.solve(&transport, session, request, (&opened.file, &named), context).await?;
         context.events.message("taking the image into the store");
         let platform = platform(self.config.platform.as_deref());
         let taken = tokio::task::spawn_blocking(move || take(&archive, &root, &platform)).await;

@@ -7,6 +7,8 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::Arc;
 
+use crate::heredoc::{self, Mark};
+
 /// All instructions that there are.
 pub(crate) const INSTRUCTIONS: [&str; 18] = [
     "ADD",
@@ -76,7 +78,7 @@ impl Instruction {
     /// Words that stand for images or stages.
     pub(crate) fn references(&self) -> Vec<Word> {
         match self.keyword.as_str() {
-            "FROM" => self.arguments().first().cloned().into_iter().collect(),
+            "FROM" => self.arguments().first().map(unquoted).into_iter().collect(),
             "COPY" | "ADD" => self.flag("from").into_iter().collect(),
             "RUN" => self.flags().filter_map(mount_source).collect(),
             // `ONBUILD COPY --from=` is for the children of this image.
@@ -94,12 +96,21 @@ impl Instruction {
     }
 }
 
+/// A word without the quotes around it.
+fn unquoted(word: &Word) -> Word {
+    let text = word.text.trim_matches(['"', '\'']);
+    let start = word.range.start + word.text.find(text).unwrap_or(0);
+    Word { text: text.to_owned(), range: start..start + text.len() }
+}
+
 /// `NAME` of `--mount=type=bind,from=NAME,...`.
 fn mount_source(flag: &Word) -> Option<Word> {
     let mut at = "--mount=".len();
     for pair in flag.text.strip_prefix("--mount=")?.split(',') {
-        if let Some(name) = pair.strip_prefix("from=") {
-            let start = flag.range.start + at + "from=".len();
+        let unquoted = pair.trim_start_matches(['"', '\'']);
+        if let Some(name) = unquoted.strip_prefix("from=") {
+            let name = name.trim_end_matches(['"', '\'']);
+            let start = flag.range.start + at + (pair.len() - unquoted.len()) + "from=".len();
             return Some(Word { text: name.to_owned(), range: start..start + name.len() });
         }
         at += pair.len() + 1;
@@ -108,6 +119,12 @@ fn mount_source(flag: &Word) -> Option<Word> {
 }
 
 impl Dockerfile {
+    /// Reads it for a build with these arguments, one of which may name another frontend.
+    pub(crate) fn parse_for(name: &str, text: &str, given: &BTreeMap<String, String>) -> Dockerfile {
+        let file = Dockerfile::parse(name, text);
+        Dockerfile { syntax: given.get("BUILDKIT_SYNTAX").cloned().or(file.syntax), ..file }
+    }
+
     pub(crate) fn parse(name: &str, text: &str) -> Dockerfile {
         let (syntax, escape) = directives(text);
         let mut reader = Reader { text, escape, at: 0, line: 1 };
@@ -263,6 +280,7 @@ impl<'a> Reader<'a> {
             }
         };
         let mut words = Vec::new();
+        let mut whole = String::new();
         let mut end = start + first.trim_end().len();
         let mut current = Some((start, first));
         let mut last = line;
@@ -270,6 +288,7 @@ impl<'a> Reader<'a> {
             let body = text.trim_end();
             let continued = body.strip_suffix(self.escape);
             split(continued.unwrap_or(body), start, &mut words);
+            whole.push_str(continued.unwrap_or(body));
             end = start + body.len();
             if continued.is_some() {
                 // Comments and empty lines between are not part of it.
@@ -288,37 +307,31 @@ impl<'a> Reader<'a> {
         let keyword = words.remove(0).text.trim_start_matches('\u{feff}').to_ascii_uppercase();
         let mut instruction =
             Instruction { keyword, range: start..end, lines: (line, last.max(line)), words, has_heredoc: false };
-        self.heredocs(&mut instruction);
+        self.heredocs(&heredoc::marks(whole.trim_start_matches('\u{feff}'), self.escape), &mut instruction);
         Some(instruction)
     }
 
-    fn heredocs(&mut self, instruction: &mut Instruction) {
-        if !matches!(instruction.keyword.as_str(), "RUN" | "COPY" | "ADD") {
-            return;
-        }
-        let ends: Vec<(String, bool)> = instruction.words.iter().filter_map(|word| heredoc(&word.text)).collect();
-        for (end, strips_tabs) in ends {
-            instruction.has_heredoc = true;
+    /// Takes the lines up to the last mark. Where they end before it there is no document: older engines know none, and `<<`
+    /// is the shell's alone there.
+    fn heredocs(&mut self, marks: &[Mark], instruction: &mut Instruction) {
+        let before = (self.at, self.line);
+        let (mut end, mut last) = (instruction.range.end, instruction.lines.1);
+        for mark in marks {
             loop {
-                let line = self.line;
-                let Some((start, text)) = self.take_line() else { return };
-                instruction.range.end = start + text.len();
-                instruction.lines.1 = line;
-                if (if strips_tabs { text.trim_start_matches('\t') } else { text }) == end {
+                last = self.line;
+                let Some((start, text)) = self.take_line() else {
+                    (self.at, self.line) = before;
+                    return;
+                };
+                end = start + text.len();
+                if mark.is(text) {
                     break;
                 }
             }
         }
+        instruction.has_heredoc = !marks.is_empty();
+        (instruction.range.end, instruction.lines.1) = (end, last);
     }
-}
-
-/// The end mark of `<<EOF`, `<<-EOF`, `3<<"EOF"`, and whether tabs before it do not count.
-fn heredoc(word: &str) -> Option<(String, bool)> {
-    let rest = word.trim_start_matches(|character: char| character.is_ascii_digit()).strip_prefix("<<")?;
-    let (rest, strips_tabs) = rest.strip_prefix('-').map_or((rest, false), |rest| (rest, true));
-    let name = rest.trim_matches(['"', '\'']);
-    let is_name = |character: char| character.is_ascii_alphanumeric() || "_-.".contains(character);
-    (!name.is_empty() && name.chars().all(is_name)).then(|| (name.to_owned(), strips_tabs))
 }
 
 fn split(text: &str, start: usize, words: &mut Vec<Word>) {
@@ -397,5 +410,26 @@ mod tests {
         }
         let file = Dockerfile::parse("x", "# escape=`\nRUN a `\n b\nUSER c");
         assert_eq!(file.instructions.len(), 2);
+    }
+
+    fn keywords(text: &str) -> Vec<String> {
+        Dockerfile::parse("x", text).instructions.into_iter().map(|found| found.keyword).collect()
+    }
+
+    #[test]
+    fn what_looks_like_a_here_document_hides_nothing() {
+        assert_eq!(keywords("FROM x\nRUN sh -c \"cat <<EOF\"\nFROM y\n"), ["FROM", "RUN", "FROM"]);
+        assert_eq!(keywords("FROM x\nRUN echo $((1 <<2 ))\nFROM y\n"), ["FROM", "RUN", "FROM"]);
+        assert_eq!(keywords("FROM x\nONBUILD RUN <<EOF \\\n sh\necho\nEOF\nFROM y\n"), ["FROM", "ONBUILD", "FROM"]);
+    }
+
+    #[test]
+    fn quotes_are_no_part_of_names() {
+        let file = Dockerfile::parse("x", "FROM \"$A\"\nRUN --mount=\"from=base,target=/b\" true\n");
+        let names: Vec<String> =
+            file.instructions.iter().flat_map(Instruction::references).map(|word| word.text).collect();
+        assert_eq!(names, ["$A", "base"]);
+        let word = &file.instructions[1].references()[0];
+        assert_eq!(&file.text[word.range.clone()], "base");
     }
 }

@@ -5,6 +5,7 @@ use std::ops::Range;
 use kiln_buildkit::{SolveError, SourceRange};
 use kiln_core::{Diagnostic, Failure, FailureClass, SourceId, SourceMap, Span, render};
 use kiln_docker::EngineError;
+use kiln_registry::Reference;
 
 use crate::dockerfile::{Dockerfile, Instruction};
 
@@ -28,8 +29,14 @@ pub(crate) fn failure(diagnostic: &Diagnostic) -> Failure {
     Failure::new(FailureClass::Build, text)
 }
 
-/// What BuildKit says of a solve, with the lines it means.
-pub(crate) fn of_solve(error: SolveError, file: &Dockerfile) -> Failure {
+/// What BuildKit says of a solve, with the lines it means. `images` are those that the file mentions, by the names that BuildKit
+/// knows; `shown` puts the template's names in their places.
+pub(crate) fn of_solve(
+    error: SolveError,
+    file: &Dockerfile,
+    images: &[(String, &Instruction)],
+    shown: &dyn Fn(String) -> String,
+) -> Failure {
     let (message, range, step, output) = match error {
         SolveError::Failed { message, range, step, output } => (message, range, step, output),
         SolveError::Engine(error) => return of_engine(error),
@@ -41,8 +48,10 @@ pub(crate) fn of_solve(error: SolveError, file: &Dockerfile) -> Failure {
         }
         error @ SolveError::Connection(_) => return Failure::build(error),
     };
-    let message = words(&message);
+    let image = step.as_deref().and_then(|step| mentioned(images, step));
+    let (message, step) = (words(&shown(message)), step.map(shown));
     let place = range
+        .or_else(|| image.map(range_of))
         .or_else(|| step.as_deref().and_then(|step| instruction_of(file, step)).map(range_of))
         .or_else(|| line_in(&message))
         .filter(|range| range.first <= file.text.lines().count());
@@ -70,6 +79,18 @@ fn output_lines(failure: Failure, output: &[String]) -> Failure {
     let last = &output[output.len().saturating_sub(LAST_LINES)..];
     let text = format!("{failure}\nlast lines of its output:\n  {}", last.join("\n  "));
     Failure { error: text.into(), ..failure }
+}
+
+/// The instruction that mentions the image of a step such as `[internal] load metadata for IMAGE` or `FROM IMAGE`: older
+/// engines name no line.
+fn mentioned<'a>(images: &[(String, &'a Instruction)], step: &str) -> Option<&'a Instruction> {
+    let (before, image) = step.rsplit_once(' ')?;
+    if !before.ends_with("load metadata for") && !before.ends_with("FROM") {
+        return None;
+    }
+    let in_full = |name: &str| Reference::parse(name).ok().map(|reference| reference.in_full());
+    let wanted = in_full(image)?;
+    images.iter().find(|(name, _)| in_full(name).is_some_and(|name| name == wanted)).map(|(_, found)| *found)
 }
 
 /// BuildKit's words without what each of its layers puts in front.
@@ -187,6 +208,7 @@ fn range_of(instruction: &Instruction) -> SourceRange {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::named::Named;
 
     fn file() -> Dockerfile {
         Dockerfile::parse("docker/Dockerfile", "FROM debian\n\nRUN echo one && \\\n  exit 7\nRUN true\nRUN true\n")
@@ -208,6 +230,26 @@ mod tests {
         assert_eq!(line_in("dockerfile parse error line 12: unknown"), Some(SourceRange { first: 12, last: 12 }));
     }
 
+    fn told(error: SolveError, file: &Dockerfile) -> Failure {
+        let named = Named::default();
+        of_solve(error, file, &named.images(file, &Default::default()), &|text| named.shown(text))
+    }
+
+    #[test]
+    fn an_image_that_is_missing_is_told_with_its_line() {
+        let file = Dockerfile::parse("Dockerfile", "ARG B=host/b\nFROM $B\nFROM debian\nCOPY --from=host/c:1 a b\n");
+        let place = |step: &str| {
+            let message = "pulling failed".to_owned();
+            let error = SolveError::Failed { message, range: None, step: Some(step.to_owned()), output: Vec::new() };
+            let told = told(error, &file).to_string();
+            told.split_once("--> ").map(|(_, rest)| rest.lines().next().unwrap_or_default().to_owned())
+        };
+        assert_eq!(place("[internal] load metadata for host/b:latest").unwrap(), "Dockerfile:2:1");
+        assert_eq!(place("[internal] load metadata for docker.io/library/debian:latest").unwrap(), "Dockerfile:3:1");
+        assert_eq!(place("FROM host/c:1").unwrap(), "Dockerfile:4:1");
+        assert_eq!(place("[internal] load metadata for host/d"), None);
+    }
+
     #[test]
     fn a_step_of_the_base_is_told_as_such() {
         let failed = |step: &str| SolveError::Failed {
@@ -217,10 +259,10 @@ mod tests {
             output: Vec::new(),
         };
         // Two that are alike are not one of the base.
-        assert!(of_solve(failed("[3/3] RUN true"), &file()).hints.is_empty());
+        assert!(told(failed("[3/3] RUN true"), &file()).hints.is_empty());
         let file = Dockerfile::parse("Dockerfile", "FROM base\n");
-        let hints = of_solve(failed("[3/1] RUN make"), &file).hints;
-        assert!(of_solve(failed("[internal] load metadata for a:b"), &file).hints.is_empty());
+        let hints = told(failed("[3/1] RUN make"), &file).hints;
+        assert!(told(failed("[internal] load metadata for a:b"), &file).hints.is_empty());
         assert_eq!(hints, ["`[3/1] RUN make` is an `ONBUILD` instruction of an image in `FROM`"]);
     }
 
@@ -232,7 +274,7 @@ mod tests {
             step: None,
             output: vec!["one".to_owned()],
         };
-        let text = of_solve(error, &file()).to_string();
+        let text = told(error, &file()).to_string();
         assert!(text.starts_with("process \"/bin/sh -c x\" did not complete"), "{text}");
         assert!(text.contains("--> docker/Dockerfile:3:1") && text.contains("exit 7"), "{text}");
         assert!(text.ends_with("last lines of its output:\n  one"), "{text}");

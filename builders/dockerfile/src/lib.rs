@@ -30,6 +30,7 @@ mod daemon;
 mod dockerfile;
 mod fault;
 mod git;
+mod heredoc;
 mod labels;
 mod logins;
 mod named;

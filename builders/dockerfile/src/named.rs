@@ -10,9 +10,9 @@ use kiln_docker::LentNameUndo;
 use kiln_image::Digest;
 
 use crate::builder::DockerfileBuilder;
-use crate::dockerfile::Dockerfile;
+use crate::dockerfile::{Dockerfile, Instruction, expand};
 use crate::run::Opened;
-use crate::substitute::{mentions, substitute};
+use crate::substitute::{meant, mentions, substitute};
 
 /// Where images are lent names. No registry is there: it is a name that BuildKit finds in the engine's store.
 const LENT: &str = "kiln.local/lent";
@@ -59,6 +59,8 @@ pub(crate) struct Named {
     replacements: BTreeMap<String, String>,
     /// Served by the session.
     directories: BTreeMap<String, PathBuf>,
+    /// What the template calls images that were lent a name.
+    lent: BTreeMap<String, String>,
 }
 
 impl Named {
@@ -73,6 +75,33 @@ impl Named {
     /// Puts the names into the Dockerfile that BuildKit reads.
     pub(crate) fn text(&self, builder: &DockerfileBuilder, file: &Dockerfile) -> String {
         substitute(file, &self.replacements, &builder.config.build_args).0
+    }
+
+    /// What BuildKit tells, with the template's names.
+    pub(crate) fn shown(&self, text: String) -> String {
+        self.lent.iter().fold(text, |text, (lent, name)| text.replace(lent, name))
+    }
+
+    /// Where images are mentioned, each by the name that BuildKit calls it by.
+    pub(crate) fn images<'a>(
+        &self,
+        file: &'a Dockerfile,
+        given: &BTreeMap<String, String>,
+    ) -> Vec<(String, &'a Instruction)> {
+        let arguments = file.global_arguments(given);
+        let mentioned =
+            file.instructions.iter().flat_map(|found| found.references().into_iter().map(move |w| (w, found)));
+        mentioned
+            .map(|(word, instruction)| {
+                let name = expand(&word.text, &arguments);
+                (meant(&self.replacements, &name).map_or(name.clone(), |(_, image)| image.to_owned()), instruction)
+            })
+            .collect()
+    }
+
+    fn lend(&mut self, name: &str, reference: String) {
+        self.lent.insert(reference.clone(), name.to_owned());
+        self.replacements.insert(name.to_owned(), reference);
     }
 
     pub(crate) fn apply(&self, session: &mut Session, request: &mut Request) {
@@ -108,8 +137,7 @@ impl DockerfileBuilder {
             match Meaning::parse(text, &self.directory) {
                 Meaning::Image(image) => _ = named.replacements.insert(name.clone(), image),
                 Meaning::Local(id) => {
-                    let reference = self.lend(&id, lent, context).await?;
-                    named.replacements.insert(name.clone(), reference);
+                    named.lend(name, self.lend(&id, lent, context).await?);
                 }
                 Meaning::Directory(path) if !path.is_dir() => {
                     let text =
@@ -120,8 +148,7 @@ impl DockerfileBuilder {
                     if self.takes_directories().await? {
                         named.directories.insert(name.clone(), path);
                     } else {
-                        let reference = self.image_of(&path, lent, context).await?;
-                        named.replacements.insert(name.clone(), reference);
+                        named.lend(name, self.image_of(&path, lent, context).await?);
                     }
                 }
             }
@@ -164,7 +191,7 @@ impl DockerfileBuilder {
             ..Request::default()
         };
         let transport = Transport::Engine(Arc::clone(&self.settings.engine));
-        self.solve(&transport, session, request, &file, context).await?;
+        self.solve(&transport, session, request, (&file, &Named::default()), context).await?;
         Ok(reference)
     }
 
@@ -190,6 +217,20 @@ impl DockerfileBuilder {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn names_that_were_lent_are_not_shown() {
+        let mut named = Named::default();
+        named.lend("my-base", "kiln.local/lent:0a1b".to_owned());
+        named.replace("tools", "registry.example.org/tools:2".to_owned());
+        assert_eq!(named.shown("[2/3] FROM kiln.local/lent:0a1b".to_owned()), "[2/3] FROM my-base");
+        let text = "ARG B=my-base\nFROM $B\nCOPY --from=tools a b\nRUN --mount=from=debian:12 true\n";
+        let file = Dockerfile::parse("Dockerfile", text);
+        let images: Vec<(String, usize)> =
+            named.images(&file, &BTreeMap::new()).into_iter().map(|(name, found)| (name, found.lines.0)).collect();
+        let expected = [("kiln.local/lent:0a1b", 2), ("registry.example.org/tools:2", 3), ("debian:12", 4)];
+        assert_eq!(images, expected.map(|(name, line)| (name.to_owned(), line)));
+    }
 
     #[test]
     fn meanings_are_told_apart() {

@@ -201,7 +201,7 @@ impl Check<'_> {
         };
         let file = match &self.config.dockerfile_inline {
             Some(_) if self.decoded.is_unknown("dockerfile_inline") => return,
-            Some(text) => Dockerfile::parse("dockerfile_inline", text),
+            Some(text) => Dockerfile::parse_for("dockerfile_inline", text, &self.config.build_args),
             None => match self.read(&context, &base) {
                 Some(file) => file,
                 None => return,
@@ -248,7 +248,7 @@ impl Check<'_> {
         }
         let path = dockerfile_path(self.config, base, context);
         match std::fs::read_to_string(&path) {
-            Ok(text) => Some(Dockerfile::parse(&path.display().to_string(), &text)),
+            Ok(text) => Some(Dockerfile::parse_for(&path.display().to_string(), &text, &self.config.build_args)),
             Err(_) if !context.is_dir() => None,
             Err(error) => {
                 let title = format!("cannot read the Dockerfile {}: {error}", path.display());

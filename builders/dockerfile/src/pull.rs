@@ -26,10 +26,10 @@ pub(crate) fn bases(file: &Dockerfile, config: &Config) -> Vec<Base> {
     known.insert("scratch".to_owned());
     let mut found: Vec<Base> = Vec::new();
     for (from, stage) in file.stages() {
-        if let Some(word) = from.arguments().first() {
+        for word in from.references() {
             let name = expand(&word.text, &arguments);
             if !name.contains('$') && known.insert(name.to_ascii_lowercase()) {
-                found.push(Base { name, word: word.clone() });
+                found.push(Base { name, word });
             }
         }
         known.extend(stage.map(str::to_ascii_lowercase));

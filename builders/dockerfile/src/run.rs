@@ -15,6 +15,7 @@ use crate::dockerfile::Dockerfile;
 use crate::fault;
 use crate::labels::labels;
 use crate::logins::SourceLogins;
+use crate::named::Named;
 
 /// What the Dockerfile is called where the template holds its text.
 const INLINE: &str = "dockerfile_inline";
@@ -175,32 +176,33 @@ impl DockerfileBuilder {
         transport: &Transport,
         session: Session,
         request: Request,
-        file: &Dockerfile,
+        (file, named): (&Dockerfile, &Named),
         context: &BuildContext,
     ) -> Result<BTreeMap<String, String>, Failure> {
         let sent = session.sent.clone();
         let events = &context.events;
         let mut tell = |progress: Progress| match progress {
-            Progress::Started(step) => events.message(step),
-            Progress::Cached(step) => events.message(format!("CACHED {step}")),
+            Progress::Started(step) => events.message(named.shown(step)),
+            Progress::Cached(step) => events.message(format!("CACHED {}", named.shown(step))),
             Progress::Line { is_error, text, .. } => {
                 events.output(if is_error { Stream::Stderr } else { Stream::Stdout }, text);
             }
-            Progress::Transfer { item, current, total } => events.progress(item, "", current, total),
-            Progress::Warning(text) => events.warn(text),
+            Progress::Transfer { item, current, total } => events.progress(named.shown(item), "", current, total),
+            Progress::Warning(text) => events.warn(named.shown(text)),
         };
         let answer = context.unless_cancelled(solve(transport, session, request, &mut tell)).await?;
         if sent.files() > 0 {
             let (files, bytes) = (sent.files(), sent.bytes());
             events.message(format!("sent {bytes} bytes of {files} file{}", if files == 1 { "" } else { "s" }));
         }
-        answer.map_err(|error| fault::of_solve(error, file))
+        let images = named.images(file, &self.config.build_args);
+        answer.map_err(|error| fault::of_solve(error, file, &images, &|text| named.shown(text)))
     }
 }
 
 fn read(config: &Config, base: &Path, context: PathBuf) -> Result<Opened, Failure> {
     if let Some(text) = &config.dockerfile_inline {
-        let file = Dockerfile::parse(INLINE, text);
+        let file = Dockerfile::parse_for(INLINE, text, &config.build_args);
         return Ok(Opened { file, file_name: "Dockerfile".to_owned(), context, own_rules: None });
     }
     let path = dockerfile_path(config, base, &context);
@@ -210,7 +212,8 @@ fn read(config: &Config, base: &Path, context: PathBuf) -> Result<Opened, Failur
     })?;
     let own_rules = std::fs::read_to_string(format!("{}.dockerignore", path.display())).ok();
     let file_name = path.file_name().map_or("Dockerfile".into(), |name| name.to_string_lossy().into_owned());
-    Ok(Opened { file: Dockerfile::parse(&path.display().to_string(), &text), file_name, context, own_rules })
+    let file = Dockerfile::parse_for(&path.display().to_string(), &text, &config.build_args);
+    Ok(Opened { file, file_name, context, own_rules })
 }
 
 /// Beside the template where it is there, else in the context.

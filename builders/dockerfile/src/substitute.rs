@@ -41,7 +41,7 @@ pub(crate) fn mentions(file: &Dockerfile, name: &str, given: &BTreeMap<String, S
 }
 
 /// A name means itself, and its `latest`.
-fn meant<'a>(names: &'a BTreeMap<String, String>, text: &str) -> Option<(&'a String, &'a str)> {
+pub(crate) fn meant<'a>(names: &'a BTreeMap<String, String>, text: &str) -> Option<(&'a String, &'a str)> {
     let is_it = |name: &str| text.eq_ignore_ascii_case(name) || text.strip_suffix(":latest") == Some(name);
     names.iter().find(|(name, _)| is_it(name)).map(|(name, replacement)| (name, replacement.as_str()))
 }

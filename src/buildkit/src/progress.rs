@@ -97,7 +97,8 @@ impl Follower {
     fn vertex(&mut self, vertex: &Vertex, tell: &mut dyn FnMut(Progress)) {
         let step = self.steps.entry(vertex.digest.clone()).or_default();
         step.name.clone_from(&vertex.name);
-        step.has_failed |= !vertex.error.is_empty();
+        // One that ended because of another's failure is not to blame.
+        step.has_failed |= !vertex.error.is_empty() && !vertex.error.ends_with("context canceled");
         let is_silent = step.is_internal();
         if vertex.cached && !step.is_done && !step.is_started {
             (step.is_started, step.is_done) = (true, true);
@@ -190,6 +191,8 @@ mod tests {
         assert_eq!(told(&mut follower, vec![cached], vec![log("[1/2] RUN a", "one\ntw")]), ["> one"]);
         let ended = Vertex { completed: Some(Timestamp::default()), error: "no".into(), ..vertex("[1/2] RUN a") };
         assert_eq!(told(&mut follower, vec![ended], vec![log("[1/2] RUN a", "o 1%\ro 2%")]), ["> o 2%"]);
+        let error = "rpc error: code = Canceled desc = context canceled".to_owned();
+        told(&mut follower, vec![Vertex { error, ..vertex("[1/2] RUN z") }], vec![]);
         let (name, lines) = follower.failed(None);
         assert_eq!((name.as_deref(), lines), (Some("[1/2] RUN a"), vec!["one".to_owned(), "o 2%".to_owned()]));
     }

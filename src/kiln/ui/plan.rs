@@ -46,7 +46,7 @@ fn build_lines(build: &BuildPlan, now: SystemTime) -> Vec<String> {
         return lines;
     }
     if is_dockerfile_built(build) {
-        lines.push("  runs     the Dockerfile: BuildKit decides what it repeats".to_owned());
+        lines.push("  runs     the Dockerfile: what builds it decides what is repeated".to_owned());
     } else if let Some(shown) = build.base.first().and_then(|input| input.shown.as_deref()) {
         // The first is what it is built upon; a change of any other one is told as the reason of what runs.
         lines.push(format!("  base     {shown}"));
@@ -125,8 +125,8 @@ fn counted(report: &PlanReport) -> String {
     let is_told = |build: &&BuildPlan| build.error.is_none() && !build.is_taken && is_dockerfile_built(build);
     let of_dockerfiles = match report.builds.iter().filter(is_told).count() {
         0 => return of_steps,
-        1 => "1 Dockerfile would be built by BuildKit".to_owned(),
-        count => format!("{count} Dockerfiles would be built by BuildKit"),
+        1 => "1 Dockerfile would be built".to_owned(),
+        count => format!("{count} Dockerfiles would be built"),
     };
     if total == 0 { of_dockerfiles } else { format!("{of_steps}; {of_dockerfiles}") }
 }
@@ -238,24 +238,24 @@ mod tests {
         insta::assert_snapshot!(text_at(&report, SystemTime::UNIX_EPOCH), @r#"
         oci.worker (dockerfile, a.pkr.hcl:1)
           after    oci.base
-          runs     the Dockerfile: BuildKit decides what it repeats
+          runs     the Dockerfile: what builds it decides what is repeated
           runs     [3/2] shell: scripts/apt.sh (a.pkr.hcl:3, by common at a.pkr.hcl:30)  a step before it runs
           skipped  [4/2] shell: scripts/apt.sh (a.pkr.hcl:4)
           runs     seal
           runs     docker-tag, then docker-push
 
         oci.worker (dockerfile, a.pkr.hcl:1)
-          runs     the Dockerfile: BuildKit decides what it repeats
+          runs     the Dockerfile: what builds it decides what is repeated
           runs     docker-tag, then docker-push
 
         oci.worker (dockerfile, a.pkr.hcl:1)
           joins    linux/amd64
           runs     docker-tag, then docker-push
 
-        1 of 2 steps would run; 2 Dockerfiles would be built by BuildKit
+        1 of 2 steps would run; 2 Dockerfiles would be built
         "#);
         report.builds.drain(..1);
-        assert!(text_at(&report, SystemTime::UNIX_EPOCH).ends_with("\n1 Dockerfile would be built by BuildKit\n"));
+        assert!(text_at(&report, SystemTime::UNIX_EPOCH).ends_with("\n1 Dockerfile would be built\n"));
     }
 
     /// Every name of a JSON object, in depth.
