@@ -10,6 +10,8 @@ variable "text" { default = "one" }
 
 source "oci" "base" {
   from = { busybox = true }
+  tags = ["team/base:1"]
+  push = ["localhost:5000/team/base:1"]
 }
 
 source "oci" "app" {
@@ -71,6 +73,23 @@ fn plans_are_what_the_schema_says() {
     plan(&world, &["-no-cache"], 0);
     plan(&world, &["-no-deps", "-only=oci.app"], 0);
     plan(&world, &["-from-step=text"], 0);
+    // A parent that was never built as it is now fails, and so does what is built upon it: nothing of them runs.
+    let vain = plan(&world, &["-no-deps", "-only=oci.app", "-var", "text=three"], 1);
+    let app = &vain["builds"][1];
+    assert_eq!(app["error"], "`oci.base`, which it is built upon, would fail");
+    for build in vain["builds"].as_array().unwrap() {
+        assert_eq!(
+            (&build["sealing"], &build["steps"][0]["action"]),
+            (&"skipped".into(), &"skipped".into()),
+            "{vain:#}"
+        );
+    }
+    let outcome = world.run(&["plan", "-no-deps", "-only=oci.app", "-var", "text=three", "a.pkr.hcl"]);
+    assert!(
+        !outcome.stdout.contains("  runs ") && outcome.stdout.ends_with("no step would run\n"),
+        "{}",
+        outcome.stdout
+    );
 }
 
 #[test]

@@ -65,15 +65,15 @@ pub struct BuildPlan {
     pub sealing: SealPlan,
     /// Kinds of its post-processors, chain by chain.
     pub post_processors: Vec<Vec<String>>,
-    /// The names that its post-processors would give to its image, in full, in order.
+    /// The names that its builder and its post-processors would give to its image, in full, in order.
     pub names: Vec<String>,
     /// Those of them that would be pushed.
     pub pushed: Vec<String>,
     /// Why `kiln build` would not begin with it as things are now: its work tree is not clean.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub refused: Option<String>,
-    /// Why it would fail: nothing can be said of what its machine starts as (a registry that does not answer), or
-    /// post-processors alone are to run and nothing is sealed.
+    /// Why it would fail: nothing can be said of what its machine starts as (a registry that does not answer), nothing is
+    /// sealed of what is to be taken as it is, or a build that it is built upon would fail.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,
 }
@@ -82,6 +82,11 @@ impl BuildPlan {
     /// Whether a step runs.
     pub fn runs_steps(&self) -> bool {
         self.steps.iter().any(|step| step.action == StepAction::Runs)
+    }
+
+    /// Whether it is known to fail; where it only cannot be told what it would do, that is an error as well.
+    pub fn is_failing(&self) -> bool {
+        self.error.is_some() && self.sealing == SealPlan::Skipped
     }
 }
 
@@ -93,7 +98,7 @@ pub enum StepAction {
     Cached,
     /// It runs.
     Runs,
-    /// It is left out: it passes time for a step that is restored, or its build has nothing to do.
+    /// It is left out: it passes time for a step that is restored, or its build has nothing to do, or fails before.
     Skipped,
 }
 
@@ -167,7 +172,7 @@ pub enum SealPlan {
     Cached,
     /// It is made.
     Runs,
-    /// It is not needed: what would be pushed is there already.
+    /// It does not come to that: what would be pushed is there already, or the build fails before.
     Skipped,
 }
 
@@ -187,9 +192,12 @@ pub async fn plan(prepared: &PreparedRun, settings: &RunSettings, surroundings: 
     let mut plans: Vec<Option<(BuildPlan, Option<ArtifactValues>)>> = vec![None; prepared.builds.len()];
     for index in parents_first(&prepared.builds) {
         let left = |parent: usize| plans[parent].as_ref().and_then(|(_, values)| values.clone());
-        let planned = match ahead.settled(index, planning(index)) {
-            Some(settled) => settled,
-            None => planning(index).after_parents(&names[index], ahead.is_asked(index), left).await,
+        let is_failing = |parent: usize| plans[parent].as_ref().is_some_and(|(plan, _)| plan.is_failing());
+        let in_vain = prepared.builds[index].parents.iter().copied().find(|parent| is_failing(*parent));
+        let planned = match (ahead.settled(index, planning(index)), in_vain) {
+            (Some(settled), _) => settled,
+            (None, Some(parent)) => (planning(index).in_vain(&prepared.builds[parent]), None),
+            (None, None) => planning(index).after_parents(&names[index], ahead.is_asked(index), left).await,
         };
         plans[index] = Some(planned);
     }
@@ -377,12 +385,11 @@ impl Planning<'_> {
             }
         };
         if policy.post_only && plan.sealing == SealPlan::Runs && plan.error.is_none() {
-            // What it would run is told all the same: it is why.
             let told = match self.build.is_taken() {
                 true => "it was never built as it stands here, and is not built now",
                 false => "nothing is sealed that post-processors alone could start from",
             };
-            return (BuildPlan { error: Some(told.to_owned()), ..plan }, None);
+            return (failing(plan, told.to_owned()), None);
         }
         (plan, values)
     }
@@ -418,6 +425,13 @@ impl Planning<'_> {
     fn uncached(&self, reason: &Reason, error: Option<String>) -> BuildPlan {
         let steps = (0..self.build.steps.len()).map(|index| self.step(index, StepAction::Runs, Some(reason), None));
         BuildPlan { error, ..self.whole(steps.collect(), SealPlan::Runs) }
+    }
+
+    /// A build that it is built upon does not come to an end.
+    fn in_vain(&self, parent: &PreparedBuild) -> BuildPlan {
+        let steps = (0..self.build.steps.len()).map(|index| self.step(index, StepAction::Skipped, None, None));
+        let told = format!("`{}`, which it is built upon, would fail", self.clean(&parent.name));
+        failing(self.whole(steps.collect(), SealPlan::Skipped), told)
     }
 
     /// Nothing of it happens, but for what takes note where it is published.
@@ -484,6 +498,14 @@ impl Planning<'_> {
             kept: found.map(|info| KeptState { created: info.created, took: info.took }),
         }
     }
+}
+
+/// A build that is known to fail. Why its steps would have to run is told all the same: that is why.
+fn failing(mut plan: BuildPlan, told: String) -> BuildPlan {
+    for step in plan.steps.iter_mut().filter(|step| step.action == StepAction::Runs) {
+        step.action = StepAction::Skipped;
+    }
+    BuildPlan { sealing: SealPlan::Skipped, post_processors: Vec::new(), error: Some(told), ..plan }
 }
 
 /// Goes the way that a run would go.

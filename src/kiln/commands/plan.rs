@@ -35,10 +35,10 @@ pub(crate) async fn run(arguments: &PlanArgs, settings: &Settings) -> Result<u8,
         if settings.machine_readable { ui::said(&shown) } else { shown }
     };
     std::io::stdout().write_all(text.as_bytes()).map_err(output_error)?;
-    let is_unknown = |build: &BuildPlan| build.error.is_some() && build.base.is_empty();
+    let is_unknown = |build: &BuildPlan| build.error.is_some() && !build.is_failing();
     Ok(if report.builds.iter().any(is_unknown) {
         FailureClass::Environment.exit_code()
-    } else if report.builds.iter().any(|build| build.error.is_some()) {
+    } else if report.builds.iter().any(BuildPlan::is_failing) {
         FailureClass::Build.exit_code()
     } else {
         0

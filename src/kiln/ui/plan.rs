@@ -29,7 +29,7 @@ fn text_at(report: &PlanReport, now: SystemTime) -> String {
 fn build_lines(build: &BuildPlan, now: SystemTime) -> Vec<String> {
     let mut lines = vec![format!("{} ({}, {})", build.build, build.builder, build.place)];
     if let Some(error) = &build.error {
-        let word = if build.base.is_empty() { "unknown" } else { "fails" };
+        let word = if build.is_failing() { "fails" } else { "unknown" };
         lines.extend(error.lines().map(|line| format!("  {word:<7}  {line}")));
     }
     lines.extend(build.refused.iter().map(|why| format!("  refused  {why}")));
@@ -118,8 +118,12 @@ fn counted(report: &PlanReport) -> String {
     };
     let total = steps().count();
     let plural = if total == 1 { "" } else { "s" };
-    let of_steps = match running {
-        0 if total > 0 => format!("no step would run{saved}"),
+    let sealed = report.builds.iter().filter(|build| build.sealing == SealPlan::Runs).count();
+    let of_steps = match (running, sealed) {
+        (0, 1) if total == 0 => "1 build without steps would be sealed".to_owned(),
+        (0, 1..) if total == 0 => format!("{sealed} builds without steps would be sealed"),
+        (0, _) if total == 0 => "nothing would run".to_owned(),
+        (0, _) => format!("no step would run{saved}"),
         _ => format!("{running} of {total} step{plural} would run{saved}"),
     };
     let is_told = |build: &&BuildPlan| build.error.is_none() && !build.is_taken && is_dockerfile_built(build);
