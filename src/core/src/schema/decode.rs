@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde_json::{Map as JsonMap, Value as Json};
 
 use super::{Decoded, Field, FieldType, Schema};
+use crate::artifact::ARTIFACT_VALUES;
 use crate::config::{Block, Body, Node, Value};
 use crate::diagnostic::{Diagnostic, Diagnostics};
 use crate::duration;
@@ -238,6 +239,7 @@ impl Decoder<'_> {
             value => match kind {
                 FieldType::StringList | FieldType::IntegerList => self.list(kind, node, path),
                 FieldType::StringMap => self.map(node, path),
+                FieldType::Any if is_artifact(&node.value) => self.mismatch(node, path, "one value"),
                 FieldType::Any => Some(self.any(node, path)),
                 FieldType::Block(schema) => match value {
                     // Weakly typed decoders take a list of one object for an object.
@@ -440,7 +442,8 @@ impl Decoder<'_> {
     }
 
     fn mismatch(&mut self, node: &Node, path: &str, wanted: &str) -> Option<Json> {
-        let title = format!("`{path}` must be {wanted}, and this is {}", node.value.type_name());
+        let given = if is_artifact(&node.value) { "a whole artifact" } else { node.value.type_name() };
+        let title = format!("`{path}` must be {wanted}, and this is {given}");
         let diagnostic = Diagnostic::error("wrong-type", node.span, title);
         let diagnostic = mended(diagnostic, node, wanted);
         self.diagnostics.push(match self.field {
@@ -489,8 +492,20 @@ fn mended(diagnostic: Diagnostic, node: &Node, wanted: &str) -> Diagnostic {
             let meant = if text == "1" { "true" } else { "false" };
             diagnostic.value(node.span, meant, format!("write `{meant}`"))
         }
+        (value, "a string" | "one value") if is_artifact(value) => {
+            let end = Span::new(node.span.source, node.span.end as usize..node.span.end as usize);
+            diagnostic.fix(end, ".image", "did you mean its `image`?")
+        }
         (Value::List(items), "a string") if items.len() == 1 => diagnostic.help("write the text without `[` and `]`"),
         _ => diagnostic,
+    }
+}
+
+/// Whether it is all that an artifact has, `artifact.NAME`, where one value of it is meant.
+fn is_artifact(value: &Value) -> bool {
+    match value {
+        Value::Map(entries) => ARTIFACT_VALUES.iter().all(|(name, ..)| entries.contains_key(*name)),
+        _ => false,
     }
 }
 

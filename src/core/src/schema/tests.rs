@@ -136,6 +136,19 @@ fn what_is_written_wrongly_is_not_missing() {
     assert!(decoded.is_unknown("image") && decoded.is_set("changes") && !decoded.is_set("commit"));
 }
 
+/// `image = artifact.base`.
+#[test]
+fn a_whole_artifact_where_one_value_is_meant_is_told_with_what_is_missing() {
+    let mut diagnostics = Diagnostics::new();
+    let whole = crate::ARTIFACT_VALUES.map(|(name, ..)| (name.to_owned(), Node::new(Value::Unknown, span())));
+    let whole = Value::Map(IndexMap::from(whole));
+    let decoded = SCHEMA.decode(&body(false, vec![("image", whole)]), &mut diagnostics);
+    assert_eq!(titles(&diagnostics), ["`image` must be a string, and this is a whole artifact"]);
+    let fix = diagnostics.items[0].fix.clone().unwrap();
+    assert_eq!((fix.replacement.as_str(), fix.span.start, fix.span.end), (".image", span().end, span().end));
+    assert!(decoded.is_unknown("image"));
+}
+
 #[test]
 fn a_wrong_item_leaves_the_others_their_index() {
     let mut diagnostics = Diagnostics::new();
