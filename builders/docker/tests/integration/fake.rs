@@ -57,6 +57,29 @@ async fn a_build_in_its_order() {
 }
 
 #[tokio::test]
+async fn a_base_for_another_platform_is_warned_of_unless_it_is_meant() {
+    for (architecture, platform, warning) in [
+        ("arm64", None, "a is for linux/arm64, and the engine runs linux/amd64: `platform = \"linux/amd64\"` asks"),
+        ("arm64", Some("linux/arm64"), ""),
+        ("amd64", None, ""),
+        ("", None, ""),
+    ] {
+        let engine = Arc::new(FakeEngine::new());
+        let info = ImageInfo { os: "linux".to_owned(), architecture: architecture.to_owned(), ..ImageInfo::default() };
+        engine.add_remote_image("a", info);
+        let context = context().build();
+        let mut json = json!({ "image": "a", "commit": true });
+        if let Some(platform) = platform {
+            json["platform"] = json!(platform);
+        }
+        launch(engine, json, &context).await.unwrap();
+        let warnings = context.reporter.warnings();
+        assert_eq!(warnings.len(), usize::from(!warning.is_empty()), "{architecture}, {platform:?}: {warnings:?}");
+        assert!(warnings.iter().all(|it| it.starts_with(warning)), "{warnings:?}");
+    }
+}
+
+#[tokio::test]
 async fn a_failed_start_leaves_nothing() {
     let engine = Arc::new(FakeEngine::new());
     engine.add_image("a");
