@@ -47,22 +47,23 @@ pub(crate) struct IndexBuilder {
 }
 
 impl IndexBuilder {
-    /// `push` has its places in the template.
+    /// `push` has its places in the template, and whether there are more of them that are not known yet.
     pub(crate) fn new(
         config: Config,
-        push: Vec<(Reference, kiln_core::Span)>,
+        (push, is_pushed): (Vec<(Reference, kiln_core::Span)>, bool),
         variants: Vec<Variant>,
         kind: Arc<str>,
         settings: OciSettings,
         places: Arc<Places>,
     ) -> IndexBuilder {
-        let (push, push_spans) = push.into_iter().unzip();
+        let (push, push_spans): (Vec<_>, Vec<_>) = push.into_iter().unzip();
         let recipe = Recipe {
             config,
             from: From::Scratch,
             platform: Platform::host(),
             changes: Changes::default(),
             compression: Compression::None,
+            is_pushed: is_pushed || !push.is_empty(),
             push,
             push_spans,
             is_docker: false,
@@ -115,5 +116,17 @@ impl IndexBuilder {
 impl Builder for IndexBuilder {
     async fn launch(&self, context: &BuildContext) -> Result<Launched, Failure> {
         self.join(context).await.map(Launched::Artifact)
+    }
+
+    fn names(&self) -> Vec<String> {
+        self.base.names()
+    }
+
+    fn pushed_names(&self) -> Vec<String> {
+        self.base.pushed_names()
+    }
+
+    fn pushes(&self) -> bool {
+        self.base.pushes()
     }
 }

@@ -65,6 +65,10 @@ impl Builder for OciBuilder {
         self.recipe.push.iter().map(Reference::in_full).collect()
     }
 
+    fn pushes(&self) -> bool {
+        self.recipe.is_pushed
+    }
+
     async fn hand_out(&self, artifact: Artifact, context: &BuildContext) -> Result<Artifact, Failure> {
         let Some(image) = artifact.image() else { return Ok(artifact) };
         let manifest = Digest::parse(image.digest.as_deref().unwrap_or_default()).map_err(error::image)?;

@@ -107,6 +107,8 @@ pub(crate) struct Recipe {
     pub(crate) push: Vec<Reference>,
     /// Their places in the template.
     pub(crate) push_spans: Vec<Span>,
+    /// It goes to registries, perhaps under names that are not known yet.
+    pub(crate) is_pushed: bool,
     /// The arguments are those of a `docker` source.
     pub(crate) is_docker: bool,
     /// Names and pushes wait for tests.
@@ -153,7 +155,8 @@ pub(crate) fn prepare_index(
     let push = push.into_iter().enumerate();
     let push = push.map(|(index, name)| (name, decoded.span(&format!("push[{index}]")))).collect();
     let kind = Arc::clone(&context.builder_kind);
-    Some(Arc::new(IndexBuilder::new(config, push, variants, kind, settings, Arc::clone(places))))
+    let is_pushed = decoded.is_unknown("push");
+    Some(Arc::new(IndexBuilder::new(config, (push, is_pushed), variants, kind, settings, Arc::clone(places))))
 }
 
 /// Checks, and makes the builder if nothing is wrong.
@@ -194,8 +197,18 @@ pub(crate) fn prepare(
     let server = config.login_server.as_deref();
     settings.credentials.amazon = settings.credentials.amazon.choose(&config.ecr, server);
     let push_spans = (0..push.len()).map(|index| decoded.span(&format!("push[{index}]"))).collect();
-    let is_tested = context.has_tests;
-    let recipe = Recipe { config, from, platform, changes, compression, push, push_spans, is_docker, is_tested };
+    let recipe = Recipe {
+        is_pushed: !push.is_empty() || (decoded.is_unknown("push") && !context.is_variant),
+        is_tested: context.has_tests,
+        config,
+        from,
+        platform,
+        changes,
+        compression,
+        push,
+        push_spans,
+        is_docker,
+    };
     Some(Arc::new(OciBuilder::new(settings, Arc::clone(places), recipe).with_services(services)))
 }
 

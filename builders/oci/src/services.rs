@@ -92,6 +92,7 @@ pub(crate) fn builder_of(
         compression: like.recipe.compression,
         push: Vec::new(),
         push_spans: Vec::new(),
+        is_pushed: false,
         is_docker: false,
         is_tested: false,
     };

@@ -153,6 +153,11 @@ pub trait Builder: Send + Sync {
         Ok(artifact)
     }
 
+    /// Whether it sends its image to registries itself, also under names that are not known yet.
+    fn pushes(&self) -> bool {
+        !self.pushed_names().is_empty()
+    }
+
     /// How states of its machines are kept and restored; `None` for a builder without a step cache.
     fn snapshots(&self) -> Option<&dyn Snapshots> {
         None

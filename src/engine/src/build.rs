@@ -196,6 +196,9 @@ impl BuildRun {
             Ok(None) => {}
             Err(stopped) => return Ended::from_stopped(stopped),
         }
+        if let Err(stopped) = self.claim_own_pushes() {
+            return Ended::from_stopped(stopped);
+        }
         let mut walk = Walk::new(self);
         let gone = walk.go().await;
         walk.remember().await;

@@ -175,7 +175,7 @@ pub enum EngineError {
         why: String,
     },
     /// Two builds of a run push one name, which neither said beforehand.
-    #[error("`{name}` was pushed by `{other}` in this run already")]
+    #[error("`{name}` is pushed by `{other}` in this run")]
     SameName {
         /// The name, in full.
         name: String,

@@ -162,7 +162,7 @@ pub(crate) async fn published(build: &PreparedBuild, context: &BuildContext) -> 
         in_vain(format!("`{kind}` ({place}) pushes whatever is there"));
         return Ok(None);
     }
-    if !build.own_pushes().is_empty() {
+    if build.pushes_itself() {
         in_vain("its source pushes by itself, whatever is there".to_owned());
         return Ok(None);
     }
@@ -269,6 +269,14 @@ impl BuildRun {
             }
         }
         Ok(())
+    }
+
+    /// Takes the names that its builder pushes by itself, of which some were not known before.
+    pub(crate) fn claim_own_pushes(&self) -> Result<(), Stopped> {
+        let claimed = self.shared.claims.claim(&self.prepared.own_pushes(), &self.prepared.name);
+        let Err(failure) = claimed.map_err(|failure| failure.at(self.prepared.source_span)) else { return Ok(()) };
+        self.events.error(&failure);
+        Err(Stopped::new(failure, Decision::CleanUp))
     }
 
     /// What is to be settled before a post-processor sends an artifact.

@@ -48,6 +48,21 @@ fn one_base_in_one_of_its_forms() {
     }
 }
 
+/// A source that pushes is not to be skipped because something else is published already.
+#[test]
+fn a_source_pushes_also_where_its_names_are_not_known_yet() {
+    let world = World::new();
+    let pushes = |arguments: Value, unknown: &[&str]| {
+        let arguments = unknown.iter().fold(Arguments::new(arguments), |arguments, path| arguments.unknown(path));
+        let builder = prepare(&world.kind(), &arguments).0.unwrap();
+        (builder.pushes(), builder.pushed_names())
+    };
+    assert_eq!(pushes(json!({ "from": "a" }), &[]), (false, vec![]));
+    let name = "registry.example.org/a:1".to_owned();
+    assert_eq!(pushes(json!({ "from": "a", "push": [name] }), &[]), (true, vec![name.clone()]));
+    assert_eq!(pushes(json!({ "from": "a", "push": [name] }), &["push"]), (true, vec![]));
+}
+
 #[test]
 fn what_does_not_go_together_is_told_with_both_places() {
     assert_eq!(

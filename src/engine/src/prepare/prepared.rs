@@ -90,6 +90,11 @@ impl PreparedBuild {
         self.context.has_tests && !self.is_taken()
     }
 
+    /// Whether its builder pushes by itself, also under names that are not known yet.
+    pub(crate) fn pushes_itself(&self) -> bool {
+        !self.pushes_nothing && !self.is_taken() && self.builder.pushes()
+    }
+
     /// The platform of the programs that its steps run on this host's kernel; `None` where another machine runs them, or
     /// there are none to run.
     pub async fn runs_here(&self) -> Option<kiln_core::Platform> {

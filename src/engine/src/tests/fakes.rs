@@ -181,7 +181,11 @@ static BUILDER: Schema = Schema {
     kind: "fake",
     title: "a `fake` source",
     doc: "",
-    fields: &[Field::string("image", "The base."), Field::bool("direct", "Gives an artifact at once.")],
+    fields: &[
+        Field::string("image", "The base."),
+        Field::bool("direct", "Gives an artifact at once."),
+        Field::string("push", "A name that it pushes by itself."),
+    ],
     example: "",
 };
 
@@ -189,6 +193,7 @@ static BUILDER: Schema = Schema {
 #[serde(default)]
 struct BuilderArguments {
     direct: bool,
+    push: Option<String>,
 }
 
 impl BuilderKind for FakeBuilderKind {
@@ -210,7 +215,10 @@ impl BuilderKind for FakeBuilderKind {
         let (world, name) = (self.0.clone(), context.build.to_string());
         let tester = FakeTester(self.0.clone());
         let is_tested = context.has_tests;
-        Some(Arc::new(FakeBuilder { world, name, is_direct: arguments.direct, is_tested, tester }))
+        let is_unknown = config.is_unknown("push");
+        let push: Vec<String> = arguments.push.into_iter().filter(|_| !is_unknown).collect();
+        let pushes = is_unknown || !push.is_empty();
+        Some(Arc::new(FakeBuilder { world, name, is_direct: arguments.direct, is_tested, push, pushes, tester }))
     }
 }
 
@@ -219,6 +227,8 @@ struct FakeBuilder {
     name: String,
     is_direct: bool,
     is_tested: bool,
+    push: Vec<String>,
+    pushes: bool,
     tester: FakeTester,
 }
 
@@ -247,6 +257,14 @@ impl Builder for FakeBuilder {
             communicator,
             is_sealed: Mutex::new(false),
         })))
+    }
+
+    fn pushed_names(&self) -> Vec<String> {
+        self.push.clone()
+    }
+
+    fn pushes(&self) -> bool {
+        self.pushes
     }
 
     async fn hand_out(&self, artifact: Artifact, context: &BuildContext) -> Result<Artifact, Failure> {

@@ -74,8 +74,45 @@ async fn names_that_nobody_knew_clash_in_the_run() {
     let report = harness.run().await;
     let failed: Vec<_> = report.failures().map(kiln_core::Failure::chain).collect();
     assert_eq!(failed.len(), 1, "{failed:?}");
-    assert!(failed[0].contains("was pushed by `"), "{failed:?}");
+    assert!(failed[0].contains("is pushed by `"), "{failed:?}");
     assert_eq!(report.exit_code(), 1);
+}
+
+/// A source that pushes under this name by itself.
+fn pushing(spec: BuildSpec, name: &str) -> BuildSpec {
+    BuildSpec { source: component("fake", 1, vec![("push", text(name))]), ..spec }
+}
+
+#[tokio::test]
+async fn what_sources_push_by_themselves_clashes_as_well() {
+    assert_eq!(
+        titles(vec![pushing(build("a"), "r/app:1"), pushing(build("b"), "r/app:1")]),
+        ["two builds would push `r/app:1`: `a` and `b`"]
+    );
+    let upon = |name: &str| BuildSpec { parents: vec![Parent { build: "base".into(), span: line(1) }], ..build(name) };
+    let late = |name: &str| pushing(upon(name), "artifact.base.id");
+    let harness = Harness::new(vec![build("base"), late("a"), late("b")]);
+    let report = harness.run().await;
+    let failed: Vec<_> = report.failures().map(kiln_core::Failure::chain).collect();
+    assert!(failed.len() == 1 && failed[0].contains("`image-base` is pushed by `"), "{failed:?}");
+    assert_eq!(harness.world.log().iter().filter(|call| *call == "seal").count(), 2, "nothing is made in vain");
+}
+
+#[tokio::test]
+async fn a_source_that_pushes_by_itself_is_not_skipped() {
+    for name in ["s/app:1", "artifact.base.id"] {
+        let chain = vec![tag(&["r/app:1.2.3"], 10), skipping(11)];
+        let parents = vec![Parent { build: "base".into(), span: line(1) }];
+        let harness =
+            Harness::new(vec![build("base"), pushing(BuildSpec { parents, ..pushed("a", vec![chain]) }, name)]);
+        harness.world.make("published r/app:1.2.3");
+        assert_eq!(outcomes(&harness.run().await), [Outcome::Succeeded; 2], "{name}");
+        let warnings = harness.reporter.warnings();
+        assert!(
+            warnings[0].ends_with("cannot skip this build: its source pushes by itself, whatever is there"),
+            "{warnings:?}"
+        );
+    }
 }
 
 #[tokio::test]
