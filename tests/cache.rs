@@ -364,6 +364,8 @@ fn docker_sources_run_without_a_daemon_and_are_kept_too() {
   pull    = false
   commit  = true
   changes = ["ENV STAGE=app"]
+
+  platform_hosts = { "linux/arm64" = "tcp://arm.example.org:2375" }
 }
 
 build {
@@ -376,7 +378,8 @@ build {
 "#;
     world.write("a.pkr.hcl", template);
     world.env("DOCKER_HOST", "unix:///nowhere/docker.sock");
-    world.succeed(&["validate", "-docker-as=oci", "a.pkr.hcl"]);
+    let told = world.succeed(&["validate", "-docker-as=oci", "a.pkr.hcl"]).stderr;
+    assert!(told.contains("`platform_hosts` has no effect without the Docker engine"), "{told}");
     assert_eq!(build(&world, &["-docker-as=oci"]).0, ["ran"]);
     assert_eq!(build(&world, &["-docker-as=docker"]).2, 4, "there is no engine");
     world.env("KILN_DOCKER_AS", "oci");

@@ -1,9 +1,11 @@
 //! Tests that other engines than the usual one have to pass, too.
 
 use std::process::Command;
+use std::time::Duration;
 
 use serde_json::Value as Json;
 
+use crate::support::engine_proxy::EngineProxy;
 use crate::support::{World, docker};
 
 /// Those that differ most between engines and their image stores.
@@ -164,6 +166,114 @@ fn stores_and_a_new_engine_hand_images_to_each_other() {
 fn stores_and_containerds_image_store_hand_images_to_each_other() {
     builds_in_turns(docker::another("KILN_TEST_CONTAINERD_STORE"));
 }
+
+const SQUASHED: &str = r#"
+source "docker" "app" {
+  image   = "BASE"
+  pull    = false
+  commit  = true
+  changes = ["LABEL kiln.test=MARK"]
+}
+build {
+  sources = ["docker.app"]
+  provisioner "shell" {
+    checkpoint = true
+    inline     = ["echo MARK > /mark"]
+  }
+}
+"#;
+
+/// The name of a squashed image differs in containerd's image store, and nobody has heard it yet when kiln is killed.
+#[test]
+fn a_squashed_image_that_nobody_heard_of_is_removed_by_cleanup() {
+    for variable in ["KILN_TEST_NEW_ENGINE", "KILN_TEST_CONTAINERD_STORE"] {
+        let Some(engine) = docker::another(variable) else { continue };
+        let mut world = World::new();
+        let mark = uuid::Uuid::new_v4().to_string();
+        let text = SQUASHED.replace("MARK", &mark).replace("BASE", docker::BASE);
+        world.write("a.kiln.hcl", &text);
+        world.env("DOCKER_HOST", &engine);
+        world.succeed(&["build", "a.kiln.hcl"]);
+        let label = format!("kiln.test={mark}");
+        let _removed = Labelled(engine.clone(), label.clone());
+        let first = docker::images_at(&engine, &label);
+        // Goes on from a state that was kept.
+        let another = "  }\n  provisioner \"shell\" {\n    inline = [\"rm /mark\"]\n  }\n}\n";
+        world.write("a.kiln.hcl", &text.replace("  }\n}\n", another));
+        let proxy = EngineProxy::start(&engine, Some("/images/load"));
+        world.env("DOCKER_HOST", &proxy.address);
+        let running = world.start(&["build", "-json", "a.kiln.hcl"]);
+        proxy.withheld.recv_timeout(Duration::from_secs(120)).unwrap();
+        running.signal("KILL");
+        running.end();
+        assert!(docker::images_at(&engine, &label).len() > first.len(), "nothing was loaded");
+        // The answer that did not come is for loading alone.
+        let told = world.succeed(&["cleanup"]).stderr;
+        assert_eq!(docker::images_at(&engine, &label), first, "{variable}: {told}");
+        world.succeed(&["cache", "prune", "-all"]);
+    }
+}
+
+/// Engines by platform, reached by TCP: what they build upon is brought there, from kiln's store and from the usual engine.
+#[test]
+fn parents_are_brought_to_the_engine_of_a_platform() {
+    if !docker::is_there() || !crate::cache::is_there() {
+        return;
+    }
+    let Some(engine) = docker::another("KILN_TEST_CONTAINERD_STORE") else { return };
+    let proxy = EngineProxy::start(&engine, None);
+    let (world, mark) = (World::new(), uuid::Uuid::new_v4().to_string());
+    let hosts = format!("platform_hosts = {{ \"linux/amd64\" = \"{}\" }}", proxy.address);
+    world.write("round.kiln.hcl", &HOSTS.replace("MARK", &mark).replace("AT", &hosts));
+    let label = format!("kiln.test={mark}");
+    let here = format!("unix://{}", docker::socket());
+    let _removed = [Labelled(engine.clone(), label.clone()), Labelled(here, label)];
+    let (first, ran, told) = run_round(&world);
+    assert_eq!(ran, ["docker.one", "docker.two", "docker.usual", "oci.store"]);
+    assert_eq!(told.matches("taking image").count(), 1, "{told}");
+    for image in first.iter().filter(|image| !image.contains("usual") && !image.contains("store")) {
+        let id = image.rsplit(' ').next().unwrap();
+        assert!(docker::image_at(&engine, id).is_some() && docker::image(id).is_none(), "{image}");
+    }
+    let (again, ran, told) = run_round(&world);
+    assert_eq!((again, ran.as_slice()), (first, [].as_slice()), "{told}");
+    assert!(!told.contains("taking image") && !told.contains("into the Docker engine"), "{told}");
+}
+
+const HOSTS: &str = r#"
+source "oci" "store" {
+  from   = { busybox = true }
+  labels = { "kiln.test" = "MARK" }
+}
+source "docker" "usual" {
+  image  = artifact.store.image
+  commit = true
+}
+source "docker" "one" {
+  image  = artifact.store.image
+  commit = true
+  AT
+}
+source "docker" "two" {
+  image  = artifact.usual.image
+  commit = true
+  AT
+}
+source "dockerfile" "three" {
+  dockerfile_inline = "FROM parent\nRUN grep usual /here\n"
+  contexts          = { parent = artifact.usual.image }
+  AT
+}
+build {
+  sources = ["oci.store", "docker.usual", "docker.one", "docker.two"]
+  provisioner "shell" {
+    inline = ["echo ${source.name} MARK >> /here"]
+  }
+}
+build {
+  sources = ["dockerfile.three"]
+}
+"#;
 
 /// What podman's API can: a container's steps and commit, a Dockerfile by its own builder.
 #[test]

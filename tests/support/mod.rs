@@ -2,6 +2,7 @@
 
 pub(crate) mod aws;
 pub(crate) mod docker;
+pub(crate) mod engine_proxy;
 pub(crate) mod plans;
 pub(crate) mod proxy;
 pub(crate) mod schema;

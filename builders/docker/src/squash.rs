@@ -57,30 +57,42 @@ async fn replace(
         let (saved, squashed) = (saved.clone(), squashed.clone());
         tokio::task::spawn_blocking(move || rewrite(&saved, &squashed, &base_layers, &scratch))
     };
-    let id = work.await.map_err(Failure::build)?.map_err(Failure::build)?;
-    let mut undo = ImageUndo { engine: engine.address().to_owned(), id: Some(id.clone()), ..ImageUndo::default() };
-    let entry = context.journal.record(&context.build, undo.entry())?;
+    let ids = work.await.map_err(Failure::build)?.map_err(Failure::build)?;
+    let undo_of =
+        |id: &str| ImageUndo { engine: engine.address().to_owned(), id: Some(id.to_owned()), ..ImageUndo::default() };
+    // Which of them the engine will know it by shows only when it has it.
+    let entry = context.journal.record(&context.build, undo_of(&ids.config).entry())?;
+    let other = context.journal.record(&context.build, undo_of(&ids.manifest).entry())?;
     let loaded = async {
-        // An engine with containerd's image store gives it an id of its own.
-        let id = engine.load(&squashed).await?.pop().unwrap_or(id);
-        if undo.id.as_ref() != Some(&id) {
-            undo.id = Some(id.clone());
-            context.journal.amend(entry, undo.entry())?;
-        }
+        let id = engine.load(&squashed).await?.pop().unwrap_or_else(|| ids.config.clone());
+        context.journal.amend(entry, undo_of(&id).entry())?;
         match engine.inspect_image(&id).await? {
             Some(_) => Ok(id),
             None => Err(Failure::build(SquashError::Unexpected("another image")).hint("build with `--no-cache`")),
         }
     }
     .await;
-    if loaded.is_err() && undo::remove_images(engine, &undo).await.is_ok() {
-        context.journal.strike(entry)?;
+    if loaded.is_ok() {
+        context.journal.strike(other)?;
+        return loaded;
+    }
+    for (id, entry) in [(&ids.config, entry), (&ids.manifest, other)] {
+        if undo::remove_images(engine, &undo_of(id)).await.is_ok() {
+            context.journal.strike(entry)?;
+        }
     }
     loaded
 }
 
-/// Rewrites the archive of an image; returns the id of the new one.
-fn rewrite(saved: &Path, squashed: &Path, base_layers: &[String], scratch: &Path) -> Result<String, SquashError> {
+/// What engines know a squashed image by.
+struct Ids {
+    config: String,
+    /// With containerd's image store.
+    manifest: String,
+}
+
+/// Rewrites the archive of an image; returns the ids of the new one.
+fn rewrite(saved: &Path, squashed: &Path, base_layers: &[String], scratch: &Path) -> Result<Ids, SquashError> {
     let local = |error| SquashError::Scratch(scratch.to_owned(), error);
     let layout = Layout::create(scratch.join("layout"))?;
     let imported = import_archive(File::open(saved).map_err(local)?, &layout)?;
@@ -104,7 +116,7 @@ fn rewrite(saved: &Path, squashed: &Path, base_layers: &[String], scratch: &Path
     let manifest = layout.put_document(&manifest)?;
     let file = BufWriter::new(File::create(squashed).map_err(local)?);
     export_docker_archive(&layout, &manifest, &[], file)?;
-    Ok(config_digest.to_string())
+    Ok(Ids { config: config_digest.to_string(), manifest: manifest.to_string() })
 }
 
 /// A layer's tar, decompressed where it is not plain.

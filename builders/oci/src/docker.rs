@@ -10,8 +10,11 @@ use crate::place::Places;
 use crate::prepare;
 
 /// Arguments of a docker source that mean nothing to a sandbox.
-const WITHOUT_MEANING: [(&str, &str); 2] =
-    [("runtime", "kiln's own sandbox takes its place"), ("container_dir", "kiln needs no shared directory")];
+const WITHOUT_MEANING: [(&str, &str); 3] = [
+    ("runtime", "kiln's own sandbox takes its place"),
+    ("container_dir", "kiln needs no shared directory"),
+    ("platform_hosts", "this host builds for all platforms, by emulators"),
+];
 
 /// The kind `docker`, without an engine.
 pub(crate) struct DockerAsOci {
