@@ -191,6 +191,7 @@ fn mistakes_name_their_lines() {
         "ignoring/Dockerfile",
         "FROM debian:bookworm AS tests\nCOPY tests /\nFROM debian:bookworm\nARG DIR=tests\nCOPY src $DIR ./docs/a.md /\n",
     );
+    world.write("cached/Dockerfile", "FROM debian:bookworm\n");
     world.write("ignoring/.dockerignore", "tests\n# words\ndocs\n");
     world.write(
         "t.kiln.hcl",
@@ -201,6 +202,7 @@ fn mistakes_name_their_lines() {
                 ("app", "  context = \"app\""),
                 ("other", "  context = \"other\"\n  target = \"biuld\""),
                 ("none", "  context = \"missing\""),
+                ("cached", "  context = \"cached\"\n  cache_to = [\"type=inline\", \"type=local,dest=/tmp/x\"]"),
             ],
         ),
     );

@@ -26,6 +26,7 @@ mod console;
 mod daemonless;
 mod data_sources;
 mod dockerfile;
+mod dockerfile_options;
 mod dockerfile_syntax;
 mod engines;
 mod examples;

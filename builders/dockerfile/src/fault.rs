@@ -56,7 +56,13 @@ pub(crate) fn of_solve(
         .or_else(|| line_in(&message))
         .filter(|range| range.first <= file.text.lines().count());
     let Some(place) = place else {
+        let is_cache = message.starts_with("unknown cache exporter");
         let failure = output_lines(Failure::build(message), &output);
+        if is_cache {
+            return failure.hint(
+                "a Docker engine fills `type=inline` alone, one with containerd's image store and a BuildKit daemon (`buildkitd`) others, too",
+            );
+        }
         return match step.filter(|step| is_of_base(file, step)) {
             Some(step) => failure.hint(format!("`{step}` is an `ONBUILD` instruction of an image in `FROM`")),
             None => failure,

@@ -14,7 +14,7 @@ use crate::check::{self, Ignored};
 use crate::config::Config;
 use crate::context::Origin;
 use crate::dockerfile::Dockerfile;
-use crate::run::{bytes_of, dockerfile_path};
+use crate::run::{bytes_of, cache_entry, dockerfile_path};
 use crate::schema::{DOCKERFILE, machine_arguments};
 
 /// The kind `dockerfile`.
@@ -49,6 +49,7 @@ impl BuilderKind for DockerfileKind {
         let mut check = Check { decoded, config: &config, context, found: Diagnostics::new() };
         check.dockerfile();
         check.values();
+        check.caches();
         check.steps();
         let daemon = check.daemon();
         check.files();
@@ -100,6 +101,20 @@ impl Check<'_> {
             let place = self.decoded.span("dockerfile");
             let diagnostic = Diagnostic::error("dockerfile-source", self.decoded.span("dockerfile_inline"), title);
             self.found.push(diagnostic.also(place, "set here too"));
+        }
+    }
+
+    /// Directories as caches are served by the session, which kiln's does not.
+    fn caches(&mut self) {
+        let config = self.config;
+        for (name, entries) in [("cache_from", &config.cache_from), ("cache_to", &config.cache_to)] {
+            for (index, text) in entries.iter().enumerate() {
+                if cache_entry(text).kind == "local" {
+                    let title = format!("`{name}` takes no directories (`type=local`)");
+                    let help = "keep it in a registry (`type=registry,ref=NAME`), or in the image (`type=inline`)";
+                    self.error(&format!("{name}[{index}]"), title, Some(help));
+                }
+            }
         }
     }
 
@@ -177,7 +192,7 @@ impl Check<'_> {
             }
         };
         let has_tls = config.buildkitd_ca.is_some() || client.is_some();
-        let tls = has_tls.then(|| TlsFiles { authority: path(&config.buildkitd_ca), client, server_name: None });
+        let tls = has_tls.then(|| TlsFiles { authority: path(&config.buildkitd_ca), client, ..TlsFiles::default() });
         match DaemonAddress::parse(text, tls) {
             Ok(address) => Some(address),
             Err(error) => {

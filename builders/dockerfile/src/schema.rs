@@ -43,7 +43,11 @@ const OWN: &[Field] = &[
          (`artifact.base.image`, which makes it a parent), or a directory, relative to the template.",
     ),
     Field::strings("cache_from", "Caches to look into: an image's name, or `type=registry,ref=NAME` and the like."),
-    Field::strings("cache_to", "Caches to fill: `type=inline`, `type=registry,ref=NAME,mode=max`, `type=local,dest=DIRECTORY`."),
+    Field::strings(
+        "cache_to",
+        "Caches to fill: `type=inline`; where the engine has containerd's image store, and with `buildkitd`, also \
+         `type=registry,ref=NAME,mode=max`. Directories (`type=local`) are none.",
+    ),
     Field::string("platform", "Platform of the image, such as `linux/arm64`."),
     PLATFORM_HOSTS,
     Field::new("network", FieldType::OneOf(&["default", "none", "host"]), "Network of `RUN`.").default("default"),

@@ -152,7 +152,7 @@ async fn within(
         let value: MetadataValue<Ascii> = value.parse().map_err(|error| SolveError::Connection(Box::new(error)))?;
         request.metadata_mut().append(MetadataKey::from_static(name), value);
     }
-    let refused = |status: Status| SolveError::Connection(status.into());
+    let refused = |status: Status| SolveError::Connection(status.message().into());
     let mut incoming = control.session(request).await.map_err(refused)?.into_inner();
     tokio::spawn(async move {
         // Either side's end is the end: the solve tells why.

@@ -15,7 +15,7 @@ use tonic::transport::Channel;
 use crate::error::{SolveError, details};
 use crate::progress::{Follower, Progress};
 use crate::session::Session;
-use crate::transport::Transport;
+use crate::transport::{Broken, Transport};
 
 /// How long the last news are waited for once the answer is there.
 const LAST_NEWS: Duration = Duration::from_secs(2);
@@ -60,7 +60,19 @@ pub async fn solve(
     request: Request,
     tell: &mut (dyn FnMut(Progress) + Send),
 ) -> Result<BTreeMap<String, String>, SolveError> {
-    let mut control = transport.control().await?;
+    let broken = Broken::default();
+    let answer = solve_over(transport, &broken, session, request, tell).await;
+    answer.map_err(|error| broken.explain(error))
+}
+
+async fn solve_over(
+    transport: &Transport,
+    broken: &Broken,
+    session: Session,
+    request: Request,
+    tell: &mut (dyn FnMut(Progress) + Send),
+) -> Result<BTreeMap<String, String>, SolveError> {
+    let mut control = transport.control(broken).await?;
     let session_id = session.id().to_owned();
     // Dropped with this future, and all that is served with it.
     let serving = session.serve(transport, &control).await?;
@@ -108,7 +120,13 @@ async fn follow(mut control: ControlClient<Channel>, reference: String, news: mp
     }
 }
 
-fn message(request: Request, reference: String, session: String) -> SolveRequest {
+fn message(mut request: Request, reference: String, session: String) -> SolveRequest {
+    if !request.cache_from.is_empty() {
+        // It is the frontend that looks into caches.
+        let entry = |entry: &CacheEntry| serde_json::json!({ "Type": entry.kind, "Attrs": entry.attributes });
+        let imports: Vec<serde_json::Value> = request.cache_from.iter().map(entry).collect();
+        request.options.insert("cache-imports".to_owned(), serde_json::Value::from(imports).to_string());
+    }
     let entries = |entries: Vec<CacheEntry>| -> Vec<CacheOptionsEntry> {
         let entry =
             |entry: CacheEntry| CacheOptionsEntry { r#type: entry.kind, attrs: entry.attributes.into_iter().collect() };
@@ -135,9 +153,24 @@ fn message(request: Request, reference: String, session: String) -> SolveRequest
 fn failed(status: &tonic::Status, follower: &Follower) -> SolveError {
     let is_connection = status.code() == tonic::Code::Unavailable || std::error::Error::source(status).is_some();
     if is_connection {
-        return SolveError::Connection(Box::new(status.clone()));
+        return SolveError::Connection(status.message().into());
     }
     let details = details(status);
     let (step, output) = follower.failed(details.vertex.as_deref());
     SolveError::Failed { message: status.message().to_owned(), range: details.range, step, output }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_frontend_is_told_of_caches() {
+        let attributes = BTreeMap::from([("ref".to_owned(), "host/cache".to_owned())]);
+        let cache_from = vec![CacheEntry { kind: "registry".to_owned(), attributes }];
+        let message = message(Request { cache_from, ..Request::default() }, String::new(), String::new());
+        let told: serde_json::Value = serde_json::from_str(&message.frontend_attrs["cache-imports"]).unwrap();
+        assert_eq!(told, serde_json::json!([{ "Type": "registry", "Attrs": { "ref": "host/cache" } }]));
+        assert_eq!(message.cache.unwrap().imports.len(), 1);
+    }
 }

@@ -11,6 +11,7 @@ use bollard_buildkit_proto::moby::buildkit::v1::control_client::ControlClient;
 use hyper_util::rt::TokioIo;
 use kiln_docker::Engine;
 use kiln_docker::upgrade::{Connection, TlsFiles, dial_tcp, dial_unix};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tonic::transport::{Channel, Endpoint};
 
 use crate::error::SolveError;
@@ -59,6 +60,7 @@ impl DaemonAddress {
         if scheme == "unix" && tls.is_some() {
             return Err(wrong("TLS is for tcp:// alone"));
         }
+        let tls = tls.map(|files| TlsFiles { protocol: Some("h2"), ..files });
         Ok(DaemonAddress { text: text.to_owned(), is_unix: scheme == "unix", place, tls })
     }
 
@@ -78,28 +80,84 @@ impl fmt::Display for DaemonAddress {
 }
 
 impl Transport {
-    pub(crate) async fn control(&self) -> Result<ControlClient<Channel>, SolveError> {
+    pub(crate) async fn control(&self, broken: &Broken) -> Result<ControlClient<Channel>, SolveError> {
         let connection = match self {
             Transport::Engine(engine) => engine.upgrade("/grpc", &[]).await?,
             Transport::Daemon(address) => address.dial().await?,
         };
-        let broken = |error: tonic::transport::Error| SolveError::Connection(error.into());
+        let connection = Watched { connection, broken: broken.clone() };
+        let failed = |error: tonic::transport::Error| SolveError::Connection(error.into());
         let channel = Endpoint::from_static("http://buildkit")
-            .connect_with_connector(Once(Arc::new(Mutex::new(Some(connection)))))
+            .connect_with_connector(Once(Mutex::new(Some(connection))))
             .await
-            .map_err(broken)?;
+            .map_err(failed)?;
         let client = ControlClient::new(channel);
         Ok(client.max_decoding_message_size(LARGEST_MESSAGE).max_encoding_message_size(LARGEST_MESSAGE))
     }
 }
 
+/// Why a connection broke, once it did.
+#[derive(Clone, Default)]
+pub(crate) struct Broken(Arc<Mutex<Option<String>>>);
+
+impl Broken {
+    fn note(&self, error: &io::Error) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(error.to_string());
+    }
+
+    /// The same failure with the reason that was noted, where the connection is all that it tells of.
+    pub(crate) fn explain(&self, error: SolveError) -> SolveError {
+        let noted = self.0.lock().unwrap_or_else(PoisonError::into_inner).take();
+        match (error, noted) {
+            (SolveError::Connection(_), Some(why)) => SolveError::Connection(why.into()),
+            (error, _) => error,
+        }
+    }
+}
+
+/// A connection that notes why it broke: a server that refuses this side's certificate says so only to who reads from it.
+struct Watched {
+    connection: Connection,
+    broken: Broken,
+}
+
+impl AsyncRead for Watched {
+    fn poll_read(mut self: Pin<&mut Self>, context: &mut Context<'_>, into: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let read = Pin::new(&mut self.connection).poll_read(context, into);
+        if let Poll::Ready(Err(error)) = &read {
+            self.broken.note(error);
+        }
+        read
+    }
+}
+
+impl AsyncWrite for Watched {
+    fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, data: &[u8]) -> Poll<io::Result<usize>> {
+        let written = Pin::new(&mut self.connection).poll_write(context, data);
+        if let Poll::Ready(Err(_)) = &written {
+            // Nobody reads any more; the last words of the other side may lie there.
+            let mut space = [0; 1];
+            let _ = self.poll_read(context, &mut ReadBuf::new(&mut space));
+        }
+        written
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.connection).poll_flush(context)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.connection).poll_shutdown(context)
+    }
+}
+
 /// Hands out the one connection there is.
-struct Once(Arc<Mutex<Option<Connection>>>);
+struct Once(Mutex<Option<Watched>>);
 
 impl tower_service::Service<http::Uri> for Once {
-    type Response = TokioIo<Connection>;
+    type Response = TokioIo<Watched>;
     type Error = io::Error;
-    type Future = Pin<Box<dyn Future<Output = io::Result<TokioIo<Connection>>> + Send>>;
+    type Future = Pin<Box<dyn Future<Output = io::Result<TokioIo<Watched>>> + Send>>;
 
     fn poll_ready(&mut self, _context: &mut Context<'_>) -> Poll<io::Result<()>> {
         Poll::Ready(Ok(()))

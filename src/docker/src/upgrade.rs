@@ -36,6 +36,8 @@ pub struct TlsFiles {
     pub client: Option<(std::path::PathBuf, std::path::PathBuf)>,
     /// The name that the certificate has to bear, where it is not that of the address.
     pub server_name: Option<String>,
+    /// What is spoken inside, where both sides have to agree on it: servers of gRPC want `h2`.
+    pub protocol: Option<&'static str>,
 }
 
 /// Opens a socket of this host.
@@ -75,14 +77,16 @@ fn tls_config(files: &TlsFiles) -> io::Result<ClientConfig> {
         .with_safe_default_protocol_versions()
         .map_err(io::Error::other)?
         .with_root_certificates(roots);
-    match &files.client {
-        None => Ok(config.with_no_client_auth()),
+    let mut config = match &files.client {
+        None => config.with_no_client_auth(),
         Some((certificate, key)) => {
             let chain = read(certificate)?;
             let key = PrivateKeyDer::from_pem_file(key).map_err(unreadable(key))?;
-            config.with_client_auth_cert(chain, key).map_err(io::Error::other)
+            config.with_client_auth_cert(chain, key).map_err(io::Error::other)?
         }
-    }
+    };
+    config.alpn_protocols = files.protocol.iter().map(|name| name.as_bytes().to_vec()).collect();
+    Ok(config)
 }
 
 impl BollardEngine {
@@ -103,7 +107,7 @@ impl BollardEngine {
         let tls = self.certificates().map(|directory| TlsFiles {
             authority: Some(directory.join("ca.pem")),
             client: Some((directory.join("cert.pem"), directory.join("key.pem"))),
-            server_name: None,
+            ..TlsFiles::default()
         });
         dial_tcp(&authority, tls.as_ref()).await
     }

@@ -21,6 +21,8 @@ enum Token {
     Components,
     /// `**` at the end: all that follows.
     Rest,
+    /// `**` in front of plain text: anything at all, as docker has it since 2022.
+    Anything,
     Class {
         is_negated: bool,
         ranges: Vec<(char, char)>,
@@ -79,8 +81,14 @@ impl Pattern {
         if let Some(literal) = &self.literal {
             return path.strip_prefix(literal.as_str()).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
         }
-        let ends = path.match_indices('/').map(|(index, _)| index).chain([path.len()]);
-        ends.into_iter().any(|end| matches(&self.tokens, &path[..end]))
+        let mut run = Run::new(&self.tokens);
+        for character in path.chars() {
+            if character == '/' && run.is_through() {
+                return true;
+            }
+            run.take(character);
+        }
+        run.is_through()
     }
 
     /// Whether something below a directory may match.
@@ -89,7 +97,11 @@ impl Pattern {
         for name in directory.split('/') {
             match components.next() {
                 None => return true,
-                Some(tokens) if tokens.iter().any(|token| matches!(token, Token::Components | Token::Rest)) => {
+                Some(tokens)
+                    if tokens
+                        .iter()
+                        .any(|token| matches!(token, Token::Components | Token::Rest | Token::Anything)) =>
+                {
                     return true;
                 }
                 Some(tokens) if matches(tokens, name) => {}
@@ -104,6 +116,12 @@ fn tokens(pattern: &str) -> Vec<Token> {
     let characters: Vec<char> = pattern.chars().collect();
     let mut tokens = Vec::new();
     let mut rest = characters.as_slice();
+    if let Some(suffix) = pattern.strip_prefix("**").filter(|suffix| !suffix.is_empty() && !suffix.starts_with('/'))
+        && !suffix.contains(['*', '?', '[', '\\'])
+    {
+        tokens.push(Token::Anything);
+        rest = &rest[2..];
+    }
     while let Some((first, after)) = rest.split_first() {
         rest = after;
         match first {
@@ -158,27 +176,76 @@ fn class(mut pattern: &[char]) -> Option<(Token, &[char])> {
     }
 }
 
+/// Whether the whole path matches.
 fn matches(tokens: &[Token], path: &str) -> bool {
-    let Some((first, after)) = tokens.split_first() else { return path.is_empty() };
-    let mut characters = path.chars();
-    let next = characters.next();
-    let rest = characters.as_str();
-    match first {
-        Token::Character(wanted) => next == Some(*wanted) && matches(after, rest),
-        Token::One => next.is_some_and(|next| next != '/') && matches(after, rest),
-        Token::Class { is_negated, ranges } => {
-            let is_in = |next| ranges.iter().any(|(low, high)| (*low..=*high).contains(&next)) != *is_negated;
-            next.is_some_and(|next| next != '/' && is_in(next)) && matches(after, rest)
+    let mut run = Run::new(tokens);
+    path.chars().for_each(|character| run.take(character));
+    run.is_through()
+}
+
+/// A pattern on its way through a path: all places in it that may come next, so that no pattern takes more than its length for
+/// each character.
+struct Run<'a> {
+    tokens: &'a [Token],
+    places: Vec<bool>,
+}
+
+impl<'a> Run<'a> {
+    fn new(tokens: &'a [Token]) -> Run<'a> {
+        let mut run = Run { tokens, places: vec![false; tokens.len() + 1] };
+        enter(tokens, &mut run.places, 0);
+        run
+    }
+
+    fn take(&mut self, character: char) {
+        let mut next = vec![false; self.places.len()];
+        for (place, token) in self.tokens.iter().enumerate().filter(|(place, _)| self.places[*place]) {
+            match token {
+                Token::Rest => next[place] = true,
+                Token::Anything => enter(self.tokens, &mut next, place),
+                // It ends with a component; what is in one may be its own.
+                Token::Components if character == '/' => {
+                    next[place] = true;
+                    enter(self.tokens, &mut next, place + 1);
+                }
+                Token::Components => next[place] = true,
+                Token::Some if character != '/' => enter(self.tokens, &mut next, place),
+                Token::Some => {}
+                token if token.is(character) => enter(self.tokens, &mut next, place + 1),
+                _ => {}
+            }
         }
-        Token::Some => {
-            let end = path.find('/').unwrap_or(path.len());
-            let starts = path[..end].char_indices().map(|(index, _)| index).chain([end]);
-            starts.into_iter().any(|start| matches(after, &path[start..]))
+        self.places = next;
+    }
+
+    fn is_through(&self) -> bool {
+        let is_rest = |place: usize| self.tokens.get(place).is_none_or(|token| *token == Token::Rest);
+        self.places.iter().enumerate().any(|(place, is_here)| *is_here && is_rest(place))
+    }
+}
+
+/// Marks a place, and those after it that are reached without a character.
+fn enter(tokens: &[Token], places: &mut [bool], mut place: usize) {
+    loop {
+        places[place] = true;
+        if !matches!(tokens.get(place), Some(Token::Some | Token::Components | Token::Anything)) {
+            return;
         }
-        Token::Components => {
-            let starts = path.match_indices('/').map(|(index, _)| index + 1);
-            std::iter::once(0).chain(starts).any(|start| matches(after, &path[start..]))
+        place += 1;
+    }
+}
+
+impl Token {
+    /// Whether this one of a single character stands for this one.
+    fn is(&self, character: char) -> bool {
+        match self {
+            Token::Character(wanted) => character == *wanted,
+            Token::One => character != '/',
+            Token::Class { is_negated, ranges } => {
+                let is_in = ranges.iter().any(|(low, high)| (*low..=*high).contains(&character));
+                character != '/' && is_in != *is_negated
+            }
+            Token::Some | Token::Components | Token::Rest | Token::Anything => false,
         }
-        Token::Rest => true,
     }
 }
