@@ -182,6 +182,11 @@ fn without_pushing_an_image_without_an_engine_stays_here() {
     assert!(outcome.stderr.contains(&format!("not pushed: {name}, by `-no-push`")), "{}", outcome.stderr);
     let outcome = world.run(&["build", "a.pkr.hcl"]);
     assert_ne!(outcome.code, 0, "the registry wants a login, which nobody has");
+    let single = world.read("a.pkr.hcl");
+    world.write("a.pkr.hcl", &single.replace("push =", "platforms = [\"linux/amd64\", \"linux/arm64\"]\n  push ="));
+    let outcome = world.succeed(&["build", "-no-push", "a.pkr.hcl"]);
+    assert!(outcome.stderr.contains(&format!("not pushed: {name}, by `-no-push`")), "{}", outcome.stderr);
+    assert_ne!(world.run(&["build", "a.pkr.hcl"]).code, 0);
 }
 
 #[test]
@@ -191,13 +196,14 @@ fn an_image_without_an_engine_is_pushed_once_its_tests_passed() {
         return;
     }
     let world = World::new();
-    let name = format!("{registry}/group/project/tested-oci:{}", std::process::id());
+    let repository = format!("{registry}/group/project/tested-oci");
+    let (name, latest) = (format!("{repository}:1.0.{}", std::process::id()), format!("{repository}:latest"));
     let _removed = Removed(vec![name.clone()]);
-    let template = |status: u8| {
+    let template = |status: u8, text: &str| {
         format!(
             r#"source "oci" "a" {{
   from           = {{ busybox = true }}
-  push           = ["{name}"]
+  push           = ["{latest}", "{name}"]
   login          = true
   login_server   = "{registry}"
   login_username = "deployer"
@@ -206,7 +212,7 @@ fn an_image_without_an_engine_is_pushed_once_its_tests_passed() {
 build {{
   sources = ["source.oci.a"]
   provisioner "shell" {{
-    inline = ["echo made > /step"]
+    inline = ["echo {text} > /step"]
   }}
   test "it" {{
     command = "cat /step; exit {status}"
@@ -225,14 +231,35 @@ build {{
         let output = docker.arg("--config").arg(&config).args(["pull", "--quiet", &name]).output().unwrap();
         (output.status.success(), String::from_utf8_lossy(&output.stderr).into_owned())
     };
-    world.write("a.kiln.hcl", &template(1));
+    world.write("a.kiln.hcl", &template(1, "made"));
     assert_eq!(world.run(&["build", "a.kiln.hcl"]).code, 1);
     let (is_there, why) = pull();
     assert!(!is_there && (why.contains("not found") || why.contains("unknown")), "{why}");
-    world.write("a.kiln.hcl", &template(0));
+    world.write("a.kiln.hcl", &template(0, "made"));
     let outcome = world.succeed(&["build", "a.kiln.hcl"]);
     let place = |text: &str| outcome.stderr.find(text).unwrap_or_else(|| panic!("{text}: {}", outcome.stderr));
     assert!(place("test it passed") < place(&format!("pushing {name}")));
     assert_eq!(pull(), (true, String::new()));
     assert_eq!(docker::run_in(&name, "cat /step"), "made\n");
+    assert!(place(&format!("pushing {name}")) < place(&format!("pushing {latest}")), "`latest` comes last");
+    // What it pushed is there, and means this one; another image does not take its name, nor `latest`, unless by force.
+    world.succeed(&["build", "a.kiln.hcl"]);
+    world.write("a.kiln.hcl", &template(0, "other"));
+    let outcome = world.run(&["build", "a.kiln.hcl"]);
+    assert!(
+        outcome.code == 1 && outcome.stderr.contains(&format!("{name} is in its registry and means sha256:")),
+        "{}",
+        outcome.stderr
+    );
+    assert!(
+        outcome.stderr.contains("`-force` moves this one") && !outcome.stderr.contains("pushing "),
+        "{}",
+        outcome.stderr
+    );
+    let text = template(0, "other").replace("login_server", "immutable_tags = \"warn\"\n  login_server");
+    world.write("a.kiln.hcl", &text);
+    let outcome = world.succeed(&["build", "a.kiln.hcl"]);
+    assert!(outcome.stderr.contains("it is moved (`immutable_tags = \"warn\"`)"), "{}", outcome.stderr);
+    world.write("a.kiln.hcl", &template(0, "third"));
+    world.succeed(&["build", "-force", "a.kiln.hcl"]);
 }

@@ -8,6 +8,8 @@ use kiln_core::Secret;
 use kiln_registry::EcrOptions;
 use serde::Deserialize;
 
+use crate::fixed::ImmutableTags;
+
 /// When a registry is asked for the base image.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
 pub(crate) enum Pull {
@@ -73,6 +75,8 @@ pub(crate) struct Config {
     pub(crate) tags: Vec<String>,
     #[serde(default)]
     pub(crate) push: Vec<String>,
+    #[serde(default)]
+    pub(crate) immutable_tags: ImmutableTags,
     pub(crate) oci_layout: Option<PathBuf>,
     pub(crate) docker_archive: Option<PathBuf>,
     #[serde(default)]

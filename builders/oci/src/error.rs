@@ -33,6 +33,16 @@ pub(crate) enum OciError {
     /// The base cannot be had.
     #[error("{0}")]
     Base(String),
+    /// A name that looks as if it never moved means another image.
+    #[error("{reference} is in its registry and means {found}, and this is {ours}")]
+    Moved {
+        /// The name.
+        reference: String,
+        /// The digest that it means.
+        found: String,
+        /// The digest of what was to be pushed.
+        ours: String,
+    },
     /// A worker thread of ours is gone.
     #[error("a thread of kiln ended before its work")]
     Thread,

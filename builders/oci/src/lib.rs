@@ -15,6 +15,7 @@ mod digest;
 mod docker;
 mod error;
 mod files;
+mod fixed;
 mod from;
 mod guest;
 mod index;

@@ -27,7 +27,7 @@ fn names_in_store(recipe: &Recipe) -> Result<Vec<Reference>, Failure> {
 }
 
 /// As people write it.
-fn familiar(reference: &Reference) -> String {
+pub(crate) fn familiar(reference: &Reference) -> String {
     format!("{}:{}", reference.familiar_name(), reference.tag_or_latest())
 }
 
@@ -100,13 +100,7 @@ impl Bringing<'_> {
         let names = names_in_store(self.recipe)?;
         self.set_names(&names, manifest).await?;
         let shown: Vec<String> = names.iter().map(familiar).collect();
-        if self.context.options.no_push {
-            for reference in &self.recipe.push {
-                self.context.events.message(format!("not pushed: {}, by `-no-push`", familiar(reference)));
-            }
-        } else if !self.recipe.push.is_empty() {
-            self.push(manifest).await?;
-        }
+        self.push(manifest).await?;
         if let Some(path) = &arguments.oci_layout {
             self.oci_layout(manifest, &shown, path).await?;
         }
@@ -130,9 +124,7 @@ impl Bringing<'_> {
         let names = names_in_store(self.recipe)?;
         self.set_names(&names, index).await?;
         let shown: Vec<String> = names.iter().map(familiar).collect();
-        if !self.recipe.push.is_empty() {
-            self.push(index).await?;
-        }
+        self.push(index).await?;
         if let Some(path) = &self.recipe.config.oci_layout {
             self.oci_layout(index, &shown, path).await?;
         }
@@ -159,6 +151,19 @@ impl Bringing<'_> {
     }
 
     async fn push(&self, manifest: &Digest) -> Result<(), Failure> {
+        // `latest` never means what is not there under its own name.
+        let mut references = self.recipe.push.clone();
+        references.sort_by_key(|reference| reference.tag_or_latest() == "latest");
+        if self.context.options.no_push {
+            for reference in &references {
+                self.context.events.message(format!("not pushed: {}, by `-no-push`", familiar(reference)));
+            }
+            return Ok(());
+        }
+        if references.is_empty() {
+            return Ok(());
+        }
+        self.check_moves(manifest).await?;
         let events = self.context.events.clone();
         let progress = Arc::new(move |step: Progress| {
             let action = match step.stage {
@@ -169,23 +174,23 @@ impl Bringing<'_> {
             events.progress(format!("{:.12}", step.digest.hex()), action, step.done, Some(step.total));
         });
         let options = PushOptions { mount_from: self.mount_from.iter().cloned().collect(), ..PushOptions::default() };
-        for reference in &self.recipe.push {
+        for reference in &references {
             self.context.events.message(format!("pushing {}:{}", reference.familiar_name(), reference.tag_or_latest()));
         }
         let layout = self.place.store.layout();
         let pushed = self.context.unless_cancelled(async {
-            let pushed = self.client.push(layout, manifest, &self.recipe.push, &options, progress).await;
+            let pushed = self.client.push(layout, manifest, &references, &options, progress).await;
             pushed.map_err(|error| self.not_pushed(error))
         });
         let pushed = pushed.await??;
-        for reference in &self.recipe.push {
+        for reference in &references {
             self.context.events.message(format!("pushed {}@{}", reference.familiar_name(), pushed.digest));
         }
         Ok(())
     }
 
     /// At the place of the name that the registry in the error is in.
-    fn not_pushed(&self, error: RegistryError) -> Failure {
+    pub(crate) fn not_pushed(&self, error: RegistryError) -> Failure {
         let registry = error.registry().map(normalize_registry);
         let index = self.recipe.push.iter().position(|reference| registry.as_ref() == Some(&reference.registry));
         let failure = error::registry(error);

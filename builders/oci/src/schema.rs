@@ -37,6 +37,12 @@ pub(crate) const OCI: Schema = Schema {
         Field::string("export_path", "Write the machine's file system to this tar file."),
         Field::strings("tags", "Names of the image in kiln's store, where `from` finds it again."),
         Field::strings("push", "References to push the image to, beginning while it is still being packed; after the tests, where the build has some."),
+        Field::new(
+            "immutable_tags",
+            FieldType::OneOf(&["refuse", "warn", "off"]),
+            "What to do where a tag of `push` that looks as if it never moved (`1.2.3`, `2026-11-23`, `release-3f2a91c`) is in the registry and means another image: `refuse` to push anything, `warn` and move it, or do not ask (`off`). `-force` moves it.",
+        )
+        .default("refuse"),
         Field::string("oci_layout", "Write the image to this OCI layout: a directory, or a tar file if it ends with `.tar`."),
         Field::string("docker_archive", "Write the image to this file for `docker load`, under the names of `tags`."),
         Field::bool("load", "Load the image into the Docker engine, under the names of `tags`."),

@@ -53,6 +53,15 @@ impl Client {
         self.shared.resolve(reference).await
     }
 
+    /// The digest that a reference means in its own registry, whatever mirrors there are: what a push would move. `None` where
+    /// it is not there.
+    ///
+    /// # Errors
+    /// See [`RegistryError`].
+    pub async fn meaning(&self, reference: &Reference) -> Result<Option<Digest>, RegistryError> {
+        self.shared.repository(reference).meaning(reference).await
+    }
+
     /// The id of the image that a reference means now, which is the digest of its config; `None` where it is not there, or
     /// an index of several images.
     ///

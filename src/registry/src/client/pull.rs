@@ -121,6 +121,12 @@ impl Repository {
 }
 
 impl Repository {
+    /// The digest of what a name means, asked with the leave that a push needs anyhow.
+    pub(crate) async fn meaning(&self, reference: &Reference) -> Result<Option<Digest>, RegistryError> {
+        let head = self.head_manifest(wanted(reference), Scope::push(&self.path)).await?;
+        Ok(head.map(|head| head.digest))
+    }
+
     /// The digest of an image's config.
     pub(crate) async fn image_id(&self, reference: &Reference) -> Result<Option<Digest>, RegistryError> {
         let found = self.get_manifest(wanted(reference), Scope::pull(&self.path)).await?;
