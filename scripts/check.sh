@@ -14,6 +14,8 @@ if ! cargo deny --version >/dev/null 2>&1; then
     # A folder of its own, so that it is built once per machine.
     cargo install --locked --root "${CARGO_HOME:-$HOME/.cargo}" cargo-deny
 fi
+# cargo-deny looks at the crates of all targets, and the builds so far have fetched those of this one only.
+cargo fetch --locked
 # The advisory database is fetched from the network; where that is out of reach the other checks still hold.
 cargo deny --offline check licenses bans sources
 if cargo deny check advisories >"$STATE/advisories.log" 2>&1; then
