@@ -58,11 +58,11 @@ impl Builder for OciBuilder {
 
     fn names(&self) -> Vec<String> {
         let tags = self.recipe.config.tags.iter().filter_map(|name| Reference::parse(name).ok());
-        tags.chain(self.recipe.push.iter().cloned()).map(|name| name.in_full()).collect()
+        tags.chain(self.recipe.push.iter().cloned()).map(|name| name.pushed_name()).collect()
     }
 
     fn pushed_names(&self) -> Vec<String> {
-        self.recipe.push.iter().map(Reference::in_full).collect()
+        self.recipe.push.iter().map(Reference::pushed_name).collect()
     }
 
     fn pushes(&self) -> bool {

@@ -192,7 +192,8 @@ impl Bringing<'_> {
     /// At the place of the name that the registry in the error is in.
     pub(crate) fn not_pushed(&self, error: RegistryError) -> Failure {
         let registry = error.registry().map(normalize_registry);
-        let index = self.recipe.push.iter().position(|reference| registry.as_ref() == Some(&reference.registry));
+        let index =
+            self.recipe.push.iter().position(|reference| registry == Some(normalize_registry(&reference.registry)));
         let failure = error::registry(error);
         match index.and_then(|index| self.recipe.push_spans.get(index)) {
             Some(span) => failure.at(*span),

@@ -143,7 +143,7 @@ pub(crate) fn prepare_index(
     diagnostics: &mut Diagnostics,
 ) -> Option<Arc<dyn Builder>> {
     let mut check = Check { decoded, config: &config, is_docker: false, found: Diagnostics::new() };
-    let push = check.references();
+    let (push, push_spans) = check.references();
     let is_wrong = check.found.has_errors();
     diagnostics.extend(check.found);
     if is_wrong {
@@ -179,7 +179,7 @@ pub(crate) fn prepare(
     check.result();
     let changes = check.changes();
     let compression = check.compression();
-    let push = check.references();
+    let (push, push_spans) = check.references();
     if !is_docker {
         check.login(context);
         config.ecr.check(decoded, config.login_server.as_deref(), &settings.credentials.amazon, &mut check.found);
@@ -196,7 +196,6 @@ pub(crate) fn prepare(
     let mut settings = settings.clone();
     let server = config.login_server.as_deref();
     settings.credentials.amazon = settings.credentials.amazon.choose(&config.ecr, server);
-    let push_spans = (0..push.len()).map(|index| decoded.span(&format!("push[{index}]"))).collect();
     let recipe = Recipe {
         is_pushed: !push.is_empty() || (decoded.is_unknown("push") && !context.is_variant),
         is_tested: context.has_tests,
@@ -344,8 +343,9 @@ impl Check<'_> {
         }
     }
 
-    fn references(&mut self) -> Vec<Reference> {
-        let mut push = Vec::new();
+    /// What is pushed, as far as it is known, with its places.
+    fn references(&mut self) -> (Vec<Reference>, Vec<Span>) {
+        let mut push = (Vec::new(), Vec::new());
         for (name, list) in [("push", &self.config.push), ("tags", &self.config.tags)] {
             for (index, text) in list.iter().enumerate() {
                 let path = format!("{name}[{index}]");
@@ -356,7 +356,10 @@ impl Check<'_> {
                     Ok(reference) if reference.digest.is_some() => {
                         self.error(&path, format!("`{text}` names a digest, which the image has or has not"), None);
                     }
-                    Ok(reference) if name == "push" => push.push(reference),
+                    Ok(reference) if name == "push" => {
+                        push.0.push(reference);
+                        push.1.push(self.decoded.span(&path));
+                    }
                     Ok(_) => {}
                     Err(error) => self.error(&path, error.to_string(), None),
                 }

@@ -37,6 +37,19 @@ pub struct Published {
 }
 
 impl Published {
+    /// It bears these names now, too.
+    #[must_use]
+    pub fn named(mut self, names: Vec<String>) -> Published {
+        if names.is_empty() {
+            return self;
+        }
+        self.reason = format!("{}; named {}, too", self.reason, names.join(", "));
+        if let Content::Image(image) = &mut self.artifact.content {
+            image.tags.extend(names);
+        }
+        self
+    }
+
     /// Both, where a build would push to several places: the image of the first, under all names.
     #[must_use]
     pub fn and(mut self, other: &Published) -> Published {

@@ -349,10 +349,15 @@ pub trait PostProcessor: Send + Sync {
     }
 
     /// Gives an image that is in its registry these of [`Published::missing`], beside the names that it has. Nothing else is
-    /// sent for that.
-    async fn name_published(&self, names: &BTreeMap<String, String>, context: &BuildContext) -> Result<(), Failure> {
+    /// sent for that. Gives the names that it has then, as [`Image::tags`](crate::Image::tags) has them: one that could only
+    /// be warned of is not among them.
+    async fn name_published(
+        &self,
+        names: &BTreeMap<String, String>,
+        context: &BuildContext,
+    ) -> Result<Vec<String>, Failure> {
         let _ = (names, context);
-        Ok(())
+        Ok(Vec::new())
     }
 
     /// What the person at the terminal is asked before it sends anything.

@@ -1,5 +1,7 @@
 //! One build from launch to its last post-processor, and the way back when something fails.
 
+mod way_back;
+
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
@@ -7,22 +9,19 @@ use std::time::Instant;
 use kiln_core::event::{ArtifactSummary, Outcome};
 use kiln_core::{
     ARTIFACT_VALUES, Artifact, ArtifactShape, ArtifactValue, ArtifactValues, BuildContext, EntryId, EventKind, Events,
-    Facts, Failure, FailureClass, History, Journal, Launched, Machine, Published,
+    Facts, Failure, FailureClass, History, Launched, Machine, Published,
 };
-use tokio_util::sync::CancellationToken;
 
 use crate::cache::CachePolicy;
 use crate::cleanup::{blocking, remove_directory};
 use crate::error::BuildError;
-use crate::guard::{bounded, supervise};
-use crate::journal::OpenEntry;
+use crate::guard::supervise;
 use crate::policy::{Decision, OnError};
 use crate::post_process::{Processing, Product};
 use crate::prepare::{BoundStep, PreparedBuild, RUN_FACT};
 use crate::run::{BuildReport, Shared, make_scratch};
 use crate::scope::Scope;
 use crate::tail::Tail;
-use crate::undo::undo_entries;
 use crate::walk::{Live, Made, Passage, Walk};
 
 /// `build.*` values that are secrets by nature.
@@ -222,10 +221,10 @@ impl BuildRun {
     /// What it would give is there: that is all that is left to tell.
     async fn skip(&self, published: Published) -> Ended {
         self.events.message(format!("{}; nothing is built (`-force` builds all the same)", published.reason));
-        if let Err(stopped) = self.name_published(&published).await {
-            return Ended::from_stopped(stopped);
-        }
-        let Published { artifact, reason, .. } = published;
+        let Published { artifact, reason, .. } = match self.name_published(&published).await {
+            Ok(names) => published.named(names),
+            Err(stopped) => return Ended::from_stopped(stopped),
+        };
         self.history.lock().unwrap_or_else(PoisonError::into_inner).is_skipped = true;
         let failures = self.take_note(&artifact).await;
         self.events.emit(EventKind::Artifact { artifact: artifact.summary() });
@@ -387,109 +386,6 @@ impl BuildRun {
         if decision == Decision::Retry { Ok(()) } else { Err(Stopped { failure, decision, is_stuck: !is_undone }) }
     }
 
-    /// The way back with a machine at hand.
-    async fn unwind(&self, live: &Live, stopped: &Stopped) {
-        let machine = live.machine.as_ref();
-        if live.is_ready && !stopped.failure.is_cancelled() {
-            let context = self.stage_context(live.scope.clone(), Arc::default());
-            let (what, limit) = ("keeping the logs", kiln_core::journal::REMOVAL_LIMIT);
-            let keeping = async {
-                machine.keep_logs(&context).await;
-                Ok(())
-            };
-            if let Err(failure) = bounded(&self.shared.stop.hurry, &self.events, what, limit, keeping).await {
-                self.events.warn(format!("cannot keep the logs: {}", failure.chain()));
-            }
-        }
-        let runs_cleanup = match stopped.decision {
-            Decision::CleanUp => !stopped.failure.is_cancelled(),
-            Decision::Leave { run_cleanup_provisioner } => run_cleanup_provisioner,
-            Decision::Retry => false,
-        };
-        if runs_cleanup && !self.shared.stop.cancel.is_cancelled() {
-            self.error_cleanup(machine).await;
-        }
-        if matches!(stopped.decision, Decision::Leave { .. }) {
-            if let Some(hint) = machine.enter_hint() {
-                self.events.message(format!("the machine is left as it is; enter it with `{hint}`"));
-            } else {
-                self.events.message("the machine is left as it is");
-            }
-            return;
-        }
-        if stopped.is_stuck {
-            self.events.warn("the machine is left as well, as what was made of it could not be removed");
-            return;
-        }
-        self.destroy(live).await;
-    }
-
-    async fn error_cleanup(&self, machine: &dyn Machine) {
-        let Some(step) = &self.prepared.error_cleanup else { return };
-        self.events.message("running the error-cleanup provisioner");
-        let number = self.prepared.steps.len() + 1;
-        if let Err(failure) = self.step(step, number, number, machine, None).await {
-            self.events.warn(format!("the error-cleanup provisioner failed too: {}", failure.chain()));
-        }
-    }
-
-    /// Removes the machine, by the builder or else by the journal. What cannot be removed is told and stays in the journal.
-    async fn destroy(&self, live: &Live) {
-        self.debug_pause("next the machine is removed").await;
-        self.remove(live).await;
-    }
-
-    /// The same without a pause.
-    pub(crate) async fn remove(&self, live: &Live) {
-        // Removing goes on when the run is cancelled; that is what cancelling is for.
-        let context = BuildContext { cancel: CancellationToken::new(), ..self.context.clone() };
-        let context = BuildContext { journal: live.scope.clone(), ..context };
-        let hurry = &self.shared.stop.hurry;
-        let (limit, work) = (live.machine.removal_limit(), live.machine.destroy(&context));
-        let destroyed = bounded(hurry, &self.events, "removing the machine", limit, work).await;
-        let not_undone = self.undo_scope(&live.scope).await;
-        if let Err(failure) = destroyed {
-            // An engine that cannot be reached is told once.
-            let reason = failure.chain();
-            if !not_undone.contains(&reason) {
-                self.events.warn(format!("cannot remove the machine: {reason}"));
-            }
-        }
-    }
-
-    /// Brings the journal in line with what the build came to, and removes its scratch directory.
-    async fn settle(&self, ended: &Ended) {
-        let key = &*self.key;
-        let journal = &self.shared.journal;
-        let kept: Vec<EntryId> =
-            ended.kept.iter().flat_map(|scope| scope.open_entries()).map(|entry| entry.id).collect();
-        let rest = || {
-            let mut open = journal.open_entries(Some(key));
-            open.retain(|entry| !kept.contains(&entry.id));
-            open
-        };
-        let stays = ended.is_left || ended.is_stuck;
-        if !stays {
-            let not_undone = self.not_undone.lock().unwrap_or_else(PoisonError::into_inner).clone();
-            let mut untried = rest();
-            untried.retain(|entry| !not_undone.contains(&entry.id));
-            self.undo(untried).await;
-        }
-        let rest = rest();
-        // At best in one record: a crash between two would give the user half of what belongs together.
-        let handed_over =
-            if rest.is_empty() { journal.hand_over(key) } else { journal.release(&kept).map_err(Failure::from) };
-        if let Err(failure) = handed_over {
-            self.events.warn(format!("cannot bring the cleanup journal up to date: {}", failure.chain()));
-        }
-        if stays && !rest.is_empty() {
-            let when = if ended.is_left { "when you are done with it, " } else { "" };
-            self.events.message(format!("{when}`kiln cleanup` removes what this build left"));
-            return;
-        }
-        self.remove_scratch().await;
-    }
-
     pub(crate) async fn make_scratch(&self) -> Result<(), Failure> {
         let scratch = self.context.scratch.clone();
         blocking(move || make_scratch(&scratch)).await?
@@ -573,24 +469,6 @@ impl BuildRun {
         values.entry(RUN_FACT.to_owned()).or_insert_with(|| self.shared.settings.run_id.to_string());
         SECRET_FACTS.iter().filter_map(|name| values.get(*name)).for_each(|secret| self.shared.redactor.add(secret));
         Facts { build: Some(values), artifacts: Arc::clone(&self.prepared.artifacts), ..Facts::default() }
-    }
-
-    /// Undoes what a stage left. Why some of it could not be undone.
-    pub(crate) async fn undo_scope(&self, scope: &Scope) -> Vec<String> {
-        self.undo(scope.open_entries()).await
-    }
-
-    async fn undo(&self, entries: Vec<OpenEntry>) -> Vec<String> {
-        let Shared { journal, kinds, stop, .. } = &*self.shared;
-        let undone = undo_entries(journal, entries, kinds, &self.events, &stop.hurry).await;
-        let mut not_undone = self.not_undone.lock().unwrap_or_else(PoisonError::into_inner);
-        let failed = undone.into_iter().filter_map(|undone| undone.result.err().map(|failure| (undone.entry, failure)));
-        failed
-            .map(|(entry, failure)| {
-                not_undone.push(entry);
-                failure.chain()
-            })
-            .collect()
     }
 }
 

@@ -248,8 +248,9 @@ impl BuildRun {
         Ok(published)
     }
 
-    /// Gives a published image the names that it lacks.
-    pub(crate) async fn name_published(&self, published: &Published) -> Result<(), Stopped> {
+    /// Gives a published image the names that it lacks; those that it has now come back.
+    pub(crate) async fn name_published(&self, published: &Published) -> Result<Vec<String>, Stopped> {
+        let mut given = Vec::new();
         for push in pushes(&self.prepared) {
             let names = push.missing(published);
             while !names.is_empty() {
@@ -260,7 +261,13 @@ impl BuildRun {
                     push.step.component.ready.name_published(&names, &context).await
                 };
                 let named = supervise(&self.shared.stop, &context.cancel, None, naming).await;
-                let Err(failure) = named.map_err(|failure| push.is_at_place(failure)) else { break };
+                let failure = match named {
+                    Ok(names) => {
+                        given.extend(names);
+                        break;
+                    }
+                    Err(failure) => push.is_at_place(failure),
+                };
                 match self.decide(&failure).await {
                     Decision::Retry => {}
                     // Nothing was made that could be left.
@@ -268,7 +275,7 @@ impl BuildRun {
                 }
             }
         }
-        Ok(())
+        Ok(given)
     }
 
     /// Takes the names that its builder pushes by itself, of which some were not known before.

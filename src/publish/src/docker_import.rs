@@ -121,7 +121,7 @@ impl PostProcessor for DockerImport {
             return Vec::new();
         }
         let tag = self.tag.clone().unwrap_or_else(|| "latest".to_owned());
-        vec![Reference { tag: Some(tag), ..self.repository.clone() }.in_full()]
+        vec![Reference { tag: Some(tag), ..self.repository.clone() }.pushed_name()]
     }
 
     async fn process(&self, artifact: &Artifact, context: &BuildContext) -> Result<Processed, Failure> {

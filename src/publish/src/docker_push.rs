@@ -250,7 +250,7 @@ impl PostProcessor for DockerPush {
 
     fn sends(&self, artifact: &Artifact) -> Vec<String> {
         let references = artifact.image().and_then(|image| references(image).ok()).unwrap_or_default();
-        references.into_iter().map(|(_, reference)| reference.in_full()).collect()
+        references.into_iter().map(|(_, reference)| reference.pushed_name()).collect()
     }
 
     fn asks_before(&self) -> bool {
@@ -262,7 +262,11 @@ impl PostProcessor for DockerPush {
         asking::published(self, names, context).await
     }
 
-    async fn name_published(&self, names: &BTreeMap<String, String>, context: &BuildContext) -> Result<(), Failure> {
+    async fn name_published(
+        &self,
+        names: &BTreeMap<String, String>,
+        context: &BuildContext,
+    ) -> Result<Vec<String>, Failure> {
         self.hide_login(context);
         asking::name_published(self, names, context).await
     }

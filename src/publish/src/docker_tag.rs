@@ -115,7 +115,7 @@ impl PostProcessorKind for DockerTagKind {
 #[async_trait]
 impl PostProcessor for DockerTag {
     fn names(&self) -> Vec<String> {
-        let named = |tag: String| Reference { tag: Some(tag), ..self.repository.clone() }.in_full();
+        let named = |tag: String| Reference { tag: Some(tag), ..self.repository.clone() }.pushed_name();
         if self.repository.repository.is_empty() { Vec::new() } else { self.wanted().into_iter().map(named).collect() }
     }
 

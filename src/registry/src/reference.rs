@@ -127,6 +127,12 @@ impl Reference {
         format!("{}:{}", self.name(), self.tag_or_latest())
     }
 
+    /// The same with the registry as [`normalize_registry`] has it: what a push to it moves. Engines keep `reg:443/app` and
+    /// `reg/app` apart, the registry does not.
+    pub fn pushed_name(&self) -> String {
+        format!("{}/{}:{}", normalize_registry(&self.registry), self.repository, self.tag_or_latest())
+    }
+
     /// Registry and repository as people and docker write them: `debian`, `group/image`, `registry.example.org/image`.
     pub fn familiar_name(&self) -> String {
         if self.registry != DOCKER_HUB {
@@ -387,6 +393,26 @@ mod tests {
         assert_eq!(repository.tag_or_latest(), "latest");
         assert_eq!(repository.with_tag("v1").unwrap().to_string(), "localhost:5000/a:v1");
         assert!(repository.with_tag("v 1").is_err());
+    }
+
+    #[test]
+    fn what_a_push_moves_has_one_name() {
+        for (text, name) in [
+            ("reg.example.org:443/g/app:1", "reg.example.org/g/app:1"),
+            ("REG.example.org/g/app", "reg.example.org/g/app:latest"),
+            ("registry-1.docker.io/me/app:1", "docker.io/me/app:1"),
+            ("app:1", "docker.io/library/app:1"),
+            (
+                "reg.example.org:5000/app:1@sha256:0000000000000000000000000000000000000000000000000000000000000000",
+                "reg.example.org:5000/app:1",
+            ),
+        ] {
+            assert_eq!(Reference::parse(text).unwrap().pushed_name(), name, "{text}");
+        }
+        assert_eq!(
+            Reference::parse("reg.example.org:443/g/app").unwrap().in_full(),
+            "reg.example.org:443/g/app:latest"
+        );
     }
 
     #[test]

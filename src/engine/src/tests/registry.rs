@@ -98,9 +98,14 @@ impl PostProcessor for Fake {
         }))
     }
 
-    async fn name_published(&self, names: &BTreeMap<String, String>, context: &BuildContext) -> Result<(), Failure> {
-        let names: Vec<&str> = names.keys().map(String::as_str).collect();
-        self.world.call(&format!("name {}", names.join(" ")), Some(context)).await
+    async fn name_published(
+        &self,
+        names: &BTreeMap<String, String>,
+        context: &BuildContext,
+    ) -> Result<Vec<String>, Failure> {
+        let names: Vec<String> = names.keys().cloned().collect();
+        self.world.call(&format!("name {}", names.join(" ")), Some(context)).await?;
+        Ok(names)
     }
 
     fn question(&self) -> Option<&str> {

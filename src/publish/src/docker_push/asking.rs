@@ -165,30 +165,29 @@ pub(super) async fn published(
     for reference in &references {
         let meant = match found.iter().find(|(known, _)| *known == reference) {
             Some((_, digest)) => Some(digest.clone()),
-            None => asker.ask(reference).await.unwrap_or_else(|failure| {
-                context.events.warn(failure.chain());
-                Some(digest.clone())
-            }),
+            None => match asker.ask(reference).await {
+                Ok(meant) => meant,
+                // It does not decide, so it may stay unknown.
+                Err(failure) => {
+                    context.events.warn(failure.chain());
+                    continue;
+                }
+            },
         };
         let is_beside = || found.iter().any(|(known, its)| known.name() == reference.name() && *its == digest);
         match meant {
             Some(meant) if meant == digest => same.push(reference.to_string()),
             Some(meant) => context.events.warn(format!("{reference} means {meant}, and {first} means {digest}")),
             None if is_beside() => {
-                same.push(reference.to_string());
-                missing.insert(reference.in_full(), digest.clone());
+                missing.insert(reference.pushed_name(), digest.clone());
             }
             None => context.events.warn(format!("{reference} is not there, and {first} is")),
         }
     }
-    let mut reason = match deciding.len() {
+    let reason = match deciding.len() {
         1 => format!("{first} is in its registry already"),
         count => format!("{first} and {} more are in their registries already", count - 1),
     };
-    if !missing.is_empty() {
-        let names = missing.keys().map(String::as_str).collect::<Vec<_>>().join(", ");
-        reason.push_str(&format!("; named {names}, too"));
-    }
     Ok(Some(Published { artifact: artifact(first, &digest, same), reason, missing }))
 }
 
@@ -197,12 +196,13 @@ fn parse(name: &str) -> Result<Reference, PublishError> {
 }
 
 /// Gives images names beside those that they have in the same repository, `latest` last. Where kiln itself does not reach a
-/// registry, as an engine may, that is told, and the names are as they were.
+/// registry, as an engine may, that is told, and the name is not among those that come back.
 pub(super) async fn name_published(
     push: &DockerPush,
     names: &BTreeMap<String, String>,
     context: &BuildContext,
-) -> Result<(), Failure> {
+) -> Result<Vec<String>, Failure> {
+    let mut named = Vec::new();
     let mut wanted =
         names.iter().map(|(name, digest)| Ok((parse(name)?, digest))).collect::<Result<Vec<_>, Failure>>()?;
     wanted.sort_by_key(|(reference, _)| reference.tag_or_latest() == "latest");
@@ -213,7 +213,7 @@ pub(super) async fn name_published(
         context.events.message(format!("pushing {reference}: it is to mean {digest}"));
         let tags = [reference.tag_or_latest().to_owned()];
         match context.unless_cancelled(asker.client.retag(&known, &tags)).await? {
-            Ok(_) => {}
+            Ok(_) => named.push(reference.to_string()),
             Err(source) if source.is_environment() => {
                 let told = Failure::build(source).chain();
                 context.events.warn(format!("{reference} is not there, and cannot be put there: {told}"));
@@ -225,7 +225,7 @@ pub(super) async fn name_published(
             }
         }
     }
-    Ok(())
+    Ok(named)
 }
 
 /// An image that is in a registry, and perhaps nowhere else. Its id is what pulls it.

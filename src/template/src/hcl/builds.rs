@@ -1,33 +1,29 @@
 //! `build` blocks: their sources, and what runs for each.
 
+mod parts;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use kiln_core::{
-    BuildSpec, ComponentSpec, Diagnostic, Diagnostics, HookEvent, HookSpec, PostProcessorSpec, Span, StepSpec,
-    TestSpec, Unclean, VariantSpec,
-};
-use kiln_language::evaluate::{Reference, references};
-use kiln_language::syntax::{Block, Body, Item};
+use kiln_core::{BuildSpec, ComponentSpec, Diagnostic, Diagnostics, HookEvent, Span, Unclean, VariantSpec};
+use kiln_language::syntax::{Block, Body};
 
 use crate::grammar;
 
 use super::artifacts::{self, BuildNames};
 use super::blocks::{Declarations, check_items, labels, registry_is_ignored};
 use super::caching::SOURCE_ARGUMENTS;
-use super::component::{HclComponent, Layer, Place, Shared, collect_references};
-use super::dynamic::{ExpandedBlock, expand_block};
+use super::component::{HclComponent, Layer, Place, Shared};
+use super::dynamic::ExpandedBlock;
 use super::graph::Graph;
 use super::groups;
-use super::hooks;
 use super::modules::Scope;
 use super::platforms::Role;
 use super::repetition::{self, Element, Purpose, Repetition, refers_to_each};
 use super::scope::{Bindings, Overlay};
 use super::select::Selection;
 use super::sources::Sources;
-use super::steps::{Arguments, BuildContext, Known, Quoted, read_post_processor, read_step, repeat_step};
-use super::tests_of_builds;
+use super::steps::{Arguments, BuildContext, Known, Quoted};
 use super::uses::SourceUse;
 use super::written;
 
@@ -480,117 +476,6 @@ impl<'a> BuildReader<'a, '_> {
         }
         names
     }
-
-    /// The blocks of some kinds, `dynamic` ones expanded with this build's `source` at hand.
-    fn blocks(&mut self, kinds: &[&str], place: &Place, body: &'a Body, around: &Bindings) -> Vec<ExpandedBlock<'a>> {
-        let mut blocks = Vec::new();
-        for item in &body.items {
-            let Item::Block(block) = item else { continue };
-            if !kinds.iter().any(|kind| makes(block, kind)) {
-                continue;
-            }
-            let bindings = place.bindings(&references_in(block)).under(&around.iterators());
-            if block.kind.text == "dynamic" {
-                self.report_machine_dependence(block);
-            }
-            blocks.extend(expand_block(block, &self.shared.values, &bindings, self.diagnostics));
-        }
-        blocks
-    }
-
-    fn report_machine_dependence(&mut self, block: &Block) {
-        let Some(for_each) = block.body.attribute("for_each") else { return };
-        let found = references(&for_each.value);
-        for reference in found
-            .iter()
-            .filter(|found| found.root == "build" && found.path.first().is_none_or(|name| name.text != "name"))
-        {
-            let title = "how many steps there are cannot depend on the machine";
-            self.diagnostics.push(Diagnostic::error("unknown-value", reference.span, title));
-        }
-    }
-
-    fn steps(&mut self, context: &BuildContext<'_>) -> (Vec<StepSpec>, Option<StepSpec>) {
-        let kinds = ["provisioner", "error-cleanup-provisioner", "steps"];
-        let mut steps = Vec::new();
-        let mut cleanup: Option<StepSpec> = None;
-        let mut first: Option<Span> = None;
-        for block in self.repeated_blocks(&kinds, context, &self.block.body, &self.bindings.clone()) {
-            if block.kind.text == "steps" {
-                steps.extend(self.group(&block, context));
-                continue;
-            }
-            let is_cleanup = block.kind.text == "error-cleanup-provisioner";
-            let step = read_step(&block, context, self.diagnostics);
-            if !is_cleanup {
-                steps.extend(step);
-            } else if let Some(first) = first {
-                let title = "a build takes one `error-cleanup-provisioner` only";
-                self.diagnostics
-                    .push(Diagnostic::error("duplicate-block", block.header, title).also(first, "first here"));
-            } else {
-                first = Some(block.header);
-                cleanup = step;
-            }
-        }
-        (steps, cleanup)
-    }
-
-    fn tests(&mut self, context: &BuildContext<'_>) -> Vec<TestSpec> {
-        let blocks = self.repeated_blocks(&[tests_of_builds::BLOCK], context, &self.block.body, &self.bindings.clone());
-        blocks.iter().filter_map(|block| tests_of_builds::read(block, context, self.diagnostics)).collect()
-    }
-
-    fn hooks(&mut self, context: &BuildContext<'_>) -> Vec<HookSpec> {
-        let blocks = self.repeated_blocks(&hooks::BLOCKS, context, &self.block.body, &self.bindings.clone());
-        blocks.iter().filter_map(|block| hooks::read(block, context, self.diagnostics)).collect()
-    }
-
-    /// As [`Self::blocks`], `for_each` and `enabled` of the blocks heeded.
-    pub(crate) fn repeated_blocks(
-        &mut self,
-        kinds: &[&str],
-        context: &BuildContext<'_>,
-        body: &'a Body,
-        around: &Bindings,
-    ) -> Vec<ExpandedBlock<'a>> {
-        let blocks = self.blocks(kinds, context.place, body, around);
-        blocks.into_iter().flat_map(|block| repeat_step(block, context, self.diagnostics)).collect()
-    }
-
-    fn post_processors(&mut self, context: &BuildContext<'_>) -> Vec<Vec<PostProcessorSpec>> {
-        let kinds = ["post-processor", "post-processors"];
-        let mut chains = Vec::new();
-        for block in self.repeated_blocks(&kinds, context, &self.block.body, &self.bindings.clone()) {
-            let chain = if block.kind.text == "post-processor" {
-                self.chain(vec![block], context)
-            } else {
-                check_items(block.body, &grammar::POST_PROCESSORS, self.diagnostics);
-                // The body lives as long as the template; only the expansion's names are new.
-                let inner = self.repeated_blocks(&["post-processor"], context, block.body, &block.bindings);
-                self.chain(inner, context)
-            };
-            if !chain.is_empty() {
-                chains.push(chain);
-            }
-        }
-        chains
-    }
-
-    /// `-except` drops a post-processor and all behind it; its own `only` and `except` drop it alone.
-    fn chain(&mut self, blocks: Vec<ExpandedBlock<'_>>, context: &BuildContext<'_>) -> Vec<PostProcessorSpec> {
-        let mut chain = Vec::new();
-        let mut is_cut = false;
-        for block in blocks {
-            let Some(spec) = read_post_processor(&block, context, self.diagnostics) else { continue };
-            let name = spec.component.name.as_ref().unwrap_or(&spec.component.kind);
-            is_cut = self.selection.drops_post_processor(name) || is_cut;
-            if !is_cut {
-                chain.push(spec);
-            }
-        }
-        chain
-    }
 }
 
 /// All that the chosen builds are built upon, themselves included, as far as it counts.
@@ -622,12 +507,6 @@ pub(crate) fn part(header: Span, body: &Body) -> ExpandedBlock<'_> {
 pub(crate) fn makes(block: &Block, kind: &str) -> bool {
     block.kind.text == kind
         || (block.kind.text == "dynamic" && block.labels.first().is_some_and(|label| label.text == kind))
-}
-
-fn references_in(block: &Block) -> Vec<Reference> {
-    let mut found = Vec::new();
-    collect_references(&block.body, &mut found);
-    found
 }
 
 /// Mistakes of shape inside build blocks that do not depend on which builds run.

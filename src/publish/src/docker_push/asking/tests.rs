@@ -166,10 +166,15 @@ async fn a_name_that_moves_and_is_missing_is_put_beside_the_others() {
     let meant = digest(&Says::Image("one"));
     let missing = [(names[0].clone(), meant.clone()), (names[3].clone(), meant.clone())];
     assert_eq!(published.missing, missing.into());
-    let reason = format!("{} is in its registry already; named {}, {}, too", names[2], names[0], names[3]);
-    assert_eq!(published.reason, reason);
+    assert_eq!(published.reason, format!("{} is in its registry already", names[2]));
     assert_eq!(bench.warnings().len(), 1, "`stable` means something else, and is left alone: {:?}", bench.warnings());
-    push.name_published(&published.missing, &bench.context).await.unwrap();
+    let named = push.name_published(&published.missing, &bench.context).await.unwrap();
+    assert_eq!(named, [&*names[3], &names[0]]);
+    let published = published.named(named);
+    let reason = format!("{} is in its registry already; named {}, {}, too", names[2], names[3], names[0]);
+    assert_eq!(published.reason, reason);
+    let tags = [names[2].clone(), names[3].clone(), names[0].clone()];
+    assert_eq!(published.artifact.image().unwrap().tags, tags);
     let get = format!("GET {meant}");
     assert_eq!(registry.asked()[4..], [&get, "PUT main", &get, "PUT latest"], "`latest` last");
     let logins = bench.context.reporter.messages().into_iter().filter(|text| text.contains("login")).count();
@@ -184,6 +189,24 @@ async fn another_repository_is_not_given_what_it_has_not_got() {
     let closed = skipping().published(&names, &bench.context).await;
     assert!(closed.unwrap().unwrap().missing.is_empty());
     assert!(bench.warnings()[0].contains("other:latest"), "{:?}", bench.warnings());
+}
+
+#[tokio::test]
+async fn a_name_that_nobody_could_ask_for_or_give_is_not_told_as_there() {
+    let app = Says::Image("one");
+    let registry = FakeRegistry::start(&[("1.2.3", app.clone()), ("main", Says::Status(403))]);
+    let names = [registry.name("1.2.3"), registry.name("main")];
+    let bench = Bench::new();
+    let published = skipping().published(&names, &bench.context).await.unwrap().unwrap();
+    assert_eq!(published.artifact.image().unwrap().tags, names[..1]);
+    assert!(published.missing.is_empty());
+    assert!(bench.warnings()[0].contains("cannot find out whether"), "{:?}", bench.warnings());
+
+    let closed = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let missing = [(format!("{closed}/g/app:latest"), digest(&app))].into();
+    let bench = Bench::new();
+    assert!(skipping().name_published(&missing, &bench.context).await.unwrap().is_empty());
+    assert!(bench.warnings()[0].contains("cannot be put there"), "{:?}", bench.warnings());
 }
 
 #[tokio::test]
