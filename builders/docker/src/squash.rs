@@ -5,11 +5,11 @@ use std::fs::File;
 use std::io::{BufWriter, Read};
 use std::path::{Path, PathBuf};
 
-use flate2::read::MultiGzDecoder;
 use kiln_core::{BuildContext, Failure};
 use kiln_docker::{Engine, ImageInfo, ImageUndo, undo};
 use kiln_image::archive::{export_docker_archive, import_archive};
-use kiln_image::{Digest, Image, ImageError, Layout};
+use kiln_image::unpack::decoder;
+use kiln_image::{Digest, Image, ImageError, LayerCompression, Layout};
 use serde_json::{Value, json};
 
 use crate::merge::merge;
@@ -122,13 +122,13 @@ fn rewrite(saved: &Path, squashed: &Path, base_layers: &[String], scratch: &Path
 /// A layer's tar, decompressed where it is not plain.
 fn plain_tar(layout: &Layout, digest: &Digest, scratch: &Path) -> std::io::Result<PathBuf> {
     let path = layout.blob_path(digest);
-    let mut magic = [0; 2];
-    let length = File::open(&path)?.take(2).read(&mut magic)?;
-    if magic[..length] != [0x1f, 0x8b] {
+    let mut magic = [0; 4];
+    let length = File::open(&path)?.take(4).read(&mut magic)?;
+    if LayerCompression::detect(&magic[..length]) == LayerCompression::None {
         return Ok(path);
     }
     let plain = scratch.join(format!("{}.tar", digest.hex()));
-    std::io::copy(&mut MultiGzDecoder::new(File::open(&path)?), &mut File::create(&plain)?)?;
+    std::io::copy(&mut decoder(File::open(&path)?)?, &mut File::create(&plain)?)?;
     Ok(plain)
 }
 
@@ -201,5 +201,20 @@ mod tests {
         let history = [history, vec![line("commit", false)]].concat();
         let names: Vec<Value> = history_of(history, 1).iter().map(|line| line["created_by"].clone()).collect();
         assert_eq!(names, ["base", "CMD", "commit"]);
+    }
+
+    /// Engines with containerd's image store keep layers as registries have them.
+    #[test]
+    fn layers_are_merged_whatever_they_are_compressed_with() {
+        let directory = tempfile::tempdir().unwrap();
+        let layout = Layout::create(directory.path().join("layout")).unwrap();
+        let zstd = zstd::encode_all(&b"a tar"[..], 1).unwrap();
+        let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+        std::io::Write::write_all(&mut gzip, b"a tar").unwrap();
+        for blob in [b"a tar".to_vec(), zstd, gzip.finish().unwrap()] {
+            let digest = layout.put_document(&blob).unwrap();
+            let plain = plain_tar(&layout, &digest, directory.path()).unwrap();
+            assert_eq!(std::fs::read(plain).unwrap(), b"a tar");
+        }
     }
 }

@@ -19,6 +19,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 pub(crate) use apply::clean as clean_path;
+pub use stream::decoder;
 
 use crate::digest::Digest;
 use crate::error::ImageError;

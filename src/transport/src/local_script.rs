@@ -66,6 +66,9 @@ struct Config {
     tempfile_extension: String,
 }
 
+/// The longest `NAME=value` of an environment with the zero behind it, in bytes.
+const LONGEST_VARIABLE: usize = 128 * 1024;
+
 /// What a component adds to its scripts.
 #[derive(Debug, Clone, Default)]
 pub struct LocalData {
@@ -205,7 +208,7 @@ impl LocalScript {
     }
 
     fn command(&self, context: &BuildContext, data: &LocalData, path: &Path) -> Result<Command, Failure> {
-        let environment = self.environment.complete(context, &data.environment);
+        let environment = self.environment.complete(context, &as_far_as_they_fit(&data.environment, context));
         let path = path.display().to_string();
         let Some(words) = &self.execute_command else {
             // `$0` needs no quoting; the shell runs a script without a `#!` line itself, as the default command does.
@@ -235,6 +238,21 @@ impl LocalScript {
         }
         Ok(Command { environment, ..Command::new(argv) })
     }
+}
+
+/// What fits into a process's environment: Linux takes no string of more than 32 pages (`MAX_ARG_STRLEN`), and would not
+/// start the program at all. The rest is left out, and told.
+fn as_far_as_they_fit(variables: &BTreeMap<String, String>, context: &BuildContext) -> BTreeMap<String, String> {
+    let fits = |(name, value): &(&String, &String)| {
+        let fits = name.len() + value.len() + "=\0".len() <= LONGEST_VARIABLE;
+        if !fits {
+            let size = value.len() / 1024;
+            context.events.warn(format!("`{name}` is left out: its {size} KiB do not fit into a variable"));
+        }
+        fits
+    };
+    let fitting = variables.iter().filter(fits);
+    fitting.map(|(name, value)| (name.clone(), value.clone())).collect()
 }
 
 /// Why a local script could not be run.

@@ -145,8 +145,11 @@ impl<R: Read> Read for Counting<R> {
     }
 }
 
-/// A reader of what this one has compressed, seen by its first bytes.
-pub(crate) fn decoder<'a>(reader: impl Read + Send + 'a) -> io::Result<Box<dyn Read + Send + 'a>> {
+/// A reader of what this one has compressed, seen by its first bytes; plain text passes as it is.
+///
+/// # Errors
+/// What reading those bytes gives.
+pub fn decoder<'a>(reader: impl Read + Send + 'a) -> io::Result<Box<dyn Read + Send + 'a>> {
     let mut start = [0u8; 4];
     let mut filled = 0;
     let mut reader = reader;

@@ -151,3 +151,17 @@ fn mistakes_are_told_all_at_once() {
         ]
     );
 }
+
+/// Linux would not start the program at all.
+#[tokio::test]
+async fn what_does_not_fit_into_a_variable_is_left_out_and_told() {
+    let context = context().build();
+    let fitting = "x".repeat(LONGEST_VARIABLE - "FITS=\0".len());
+    let environment = [("FITS", fitting), ("LONG", "x".repeat(LONGEST_VARIABLE))];
+    let environment = environment.map(|(name, value)| (name.to_owned(), value)).into();
+    let data = LocalData { environment, ..LocalData::default() };
+    let script = script(json!({ "inline": ["echo ${#FITS} ${LONG-unset}"] }));
+    script.run(&crate::local::LocalCommunicator, &context, &data).await.unwrap();
+    assert_eq!(context.reporter.output(), ["131066 unset"]);
+    assert_eq!(context.reporter.warnings(), ["`LONG` is left out: its 128 KiB do not fit into a variable"]);
+}
