@@ -56,13 +56,18 @@ fn what_was_sealed_passes_its_tests_and_is_tagged() {
     }
     let world = World::new();
     let tag = format!("good-{}", std::process::id());
-    let source = r#"service "db" {
+    // The service of the steps and that of the test have one port, one after the other.
+    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let source = format!(
+        r#"service "db" {{
     image   = "debian:bookworm"
     command = "echo here > /tmp/up; exec sleep 600"
-    health_check {
+    ports   = ["127.0.0.1:{port}:7000"]
+    health_check {{
       command = "test -e /tmp/up"
-    }
-  }"#;
+    }}
+  }}"#
+    );
     let tests = r#"  test "is there" {
     command       = ["test", "-x", "/serve"]
   }
@@ -84,7 +89,7 @@ fn what_was_sealed_passes_its_tests_and_is_tagged() {
     services      = ["db"]
     expect_output = "(?m)^7000$"
   }"#;
-    world.write("a.kiln.hcl", &docker_template(&tag, source, tests));
+    world.write("a.kiln.hcl", &docker_template(&tag, &source, tests));
     let _removed = Removed(vec![format!("kiln-test/tested:{tag}")]);
     for is_cached in [false, true] {
         let outcome = world.succeed(&["build", "a.kiln.hcl"]);

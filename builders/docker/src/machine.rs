@@ -298,6 +298,13 @@ impl Machine for DockerMachine {
         }
     }
 
+    async fn before_tests(&self, context: &BuildContext) -> Result<(), Failure> {
+        match &self.plan.services {
+            Some(services) => services.remove_containers(context).await,
+            None => Ok(()),
+        }
+    }
+
     async fn seal(&self, context: &BuildContext) -> Result<Artifact, Failure> {
         match &self.plan.config.export_path {
             _ if self.plan.config.commit => self.commit(context).await,

@@ -143,7 +143,7 @@ pub(crate) fn prepare_index(
     diagnostics: &mut Diagnostics,
 ) -> Option<Arc<dyn Builder>> {
     let mut check = Check { decoded, config: &config, is_docker: false, found: Diagnostics::new() };
-    let (push, push_spans) = check.references();
+    let push = check.references();
     let is_wrong = check.found.has_errors();
     diagnostics.extend(check.found);
     if is_wrong {
@@ -152,8 +152,6 @@ pub(crate) fn prepare_index(
     let mut settings = settings.clone();
     let server = config.login_server.as_deref();
     settings.credentials.amazon = settings.credentials.amazon.choose(&config.ecr, server);
-    let push = push.into_iter().enumerate();
-    let push = push.map(|(index, name)| (name, decoded.span(&format!("push[{index}]")))).collect();
     let kind = Arc::clone(&context.builder_kind);
     let is_pushed = decoded.is_unknown("push");
     Some(Arc::new(IndexBuilder::new(config, (push, is_pushed), variants, kind, settings, Arc::clone(places))))
@@ -179,7 +177,7 @@ pub(crate) fn prepare(
     check.result();
     let changes = check.changes();
     let compression = check.compression();
-    let (push, push_spans) = check.references();
+    let (push, push_spans): (Vec<_>, Vec<_>) = check.references().into_iter().unzip();
     if !is_docker {
         check.login(context);
         config.ecr.check(decoded, config.login_server.as_deref(), &settings.credentials.amazon, &mut check.found);
@@ -344,8 +342,8 @@ impl Check<'_> {
     }
 
     /// What is pushed, as far as it is known, with its places.
-    fn references(&mut self) -> (Vec<Reference>, Vec<Span>) {
-        let mut push = (Vec::new(), Vec::new());
+    fn references(&mut self) -> Vec<(Reference, Span)> {
+        let mut push = Vec::new();
         for (name, list) in [("push", &self.config.push), ("tags", &self.config.tags)] {
             for (index, text) in list.iter().enumerate() {
                 let path = format!("{name}[{index}]");
@@ -356,10 +354,7 @@ impl Check<'_> {
                     Ok(reference) if reference.digest.is_some() => {
                         self.error(&path, format!("`{text}` names a digest, which the image has or has not"), None);
                     }
-                    Ok(reference) if name == "push" => {
-                        push.0.push(reference);
-                        push.1.push(self.decoded.span(&path));
-                    }
+                    Ok(reference) if name == "push" => push.push((reference, self.decoded.span(&path))),
                     Ok(_) => {}
                     Err(error) => self.error(&path, error.to_string(), None),
                 }

@@ -196,6 +196,13 @@ pub trait Machine: Send + Sync {
         let _ = context;
     }
 
+    /// Called before its artifact is tested: removes what ran beside the steps, as tests start their own, which may want the
+    /// same ports. Safe to repeat.
+    async fn before_tests(&self, context: &BuildContext) -> Result<(), Failure> {
+        let _ = context;
+        Ok(())
+    }
+
     /// Turns its present state into an artifact. The machine lives on until [`Machine::destroy`].
     /// Undos of the artifact go to the journal of this context: those noted with the context of `launch` are taken for the
     /// machine's and undone with it.

@@ -203,7 +203,7 @@ impl BuildRun {
         walk.remember().await;
         let live = walk.live.take();
         match gone {
-            Ok(made) => match self.pass_tests(made).await {
+            Ok(made) => match self.pass_tests(made, live.as_ref()).await {
                 Ok(made) => self.finish(made, live).await,
                 Err(stopped) => self.give_up(stopped, live).await,
             },

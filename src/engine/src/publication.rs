@@ -104,7 +104,9 @@ pub(crate) fn refuse_same_names(builds: &[Option<PreparedBuild>], diagnostics: &
         let title = format!("two builds would push {names}: `{}` and `{}`", there.0, here.0);
         let diagnostic = Diagnostic::error("same-name", here.1, title).label(format!("named here for `{}`", here.0));
         let diagnostic = match there.1 == here.1 {
-            true => diagnostic.help("put what tells the builds apart into the name, e.g. `${source.name}`, in legacy JSON `{{build_name}}`"),
+            true => diagnostic.help(
+                "put what tells the builds apart into the name, e.g. `${source.name}`, in legacy JSON `{{build_name}}`",
+            ),
             false => diagnostic
                 .also(there.1, format!("and here for `{}`", there.0))
                 .help("give one of them another name, or let `only` say which build has it"),

@@ -13,7 +13,7 @@ use crate::policy::Decision;
 use crate::post_process::Product;
 use crate::prepare::PreparedTest;
 use crate::step::outcome;
-use crate::walk::Made;
+use crate::walk::{Live, Made};
 
 /// Of what a test prints, so many bytes are matched: the last ones.
 const MATCHED: usize = 4 << 20;
@@ -57,9 +57,9 @@ impl OutputSink for Printed {
 
 impl BuildRun {
     /// Tries out what was sealed, and hands it out then. What does not come through is removed.
-    pub(crate) async fn pass_tests(&self, made: Made) -> Result<Made, Stopped> {
+    pub(crate) async fn pass_tests(&self, made: Made, live: Option<&Live>) -> Result<Made, Stopped> {
         let Made { product, facts } = made;
-        let passed = match self.test(&product, &facts).await {
+        let passed = match self.test(&product, &facts, live).await {
             Ok(()) if self.prepared.is_handed_out() => self.hand_out(&product, &facts).await,
             Ok(()) => Ok(None),
             Err(stopped) => Err(stopped),
@@ -106,8 +106,14 @@ impl BuildRun {
     }
 
     /// Runs all tests of the build, one after the other, up to the first that fails.
-    async fn test(&self, product: &Product, facts: &Arc<Facts>) -> Result<(), Stopped> {
+    async fn test(&self, product: &Product, facts: &Arc<Facts>, live: Option<&Live>) -> Result<(), Stopped> {
         let Some(tester) = self.prepared.builder.tester() else { return Ok(()) };
+        if let Some(live) = live.filter(|_| !self.prepared.tests.is_empty()) {
+            let context = self.stage_context(live.scope.clone(), Arc::clone(facts));
+            let work = live.machine.before_tests(&context);
+            // It is tried again with the machine, and told if that fails, too.
+            let _ = supervise(&self.shared.stop, &context.cancel, None, work).await;
+        }
         for test in &self.prepared.tests {
             self.one_test(tester, test, product, facts).await?;
         }

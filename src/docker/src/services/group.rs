@@ -94,7 +94,8 @@ impl Group {
         self.setting.network.remove(self.engine(), context).await
     }
 
-    pub(super) async fn remove_containers(&self, context: &BuildContext) -> Result<(), Failure> {
+    /// Removes the services; their network stays. Safe to repeat.
+    pub async fn remove_containers(&self, context: &BuildContext) -> Result<(), Failure> {
         let running = self.all().into_iter().enumerate().filter_map(|(index, running)| Some((index, running?)));
         let removals = running.map(|(index, running)| self.remove_container(index, running, context));
         join_all(removals).await.into_iter().collect()
