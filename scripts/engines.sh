@@ -80,6 +80,16 @@ start_docker() {
         --bridge "$(cat "$PLACE/$1.bridge")" --iptables=false --ip-masq=false
 }
 
+# Dockers of this host let no packet pass between other bridges than theirs, but for what this chain of theirs says.
+let_podman_through() {
+    ! as_root iptables -n -L DOCKER-USER >/dev/null 2>&1 || podman_rule -C 2>/dev/null || podman_rule -I
+}
+
+# podman_rule OPTION: looks for the rule of this state directory, inserts it, or deletes it.
+podman_rule() {
+    as_root iptables "$1" DOCKER-USER -i podman+ -o podman+ -m comment --comment "$PLACE" -j ACCEPT
+}
+
 start_podman() {
     of podman _ping >/dev/null 2>&1 && return 0
     # Its usual limits may be beyond what root may set here.
@@ -95,7 +105,12 @@ runtime = "runc"
 cgroup_manager = "cgroupfs"
 events_logger = "file"
 CONFIG
-    launch podman env PODMAN_IGNORE_CGROUPSV1_WARNING=1 CONTAINERS_CONF="$PLACE/containers.conf" \
+    # Podman asks registries at loopback for https, too.
+    registries=$(sed -n 's/^KILN_TEST_[A-Z_]*REGISTRY=//p' "$STATE/registry.env" 2>/dev/null)
+    for registry in $registries; do
+        printf '[[registry]]\nlocation = "%s"\ninsecure = true\n' "$registry"
+    done >"$PLACE/registries.conf"
+    launch podman env CONTAINERS_REGISTRIES_CONF="$PLACE/registries.conf" PODMAN_IGNORE_CGROUPSV1_WARNING=1 CONTAINERS_CONF="$PLACE/containers.conf" \
         podman --root "$PLACE/podman" --runroot /run/podman --storage-driver overlay \
         system service --time=0 "unix://$PLACE/podman.sock"
     as_root chgrp "$(id -g)" "$PLACE/podman.sock"
@@ -131,6 +146,7 @@ start() {
         save_images
         start_docker new-engine '{}'
         start_docker containerd-store '{ "containerd-snapshotter": true }'
+        let_podman_through
         start_podman
         # One after the other: disks are what this waits for.
         for name in new-engine containerd-store podman; do (fill "$name"); done
@@ -147,6 +163,7 @@ ENVIRONMENT
 stop() {
     [ -d "$PLACE" ] || return 0
     for name in new-engine containerd-store podman; do stop_one "engines/$name"; done
+    podman_rule -D 2>/dev/null || true
     for bridge in "$PLACE"/*.bridge; do
         [ ! -f "$bridge" ] || as_root ip link delete "$(cat "$bridge")" || true
     done

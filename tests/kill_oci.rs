@@ -119,13 +119,17 @@ impl Place {
 
     /// Processes of this test's builds, but for the upkeep of stores, which goes on behind them.
     fn processes(&self) -> Vec<String> {
+        self.with_upkeep().into_iter().filter(|shown| !shown.contains("cache tidy")).collect()
+    }
+
+    fn with_upkeep(&self) -> Vec<String> {
         let read = |entry: std::fs::DirEntry| {
             let of = |name: &str| std::fs::read(entry.path().join(name)).unwrap_or_default();
             let bears = |text: &[u8]| text.windows(self.mark.len()).any(|part| part == self.mark.as_bytes());
             let line = of("cmdline");
             let is_ours = bears(&line) || bears(&of("environ"));
             let shown = String::from_utf8_lossy(&line).replace('\0', " ");
-            (is_ours && !line.is_empty() && !shown.contains("cache tidy")).then_some(shown)
+            (is_ours && !line.is_empty()).then_some(shown)
         };
         std::fs::read_dir("/proc").unwrap().filter_map(|entry| read(entry.ok()?)).collect()
     }
@@ -369,8 +373,10 @@ fn what_is_damaged_or_was_never_synced_is_made_anew() {
     };
     let settle = || {
         let end = Instant::now() + Duration::from_secs(20);
-        while place.files(&["tmp"]).iter().any(|path| path.to_string_lossy().contains("file-")) {
+        // Upkeep writes to records and removes what is damaged.
+        while !place.with_upkeep().is_empty() {
             assert!(Instant::now() < end);
+            std::thread::sleep(Duration::from_millis(20));
         }
     };
     let another_boot = |path: &Path| {

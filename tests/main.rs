@@ -41,6 +41,7 @@ mod kill_oci;
 mod mistakes;
 mod plan_json;
 mod platforms;
+mod podman;
 mod publishing;
 mod push;
 mod readme;

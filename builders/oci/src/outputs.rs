@@ -109,7 +109,9 @@ impl Bringing<'_> {
             self.docker_archive(manifest, &shown, path).await?;
         }
         if arguments.load {
-            self.load(manifest, &shown).await?;
+            // In full: podman takes a name without a registry for one of its own `localhost/`.
+            let whole: Vec<String> = names.iter().map(Reference::in_full).collect();
+            self.load(manifest, &whole).await?;
         }
         // So that builds that are built upon it find it.
         self.place.store.put_id(config, manifest).map_err(error::cache)?;

@@ -50,6 +50,12 @@ impl Published {
         self
     }
 
+    /// As it is when it has been given all that it lacks.
+    #[must_use]
+    pub fn completed(&self) -> Published {
+        self.clone().named(self.missing.keys().cloned().collect())
+    }
+
     /// Both, where a build would push to several places: the image of the first, under all names.
     #[must_use]
     pub fn and(mut self, other: &Published) -> Published {

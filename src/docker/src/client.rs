@@ -43,6 +43,8 @@ pub(crate) struct Connection {
     short: Docker,
     unbounded: Docker,
     pub(crate) version: EngineVersion,
+    /// Podman in Docker's place.
+    pub(crate) is_podman: bool,
 }
 
 impl BollardEngine {
@@ -120,7 +122,9 @@ impl BollardEngine {
         let docker = docker.with_request_modifier(with_url_safe_credentials).with_timeout(SHORT);
         let docker = docker.negotiate_version().await.map_err(|error| self.unreachable(error))?;
         let version = docker.version().await.map_err(|error| self.unreachable(error))?;
+        let parts = version.components.unwrap_or_default();
         Ok(Connection {
+            is_podman: parts.iter().any(|part| part.name.starts_with("Podman")),
             unbounded: docker.clone().with_timeout(UNBOUNDED),
             short: docker,
             version: EngineVersion {
@@ -226,8 +230,12 @@ fn without_password(address: &str) -> String {
     }
 }
 
+/// Podman answers with a document where Docker has words, inside streams and in `message` itself.
 fn tidy(message: &str) -> String {
-    message.trim().trim_end_matches('.').to_owned()
+    let document = serde_json::from_str::<serde_json::Value>(message).ok();
+    let words = |name: &str| document.as_ref()?.get(name)?.as_str().map(str::to_owned);
+    let words = words("message").or_else(|| words("error")).unwrap_or_else(|| message.to_owned());
+    words.trim().trim_end_matches('.').to_owned()
 }
 
 /// A reference goes into the path of a request, so what could change that path is refused here.
@@ -274,6 +282,17 @@ mod tests {
         assert_eq!(seconds_of("2024-02-29T12:00:01.123456789Z"), Some(1_709_208_001));
         assert_eq!(seconds_of("2000-03-01T00:00:00Z"), Some(951_868_800));
         assert_eq!(seconds_of("yesterday"), None);
+    }
+
+    #[test]
+    fn what_podman_answers_is_read_out() {
+        let stream = r#"{"errorDetail":{"message":"no such host"},"error":"no such host"}"#;
+        let answer = r#"{"cause":"in use","message":"image is in use by a container","response":409}"#;
+        for (said, told) in
+            [("denied.\n", "denied"), (stream, "no such host"), (answer, "image is in use by a container")]
+        {
+            assert_eq!(tidy(said), told);
+        }
     }
 
     fn environment(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {

@@ -11,8 +11,8 @@ use bollard::exec::{StartExecOptions, StartExecResults};
 use bollard::models;
 use bollard::query_parameters::{
     CommitContainerOptions, ContainerArchiveInfoOptions, CreateContainerOptions, DownloadFromContainerOptions,
-    InspectContainerOptions, ListContainersOptions, RemoveContainerOptions, ResizeExecOptions, TopOptions,
-    UploadToContainerOptions,
+    InspectContainerOptions, KillContainerOptions, ListContainersOptions, RemoveContainerOptions, ResizeExecOptions,
+    TopOptions, UploadToContainerOptions,
 };
 use futures_util::{StreamExt, TryStreamExt};
 use kiln_core::{Command, OutputSink, Stream, Terminal};
@@ -21,10 +21,14 @@ use tokio::io::{AsyncWrite, AsyncWriteExt};
 use crate::client::{BollardEngine, failed, seconds_of};
 use crate::engine::{ByteStream, CommitSpec, ContainerInfo, ContainerSpec, Created, PathStat};
 use crate::error::EngineError;
-use crate::images::write_stream;
+use crate::images::{whole_id, write_stream};
 
 /// Bytes of output that one read may take.
 const OUTPUT_BUFFER: usize = 64 * 1024;
+
+/// How long podman may take for what comes after the end of a container, and the time between two looks.
+const TIDYING_UP: Duration = Duration::from_secs(10);
+const LOOK_AGAIN: Duration = Duration::from_millis(50);
 
 /// Bounds on the wait between two looks at a command whose output ended before it did.
 const FIRST_LOOK: Duration = Duration::from_millis(1);
@@ -64,7 +68,7 @@ fn container_info(container: models::ContainerInspectResponse) -> ContainerInfo 
     ContainerInfo {
         id: container.id.unwrap_or_default(),
         name: container.name.unwrap_or_default().trim_start_matches('/').to_owned(),
-        image: container.image.unwrap_or_default(),
+        image: whole_id(container.image.unwrap_or_default()),
         created: container.created.as_deref().and_then(seconds_of),
         is_running: state.running.unwrap_or(false),
         is_paused: state.paused.unwrap_or(false),
@@ -74,6 +78,22 @@ fn container_info(container: models::ContainerInspectResponse) -> ContainerInfo 
         mounts,
         volumes,
         ports,
+    }
+}
+
+/// Asks again while podman calls a container `stopped`, which is no state of Docker's API: its process has ended, and podman is
+/// tidying up behind it.
+async fn once_tidied_up<T, F: Future<Output = Result<T, EngineError>>>(ask: impl Fn() -> F) -> Result<T, EngineError> {
+    let start = tokio::time::Instant::now();
+    loop {
+        match ask().await {
+            Err(EngineError::Connection { source, .. })
+                if source.to_string().contains("unknown variant `stopped`") && start.elapsed() < TIDYING_UP =>
+            {
+                tokio::time::sleep(LOOK_AGAIN).await;
+            }
+            answer => return answer,
+        }
     }
 }
 
@@ -164,7 +184,9 @@ impl BollardEngine {
 
     pub(crate) async fn inspect_container_call(&self, container: &str) -> Result<Option<ContainerInfo>, EngineError> {
         let action = format!("inspect container {container}");
-        match self.short().await?.inspect_container(container, None).await.map_err(failed(&action, container)) {
+        let docker = self.short().await?;
+        let ask = || async { docker.inspect_container(container, None).await.map_err(failed(&action, container)) };
+        match once_tidied_up(ask).await {
             Ok(found) => Ok(Some(container_info(found))),
             Err(error) if error.is_not_found() => Ok(None),
             Err(error) => Err(error),
@@ -178,21 +200,23 @@ impl BollardEngine {
         let labels: Vec<String> = labels.iter().map(|(name, value)| format!("{name}={value}")).collect();
         let filters = HashMap::from([("label".to_owned(), labels)]);
         let options = ListContainersOptions { all: true, filters: Some(filters), ..ListContainersOptions::default() };
-        let found = self.short().await?.list_containers(Some(options)).await;
-        let found = found.map_err(failed("list containers", "container"))?;
+        let docker = self.short().await?;
+        let ask = async || {
+            docker.list_containers(Some(options.clone())).await.map_err(failed("list containers", "container"))
+        };
+        let found = once_tidied_up(ask).await?;
         Ok(found.into_iter().filter_map(|container| container.id).collect())
     }
 
     pub(crate) async fn remove_container_call(&self, container: &str) -> Result<bool, EngineError> {
         let action = format!("remove container {container}");
         let options = RemoveContainerOptions { v: true, force: true, link: false };
-        match self
-            .unbounded()
-            .await?
-            .remove_container(container, Some(options))
-            .await
-            .map_err(failed(&action, container))
-        {
+        let docker = self.unbounded().await?;
+        if self.connection().await?.is_podman {
+            // Its `force` gives the container ten seconds to end by itself. What is gone or has ended cannot be killed.
+            let _ = docker.kill_container(container, None::<KillContainerOptions>).await;
+        }
+        match docker.remove_container(container, Some(options)).await.map_err(failed(&action, container)) {
             Ok(()) => Ok(true),
             Err(error) if error.is_not_found() => Ok(false),
             // Somebody else removes it already; it is as good as gone.
@@ -360,12 +384,32 @@ impl BollardEngine {
         let what = format!("container {}", spec.container);
         let docker = self.unbounded().await?;
         let committed = docker.commit_container(options, spec.config.clone()).await;
-        Ok(committed.map_err(failed("commit", &what))?.id)
+        Ok(whole_id(committed.map_err(failed("commit", &what))?.id))
     }
 
     pub(crate) async fn export_call(&self, container: &str, to: &Path) -> Result<u64, EngineError> {
         let (action, what) = (format!("export container {container}"), format!("container {container}"));
         let stream = self.unbounded().await?.export_container(container);
         write_stream(stream, to, failed(&action, &what)).await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_state_that_only_podman_knows_passes_or_is_told() {
+        let stopped = || EngineError::Connection {
+            action: "inspect container x".into(),
+            source: "Failed to deserialize JSON: unknown variant `stopped`, expected one of `exited`".into(),
+        };
+        let looks = std::cell::Cell::new(0);
+        let answer = once_tidied_up(|| async {
+            looks.set(looks.get() + 1);
+            if looks.get() < 3 { Err(stopped()) } else { Ok("exited") }
+        });
+        assert_eq!(answer.await.unwrap(), "exited");
+        assert!(once_tidied_up(|| async { Err::<(), _>(stopped()) }).await.is_err());
     }
 }

@@ -63,7 +63,7 @@ fn progress(id: Option<String>, status: Option<String>, detail: Option<models::P
 pub(crate) fn image_info(image: models::ImageInspect) -> ImageInfo {
     let config = image.config.unwrap_or_default();
     ImageInfo {
-        id: image.id.unwrap_or_default(),
+        id: whole_id(image.id.unwrap_or_default()),
         tags: image.repo_tags.unwrap_or_default(),
         digests: image.repo_digests.unwrap_or_default(),
         user: config.user.clone().unwrap_or_default(),
@@ -80,6 +80,12 @@ pub(crate) fn image_info(image: models::ImageInspect) -> ImageInfo {
         layers: image.root_fs.and_then(|root| root.layers).unwrap_or_default(),
         config,
     }
+}
+
+/// An image's id as Docker writes it: podman leaves `sha256:` out here and there.
+pub(crate) fn whole_id(id: String) -> String {
+    let is_bare = id.len() == 64 && id.bytes().all(|byte| byte.is_ascii_hexdigit());
+    if is_bare { format!("sha256:{id}") } else { id }
 }
 
 /// Streams to a file, which is made, or emptied where the caller reserved it; an incomplete file does not stay.
@@ -244,7 +250,7 @@ impl BollardEngine {
         let mut stream = self.unbounded().await?.create_image(Some(query), Some(body), None);
         let mut id = None;
         while let Some(info) = stream.try_next().await.map_err(&failed)? {
-            id = info.status.filter(|status| status.starts_with("sha256:")).or(id);
+            id = info.status.map(whole_id).filter(|status| status.starts_with("sha256:")).or(id);
         }
         id.ok_or_else(|| EngineError::Refused {
             action: action.clone(),
@@ -283,7 +289,7 @@ impl BollardEngine {
         while let Some(item) = lines.next().await {
             match item {
                 Ok(info) => {
-                    id = info.aux.and_then(|aux| aux.id).or(id);
+                    id = info.aux.and_then(|aux| aux.id).map(whole_id).or(id);
                     let text = info.stream.or(info.status).unwrap_or_default();
                     text.lines().map(str::trim_end).filter(|line| !line.is_empty()).for_each(on_line);
                 }
@@ -321,7 +327,7 @@ impl BollardEngine {
         let options = ListImagesOptions { all: true, filters: Some(filters), ..ListImagesOptions::default() };
         let images = self.list(options).await?;
         let listed = |image: models::ImageSummary| ListedImage {
-            id: image.id,
+            id: whole_id(image.id),
             labels: image.labels.into_iter().collect(),
             created: image.created,
         };
@@ -399,7 +405,7 @@ impl BollardEngine {
             {
                 continue;
             }
-            found.push(image.id);
+            found.push(whole_id(image.id));
         }
         Ok(found)
     }
@@ -416,7 +422,10 @@ fn is_of_registry(error: &EngineError) -> bool {
 
 /// The id of an image without a name, of which the engine tells that it was loaded.
 fn loaded_id(line: &str) -> Option<&str> {
-    line.trim().strip_prefix("Loaded image ID: ")
+    let line = line.trim();
+    // The second is podman's.
+    line.strip_prefix("Loaded image ID: ")
+        .or_else(|| line.strip_prefix("Loaded image: ").filter(|it| it.starts_with("sha256:")))
 }
 
 fn digest_in(status: &str) -> Option<&str> {
@@ -493,6 +502,7 @@ mod tests {
     #[test]
     fn only_images_without_names_are_loaded_by_their_ids() {
         assert_eq!(loaded_id("Loaded image ID: sha256:abc\n"), Some("sha256:abc"));
+        assert_eq!(loaded_id("Loaded image: sha256:abc\n"), Some("sha256:abc"));
         assert_eq!(loaded_id("Loaded image: app:1\n"), None);
     }
 

@@ -96,9 +96,9 @@ impl Ahead {
         if let Some(Err(failure)) = &self.answers[index] {
             return Some((planning.uncached(&Reason::NoBase, Some(planning.clean(&failure.chain()))), None));
         }
-        let Published { artifact, reason, .. } = self.published(index)?;
+        let Published { artifact, reason, .. } = self.published(index)?.completed();
         let values = published_values(&planning.build.spec, artifact.values());
-        Some((planning.skipped(reason, true), Some(values)))
+        Some((planning.skipped(&reason, true), Some(values)))
     }
 }
 
@@ -202,7 +202,8 @@ impl Planning<'_> {
         let asked = if is_asked { Ok(None) } else { published(self.build, &self.context()).await };
         match asked {
             Ok(None) => {}
-            Ok(Some(Published { artifact, reason, .. })) => {
+            Ok(Some(published)) => {
+                let Published { artifact, reason, .. } = published.completed();
                 let values = published_values(&self.build.spec, artifact.values());
                 return (self.skipped(&reason, true), Some(values));
             }

@@ -8,6 +8,7 @@ use kiln_core::{
     PrepareContext, Processed, Schema,
 };
 use kiln_docker::{Engine, TagUndo};
+use kiln_registry::Reference;
 
 use crate::docker_tag::{NameOwner, name_undo};
 use crate::error::PublishError;
@@ -107,9 +108,11 @@ async fn load(
     }
     context.events.message("loading the image into the Docker engine");
     let archive = context.scratch.join("docker-load.tar");
-    let (to, shown) = (archive.clone(), names.to_vec());
+    // In full: podman takes a name without a registry for one of its own `localhost/`.
+    let whole = |name: &String| Reference::parse(name).map_or_else(|_| name.clone(), |reference| reference.in_full());
+    let (to, whole) = (archive.clone(), names.iter().map(whole).collect::<Vec<String>>());
     let loading = async {
-        prepare::blocking(context, archive.clone(), move |_| layout.save(&shown, &to)).await?;
+        prepare::blocking(context, archive.clone(), move |_| layout.save(&whole, &to)).await?;
         let loaded = engine.load(&archive).await;
         loaded.map_err(PublishError::engine(format!("load {}", image.id))).map_err(Failure::from)
     };

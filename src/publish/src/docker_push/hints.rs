@@ -35,7 +35,7 @@ pub(super) fn hints(error: &PublishError, reference: &Reference, login: &Login, 
     }
     let hint = if has(&["http response to https client"]) {
         format!(
-            "{registry} speaks plain HTTP, which the engine allows on 127.0.0.0/8 only: give the registry a certificate, or list it under `insecure-registries` in the engine's daemon.json."
+            "{registry} speaks plain HTTP, which the engine allows on 127.0.0.0/8 only: give the registry a certificate, or list it under `insecure-registries` in the engine's daemon.json (podman: with `insecure = true` in registries.conf)."
         )
     } else if has(&["x509", "certificate"]) {
         format!(
