@@ -182,6 +182,36 @@ fn what_was_built_is_tested_before_it_is_named() {
     assert!(docker::image(&tag).is_some());
 }
 
+/// Both have it under one id, and the build that fails must not take it from the other.
+#[test]
+fn what_two_builds_made_stays_when_one_of_them_fails() {
+    if !docker::is_there() {
+        return;
+    }
+    let (world, label) = (World::new(), unique("shared"));
+    world.write("Dockerfile", &format!("FROM debian:bookworm\nLABEL kiln.test={label}\nRUN echo {label} > /made\n"));
+    let build = |name: &str, command: &str| {
+        format!(
+            "source \"dockerfile\" \"{name}\" {{\n  kiln_labels = false\n}}\nbuild {{\n  sources = [\"dockerfile.{name}\"]\n  post-processor \"shell-local\" {{\n    inline = [\"{command}\"]\n  }}\n}}\n"
+        )
+    };
+    let waits = "until test -e built; do sleep 0.05; done; exit 1";
+    world.write("t.kiln.hcl", &format!("{}{}", build("bad", waits), build("good", "touch built")));
+    let outcome = world.run(&["build", "t.kiln.hcl"]);
+    assert_eq!(outcome.code, 1, "{}", outcome.stderr);
+    let images = docker::images_with(&format!("kiln.test={label}"));
+    assert_eq!(images.len(), 1, "{images:?}: {}", outcome.stderr);
+    assert_eq!(world.leftovers(), Vec::<std::path::PathBuf>::new());
+    // So does what an earlier run made.
+    let failed = world.run(&["build", "-only", "dockerfile.bad", "t.kiln.hcl"]);
+    assert_eq!(failed.code, 1, "{}", failed.stderr);
+    assert_eq!(docker::images_with(&format!("kiln.test={label}")), images, "{}", failed.stderr);
+    docker::remove_at(&docker::socket(), &images[0]);
+    // What a build that fails made alone goes with it.
+    assert_eq!(world.run(&["build", "-only", "dockerfile.bad", "t.kiln.hcl"]).code, 1);
+    assert_eq!(docker::images_with(&format!("kiln.test={label}")), Vec::<String>::new());
+}
+
 #[test]
 fn mistakes_name_their_lines() {
     let world = World::new();

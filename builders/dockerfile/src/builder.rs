@@ -5,15 +5,16 @@ use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
 
 use async_trait::async_trait;
-use kiln_builder_docker::{DockerSettings, ImageMachine, image_artifact};
+use kiln_builder_docker::{DockerSettings, ImageMachine};
 use kiln_buildkit::{DaemonAddress, Transport};
 use kiln_core::{
     Artifact, BuildContext, Builder, Failure, Input, Key, Launched, Platform, Sealed, Snapshots, StateInfo, Tester,
 };
+use kiln_docker::EngineError;
 use kiln_docker::engine::ImageFilter;
-use kiln_docker::{EngineError, ImageUndo};
 
 use crate::config::Config;
+use crate::made::{self, Made};
 use crate::named::Lent;
 use crate::pull;
 use crate::run::Opened;
@@ -27,6 +28,7 @@ pub(crate) struct DockerfileBuilder {
     pub(crate) daemon: Option<DaemonAddress>,
     has_steps: bool,
     machine: ImageMachine,
+    made: Arc<Made>,
     /// The source of the machine, once the image is built.
     built: OnceLock<Arc<dyn Builder>>,
     /// One build at a time, and each only once.
@@ -41,6 +43,7 @@ impl DockerfileBuilder {
         daemon: Option<DaemonAddress>,
         has_steps: bool,
         machine: ImageMachine,
+        made: Arc<Made>,
     ) -> DockerfileBuilder {
         DockerfileBuilder {
             settings,
@@ -49,6 +52,7 @@ impl DockerfileBuilder {
             daemon,
             has_steps,
             machine,
+            made,
             built: OnceLock::new(),
             building: tokio::sync::Mutex::default(),
         }
@@ -115,6 +119,7 @@ impl DockerfileBuilder {
         }
         // From here on the image is BuildKit's cache, as the base image that a `build` of a docker source makes.
         let (id, _) = self.build(context).await?;
+        self.made.note(self.settings.engine.address(), &id, false, context)?;
         Ok(self.built.get_or_init(|| self.machine.on(&id)))
     }
 
@@ -137,12 +142,8 @@ impl Builder for DockerfileBuilder {
             return self.machine(context).await?.launch(context).await;
         }
         let (id, is_new) = self.build(context).await?;
-        if is_new {
-            let engine = self.settings.engine.address().to_owned();
-            let undo = ImageUndo { engine, id: Some(id.clone()), ..ImageUndo::default() };
-            context.journal.record(&context.build, undo.entry())?;
-        }
-        Ok(Launched::Artifact(image_artifact(&self.settings.engine, id)))
+        self.made.note(self.settings.engine.address(), &id, is_new, context)?;
+        Ok(Launched::Artifact(made::artifact(&self.made, &self.settings.engine, id)))
     }
 
     async fn runs_here(&self) -> Option<Platform> {

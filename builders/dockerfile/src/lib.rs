@@ -33,6 +33,7 @@ mod git;
 mod heredoc;
 mod labels;
 mod logins;
+mod made;
 mod named;
 mod prepare;
 mod pull;

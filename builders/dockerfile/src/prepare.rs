@@ -14,6 +14,7 @@ use crate::check::{self, Ignored};
 use crate::config::Config;
 use crate::context::Origin;
 use crate::dockerfile::Dockerfile;
+use crate::made::Made;
 use crate::run::{bytes_of, cache_entry, dockerfile_path};
 use crate::schema::{DOCKERFILE, machine_arguments};
 
@@ -21,12 +22,13 @@ use crate::schema::{DOCKERFILE, machine_arguments};
 pub struct DockerfileKind {
     settings: DockerSettings,
     machines: ImageMachines,
+    made: Arc<Made>,
 }
 
 impl DockerfileKind {
     /// Works with this engine, where a source names no BuildKit daemon.
     pub fn new(settings: DockerSettings) -> DockerfileKind {
-        DockerfileKind { machines: ImageMachines::new(settings.clone()), settings }
+        DockerfileKind { machines: ImageMachines::new(settings.clone()), settings, made: Arc::default() }
     }
 }
 
@@ -71,7 +73,8 @@ impl BuilderKind for DockerfileKind {
         let mut settings = settings;
         settings.credentials.amazon = settings.credentials.amazon.choose(&config.ecr, server);
         let directory = context.directory.clone();
-        Some(Arc::new(DockerfileBuilder::new(settings, config, directory, daemon, context.has_steps, machine?)))
+        let (has_steps, made) = (context.has_steps, Arc::clone(&self.made));
+        Some(Arc::new(DockerfileBuilder::new(settings, config, directory, daemon, has_steps, machine?, made)))
     }
 }
 
