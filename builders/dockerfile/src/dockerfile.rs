@@ -7,6 +7,8 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::Arc;
 
+use kiln_buildkit::SourceRange;
+
 use crate::heredoc::{self, Mark};
 
 /// All instructions that there are.
@@ -189,6 +191,18 @@ impl Dockerfile {
             }
         }
         known
+    }
+
+    /// The line of `# syntax=...`.
+    pub(crate) fn syntax_line(&self) -> Option<SourceRange> {
+        let before = self.instructions.first().map_or(self.text.len(), |first| first.range.start);
+        let is_syntax = |line: &str| {
+            let comment = line.trim_start_matches('\u{feff}').trim().strip_prefix('#');
+            let name = comment.and_then(|comment| comment.split_once('=')).map(|(name, _)| name);
+            name.is_some_and(|name| name.trim().eq_ignore_ascii_case("syntax"))
+        };
+        let line = self.text[..before].lines().position(is_syntax)? + 1;
+        Some(SourceRange { first: line, last: line })
     }
 
     /// The bytes of some lines, both inclusive, from 1.

@@ -12,6 +12,11 @@ use crate::dockerfile::{Dockerfile, Instruction};
 /// Lines of a step's output that a message repeats.
 const LAST_LINES: usize = 10;
 
+/// How BuildKit begins the name of the step that looks for another frontend.
+const FRONTEND: &str = "resolve image config for ";
+const OWN_FRONTEND: &str = "without `# syntax=` or `BUILDKIT_SYNTAX` BuildKit's own frontend reads the Dockerfile; \
+     `# syntax=registry.example.org/docker/dockerfile:1` takes it from a registry of yours";
+
 /// A mistake at a place of a Dockerfile, for a template's checks.
 pub(crate) fn mistake(
     code: &'static str,
@@ -50,12 +55,17 @@ pub(crate) fn of_solve(
     };
     let image = step.as_deref().and_then(|step| mentioned(images, step));
     let (message, step) = (words(&shown(message)), step.map(shown));
+    let is_frontend = file.syntax.is_some() && step.as_deref().is_some_and(|step| step.starts_with(FRONTEND));
     let place = range
+        .or_else(|| is_frontend.then(|| file.syntax_line()).flatten())
         .or_else(|| image.map(range_of))
         .or_else(|| step.as_deref().and_then(|step| instruction_of(file, step)).map(range_of))
         .or_else(|| line_in(&message))
         .filter(|range| range.first <= file.text.lines().count());
     let Some(place) = place else {
+        if is_frontend {
+            return Failure::build(message).hint(OWN_FRONTEND);
+        }
         let is_cache = message.starts_with("unknown cache exporter");
         let failure = output_lines(Failure::build(message), &output);
         if is_cache {
@@ -70,7 +80,8 @@ pub(crate) fn of_solve(
     };
     let bytes = file.range_of_lines(place.first, place.last);
     let diagnostic = mistake("dockerfile", file, bytes, message);
-    output_lines(failure(&diagnostic), &output)
+    let failure = output_lines(failure(&diagnostic), &output);
+    if is_frontend { failure.hint(OWN_FRONTEND) } else { failure }
 }
 
 /// An engine that has no BuildKit says so only here.
@@ -105,6 +116,7 @@ fn words(message: &str) -> String {
     for prefix in [
         "rpc error: code = Unknown desc = ",
         "failed to solve with frontend dockerfile.v0: ",
+        "failed to solve with frontend gateway.v0: ",
         "failed to solve: ",
         "failed to create LLB definition: ",
         "failed to read dockerfile: ",
@@ -254,6 +266,27 @@ mod tests {
         assert_eq!(place("[internal] load metadata for docker.io/library/debian:latest").unwrap(), "Dockerfile:3:1");
         assert_eq!(place("FROM host/c:1").unwrap(), "Dockerfile:4:1");
         assert_eq!(place("[internal] load metadata for host/d"), None);
+    }
+
+    #[test]
+    fn a_frontend_that_is_missing_is_told_with_its_line() {
+        let error = || SolveError::Failed {
+            message: "failed to solve with frontend gateway.v0: no such host".to_owned(),
+            range: None,
+            step: Some("resolve image config for docker.io/docker/dockerfile:1".to_owned()),
+            output: Vec::new(),
+        };
+        let text = "# escape=`\n# syntax=docker/dockerfile:1\nFROM debian\n";
+        let failure = told(error(), &Dockerfile::parse("Dockerfile", text));
+        let shown = failure.to_string();
+        assert!(shown.starts_with("no such host") && shown.contains("--> Dockerfile:2:1"), "{shown}");
+        assert_eq!(failure.hints, [OWN_FRONTEND]);
+        let given = [("BUILDKIT_SYNTAX".to_owned(), "host/frontend".to_owned())].into();
+        let failure = told(error(), &Dockerfile::parse_for("Dockerfile", "FROM debian\n", &given));
+        assert_eq!(
+            (failure.to_string().as_str(), &failure.hints[..]),
+            ("no such host", &[OWN_FRONTEND.to_owned()][..])
+        );
     }
 
     #[test]
